@@ -1,0 +1,121 @@
+//! Names of things: runs, steps and tasks. Deterministic, never drawn from chance in here.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// Identifies one run, for ever.
+///
+/// Drawn as a UUID version 7 by whoever starts a run, or derived from its parent for a child run.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RunId(pub Uuid);
+
+impl RunId {
+    /// The id of the child run that `step`, `item` and `attempt` of this run start.
+    ///
+    /// # Source
+    /// RFC 9562 section 5.5 (UUID version 5), with this run's id as the name space.
+    #[must_use]
+    pub fn child(&self, step: &StepName, item: u32, attempt: u32) -> Self {
+        Self(Uuid::new_v5(&self.0, format!("{step}/{item}/{attempt}").as_bytes()))
+    }
+}
+
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for RunId {
+    type Err = uuid::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self)
+    }
+}
+
+/// The name of a step inside its workflow.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct StepName(pub Arc<str>);
+
+impl StepName {
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for StepName {
+    fn from(name: &str) -> Self {
+        Self(name.into())
+    }
+}
+
+impl fmt::Display for StepName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for StepName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Which way a task goes: the step's own work, or its compensation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Leg {
+    /// The step's own work.
+    Forward,
+    /// The compensation of the step.
+    Undo,
+}
+
+/// Names one attempt of one task: the idempotency key that its worker honours.
+///
+/// A task whose worker died is handed out again under the same key; a retry has the next `attempt`.
+/// Written `RUN/step/item/attempt`, with `/undo` behind it on the way back.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct TaskKey {
+    /// The run.
+    pub run: RunId,
+    /// The step.
+    pub step: StepName,
+    /// Position in the step's `for_each`, from 0; 0 where there is none.
+    pub item: u32,
+    /// Counts from 1 on each leg.
+    pub attempt: u32,
+    /// Forward or undo.
+    pub leg: Leg,
+}
+
+impl fmt::Display for TaskKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}/{}", self.run, self.step, self.item, self.attempt)?;
+        match self.leg {
+            Leg::Forward => Ok(()),
+            Leg::Undo => f.write_str("/undo"),
+        }
+    }
+}
+
+impl fmt::Debug for TaskKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
