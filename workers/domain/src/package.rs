@@ -1,0 +1,78 @@
+//! Packages on a host and the patches it lacks.
+
+use serde::{Deserialize, Serialize};
+
+/// What is patched: a machine or a root directory.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Target {
+    /// The machine this process stands on.
+    Local,
+    /// A Debian root directory: a mounted image, a debootstrap tree.
+    Root {
+        /// Absolute path.
+        path: String,
+    },
+}
+
+/// A package name with its architecture: what dpkg keeps apart.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct PackageId {
+    /// Binary package name.
+    pub name: String,
+    /// dpkg architecture, such as `amd64` or `all`.
+    pub arch: String,
+}
+
+/// One row of the package database of a host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstalledPackage {
+    /// Name and architecture.
+    #[serde(flatten)]
+    pub id: PackageId,
+    /// Full dpkg version, epoch and revision with it.
+    pub version: String,
+    /// Source package name.
+    pub source: String,
+    /// Source version: differs from `version` for binNMUs and some packages.
+    pub source_version: String,
+    /// dpkg's status abbreviation without trailing space: `ii`, `iF`, `iU`, `rc`, `hi` …
+    pub status: String,
+    /// On hold: `apt-mark hold`.
+    pub held: bool,
+    /// dpkg's Essential flag.
+    pub essential: bool,
+}
+
+/// A patch that a host lacks: an installed package for which its own lists offer a newer version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MissingPatch {
+    /// Name and architecture.
+    #[serde(flatten)]
+    pub id: PackageId,
+    /// Version before; `None` for a package that the upgrade would newly install.
+    pub installed: Option<String>,
+    /// Version after.
+    pub candidate: String,
+    /// Source package name.
+    pub source: String,
+    /// Source version of the candidate.
+    pub source_version: String,
+    /// Where it comes from, as apt prints it: `Debian-Security:12/oldstable-security`.
+    pub origin: String,
+    /// Whether that origin is a security archive.
+    pub security: bool,
+    /// SHA-256 of the candidate's .deb by the archive's index, in hex.
+    pub sha256: Option<String>,
+    /// Size of the candidate's .deb in bytes.
+    pub size_bytes: Option<u64>,
+    /// CVE ids that the step from `installed` to `candidate` fixes, sorted.
+    #[serde(default)]
+    pub cves: Vec<String>,
+    /// The most urgent `urgency=` among the changelog entries between the two.
+    #[serde(default)]
+    pub urgency: Option<String>,
+    /// Why the CVE list may be incomplete, where it may.
+    #[serde(default)]
+    pub note: Option<String>,
+}
