@@ -164,6 +164,7 @@ impl Machine<'_> {
         if !work.live.is_empty() {
             return;
         }
+        self.retracted |= self.definition.steps[at].total.is_some();
         let failure = work.verdict.clone().or_else(|| work.failed.values().next().cloned());
         match failure {
             Some(failure) => self.fail(at, failure),
@@ -280,19 +281,37 @@ impl Machine<'_> {
         let run = self.run.id();
         let step = self.definition.steps[at].name.clone();
         let reason = pending::stop_reason();
+        let base = self.run.steps[at].base;
         let Some(work) = self.run.steps[at].work.as_mut() else { return };
         if work.stopping {
             return;
         }
         work.stopping = true;
+        self.retracted = true;
         work.live.retain(|_, live| !matches!(live.at, At::Backoff { .. }));
         let mut owed = Vec::new();
-        for (item, live) in &mut work.live {
+        let items: Vec<u32> = work.live.keys().rev().copied().collect();
+        for item in items {
+            let Some(live) = work.live.get_mut(&item) else { continue };
+            let key = TaskKey { run, step: step.clone(), item, attempt: live.attempt, leg: Leg::Forward };
+            let sent_now = self.applied.effects.iter().any(|effect| match effect {
+                Effect::Dispatch(task) => task.key == key,
+                Effect::StartChild(start) => matches!(live.at, At::Child { child, .. } if child == start.run),
+                _ => false,
+            });
+            if sent_now {
+                // It never left: what this record would have sent out is not owed at its end. A first attempt then
+                // counts as not started, so that nothing is undone for it.
+                if live.attempt == base + 1 && item + 1 == work.next {
+                    work.next -= 1;
+                }
+                work.live.remove(&item);
+                continue;
+            }
             match &mut live.at {
                 At::Out => {
                     live.at = At::Stopping;
-                    let (step, item, attempt) = (step.clone(), *item, live.attempt);
-                    owed.push(Effect::Cancel(TaskKey { run, step, item, attempt, leg: Leg::Forward }));
+                    owed.push(Effect::Cancel(key));
                 }
                 At::Child { child, started, stopping } => {
                     *stopping = true;
@@ -385,6 +404,7 @@ impl Machine<'_> {
         if self.run.phase != Phase::Running {
             return;
         }
+        self.retracted = true;
         self.run.cause = Some(cause);
         self.set_phase(Phase::Halting);
         for at in 0..self.run.steps.len() {

@@ -58,6 +58,24 @@ pub(super) struct Machine<'a> {
     pub applied: Applied,
     /// Steps that settled in this record and whose dependents were not looked at yet.
     pub settled: VecDeque<usize>,
+    /// Whether this record may have taken back what it owed a moment before.
+    pub retracted: bool,
+}
+
+impl<'a> Machine<'a> {
+    fn new(run: &'a mut Run, definition: &'a Definition, now: UtcMs) -> Self {
+        Self { run, definition, now, applied: Applied::default(), settled: VecDeque::new(), retracted: false }
+    }
+
+    /// Follows the record to its end; what it owes is what is still owed then.
+    fn close(mut self) -> Applied {
+        self.follow();
+        if self.retracted && !self.applied.effects.is_empty() {
+            let owed = super::pending::pending(self.run, self.definition);
+            self.applied.effects.retain(|effect| owed.contains_key(&effect.key()));
+        }
+        self.applied
+    }
 }
 
 /// Begins a run; inputs that do not fit make one that has failed.
@@ -81,7 +99,7 @@ pub(crate) fn begin(start: &Arc<Start>, definition: &Definition, now: UtcMs) -> 
         informed: 0,
         seq: 0,
     };
-    let mut machine = Machine { run: &mut run, definition, now, applied: Applied::default(), settled: VecDeque::new() };
+    let mut machine = Machine::new(&mut run, definition, now);
     machine.tell(FactKind::Phase("running"));
     match wrong {
         Some(reasons) => {
@@ -90,8 +108,7 @@ pub(crate) fn begin(start: &Arc<Start>, definition: &Definition, now: UtcMs) -> 
         }
         None => machine.set_off(),
     }
-    machine.follow();
-    let applied = machine.applied;
+    let applied = machine.close();
     (run, applied)
 }
 
@@ -103,7 +120,7 @@ pub fn apply(run: &mut Run, definition: &Definition, event: &Event, now: UtcMs) 
     if matches!(run.phase, Phase::Quarantined { .. }) {
         return Err(Refusal::Illegal("the run is quarantined".into()));
     }
-    let mut machine = Machine { run, definition, now, applied: Applied::default(), settled: VecDeque::new() };
+    let mut machine = Machine::new(run, definition, now);
     match event {
         Event::AttemptFinished { task, outcome } => match task.leg {
             Leg::Forward => machine.attempt_finished(task, outcome),
@@ -122,8 +139,7 @@ pub fn apply(run: &mut Run, definition: &Definition, event: &Event, now: UtcMs) 
             Err(Refusal::Illegal("this is not about a run in progress".into()))
         }
     }?;
-    machine.follow();
-    Ok(machine.applied)
+    Ok(machine.close())
 }
 
 pub(super) fn permanent(code: &str, message: String) -> Failure {
@@ -148,6 +164,7 @@ impl Machine<'_> {
     }
 
     pub fn end(&mut self, end: End) {
+        self.retracted = true;
         self.set_phase(Phase::Ended(end));
         self.run.ended = Some(self.now);
         self.run.endings += 1;

@@ -70,7 +70,8 @@ impl Machine<'_> {
         if id.is_some_and(|id| self.run.signal_ids.contains(id)) {
             return Err(Refusal::Stale("this signal was received before"));
         }
-        if self.run.phase != Phase::Running {
+        // While it halts, a step with `always()` may still wait for one.
+        if !matches!(self.run.phase, Phase::Running | Phase::Halting) {
             let message = format!("the run is {}: it takes no signals any more", self.run.phase.name());
             return Err(Refusal::Illegal(message));
         }
@@ -199,10 +200,7 @@ impl Machine<'_> {
         for at in (0..anew.len()).filter(|at| anew[*at]) {
             let step = &self.run.steps[at];
             let base = step.work.as_ref().map_or(step.base, |work| step.base.max(work.highest));
-            let undo_base = match &step.undo {
-                Undo::Active(undo) | Undo::Failed(undo) => step.undo_base.max(undo.highest),
-                Undo::NotNeeded | Undo::Owed | Undo::Done { .. } => step.undo_base + 1,
-            };
+            let undo_base = step.undo_base;
             self.run.steps[at] = StepRun { base, undo_base, since: self.now, ..StepRun::default() };
             self.tell(FactKind::Step(self.definition.steps[at].name.clone(), "pending"));
         }

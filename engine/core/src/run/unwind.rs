@@ -95,12 +95,16 @@ impl Machine<'_> {
         if undo.next > 0 || !undo.live.is_empty() {
             return;
         }
+        let highest = undo.highest;
         let settled = if undo.failed.is_empty() {
             Undo::Done { resolved: undo.resolved.clone() }
         } else {
             Undo::Failed(undo.clone())
         };
         self.set_undo(at, settled);
+        // Should this step be undone once more, its attempts go on counting: a key is used once.
+        let state = &mut self.run.steps[at];
+        state.undo_base = state.undo_base.max(highest);
     }
 
     fn send_undo(&mut self, at: usize, item: u32, attempt: u32) {
@@ -258,7 +262,6 @@ impl Machine<'_> {
     pub(super) fn undo_again(&mut self, at: usize, items: &[u32]) {
         let Undo::Failed(undo) = &self.run.steps[at].undo else { return };
         let mut undo = undo.clone();
-        self.run.steps[at].undo_base = self.run.steps[at].undo_base.max(undo.highest);
         for item in items {
             undo.failed.remove(item);
         }
