@@ -327,7 +327,7 @@ fn begin<D: Disk>(
     }
 }
 
-const ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 
 fn zero(file: &mut impl DiskFile, from: u64, length: u64) -> std::io::Result<()> {
     let mut done = 0;

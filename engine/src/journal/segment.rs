@@ -168,7 +168,9 @@ impl<D: Disk> Reader<D> {
             return Err(Error::BeyondHead { seq, head: head.seq });
         }
         let start = segments.partition_point(|segment| segment.header.seq_first <= seq).saturating_sub(1);
-        Ok(Self { disk, segments: segments[start..].to_vec().into_iter(), current: None, seq_next: seq, head })
+        // A copy of its own: the journal may begin and trim segments while this is read.
+        let segments = Vec::from(&segments[start..]).into_iter();
+        Ok(Self { disk, segments, current: None, seq_next: seq, head })
     }
 
     /// The next record, or none behind the head.
