@@ -1,18 +1,30 @@
 //! How fast records become durable and read back, beside what the disk itself gives in the same run.
 
 use std::hint::black_box;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use patchloom_engine::disk::{Disk, DiskFile, RealDisk, RealFile};
 use patchloom_engine::journal::{EmbeddedJournal, Journal, Options, RecordReader, records};
-use patchloom_engine::rate::raw_fdatasync_rate;
 use tokio::runtime::Runtime;
 
+const RAW_BYTES: u64 = 16 * 1024 * 1024;
 const SIZES: [usize; 3] = [256, 4 * 1024, 64 * 1024];
 
 /// A directory on the disk that holds the build, as the temporary one may lie in memory.
 fn dir() -> tempfile::TempDir {
     tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("the target directory can be written")
+}
+
+/// A file of written zeros: the same ground for the raw flush as the journal's filled segments.
+///
+/// Made once per size and not per sample: the flushes right after filling and removing a file pay for both.
+fn filled(path: &Path) -> RealFile {
+    let mut file = RealDisk.create(path).expect("it is made");
+    file.write_all_at(&vec![0; usize::try_from(RAW_BYTES).expect("a small number")], 0).expect("it is filled");
+    file.sync_data().expect("it is flushed");
+    file
 }
 
 fn runtime() -> Runtime {
@@ -26,12 +38,14 @@ fn append(criterion: &mut Criterion) {
     for size in SIZES {
         group.throughput(Throughput::Bytes(u64::try_from(size).expect("a small number")));
         let dir = dir();
+        let mut raw = filled(&dir.path().join("raw"));
+        let (record, mut at) = (vec![0xA5; size], 0);
+        let step = u64::try_from(size).expect("a small number");
         group.bench_function(BenchmarkId::new("raw_fdatasync", size), |bencher| {
-            bencher.iter_custom(|count| {
-                // At least as long as criterion wants, then scaled: the rate is what matters.
-                let wanted = Duration::from_micros(150 * count).max(Duration::from_millis(20));
-                let rate = raw_fdatasync_rate(dir.path(), size, wanted).expect("the disk can be measured");
-                Duration::from_secs_f64(1.0 / rate.per_second).mul_f64(f64::from(u32::try_from(count).expect("few")))
+            bencher.iter(|| {
+                raw.write_all_at(&record, at).expect("it is written");
+                raw.sync_data().expect("it is flushed");
+                at = if at + 2 * step > RAW_BYTES { 0 } else { at + step };
             });
         });
         let (mut journal, _) = EmbeddedJournal::open(&dir.path().join("journal"), Options::new(1)).expect("it opens");
