@@ -99,7 +99,7 @@ impl DataDir {
     /// [`Error::Locked`], [`Error::UnknownVersion`], [`Error::NotOurs`], or what the disk says.
     pub fn open(path: &Path) -> Result<Self, Error> {
         // Owner only: journals and reports name hosts and what is wrong with them.
-        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io("create", path))?;
+        make_durably(path)?;
         // Before the lock, so that a directory of somebody else does not even get a lock file.
         refuse_foreign(path)?;
         let lock = lock(path)?;
@@ -111,7 +111,7 @@ impl DataDir {
         }
         for place in PLACES {
             let place = path.join(place);
-            std::fs::create_dir_all(&place).map_err(io("create", &place))?;
+            make_durably(&place)?;
         }
         Ok(Self { path: path.to_owned(), _lock: Some(lock) })
     }
@@ -193,6 +193,18 @@ impl DataDir {
 
 fn io(attempt: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
     move |source| Error::Io { attempt, path: path.to_owned(), source }
+}
+
+/// Makes a directory and those above it, and makes their names durable: a journal that is flushed in a directory whose
+/// own name is not would be lost with it.
+fn make_durably(path: &Path) -> Result<(), Error> {
+    let made: Vec<&Path> = path.ancestors().take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists()).collect();
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io("create", path))?;
+    for dir in made.iter().filter_map(|dir| dir.parent()) {
+        let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+        File::open(dir).and_then(|dir| dir.sync_all()).map_err(io("flush", dir))?;
+    }
+    Ok(())
 }
 
 fn refuse_foreign(path: &Path) -> Result<(), Error> {
