@@ -1,10 +1,13 @@
 //! The engine around the pure heart: journal, snapshots, store, archive. Knows bytes and sequence numbers, nothing of patches.
 
 pub mod archive;
+pub mod clock;
 pub mod datadir;
 pub mod disk;
 pub mod journal;
+pub mod queue;
 pub mod rate;
+pub mod runtime;
 pub mod sim;
 pub mod snapshot;
 pub mod store;

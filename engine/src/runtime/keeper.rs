@@ -1,0 +1,341 @@
+//! What lies behind the journal: the store, the archive of runs that are over, the snapshots. Written behind, on a
+//! thread of its own; whatever happens to it, the journal is the truth.
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::sync::Arc;
+
+use patchloom_core::record::SEMANTICS;
+use patchloom_core::run::Run;
+use patchloom_core::{Partition, RunId, UtcMs};
+use serde_json::json;
+use tokio::sync::mpsc;
+
+use super::history::{Recent, items};
+use super::leader::Leader;
+use crate::archive::{Archive, Entry, Location};
+use crate::disk::RealDisk;
+use crate::journal::Head;
+use crate::queue::TaskQueue;
+use crate::snapshot::{About, Snapshots};
+use crate::store::{Batch, Store};
+
+/// Checkpoints that may wait for the thread; more are folded together by the leader.
+const WAITING_MAX: usize = 2;
+/// The most runs archived with one checkpoint.
+const RETIRE_MAX: usize = 20_000;
+
+/// What changed since the last checkpoint.
+pub struct Work {
+    /// When it was put together.
+    pub(super) at: UtcMs,
+    /// The last record that is in it.
+    pub(super) head: Head,
+    /// Runs as they are now.
+    pub(super) runs: Vec<Arc<Run>>,
+    /// Runs that left the state.
+    pub(super) gone: BTreeSet<RunId>,
+    /// Rows of definitions and keys.
+    pub(super) head_rows: Vec<(String, Vec<u8>)>,
+    /// What happened to runs.
+    pub(super) recent: Recent,
+    /// Runs that are over and go to the archive.
+    pub(super) retire: Vec<Arc<Run>>,
+    /// The whole state, when a snapshot is due.
+    pub(super) snapshot: Option<Box<Partition>>,
+}
+
+/// What the keeper reports.
+#[derive(Debug, Default)]
+pub struct Kept {
+    /// Runs that lie in the archive now.
+    pub archived: Vec<RunId>,
+    /// Records before this one are not needed any more.
+    pub trim_before: Option<u64>,
+    /// What went wrong, for people.
+    pub problem: Option<String>,
+}
+
+/// The port behind the leader.
+pub trait Keeper: Send + 'static {
+    /// Hands work over; gives it back where there is no room.
+    ///
+    /// # Errors
+    /// The work, for the next time.
+    fn offer(&mut self, work: Work) -> Result<(), Box<Work>>;
+
+    /// The next report.
+    ///
+    /// # Cancellation
+    /// Safe: a report that was not given stays.
+    fn kept(&mut self) -> impl Future<Output = Kept> + Send;
+
+    /// The next report, where there is one.
+    fn try_kept(&mut self) -> Option<Kept>;
+
+    /// Writes all that was offered and ends.
+    fn finish(self) -> impl Future<Output = ()> + Send;
+}
+
+/// Keeps nothing, and lets runs that are over go: for simulations and for measuring the journal alone.
+#[derive(Debug, Default)]
+pub struct NoKeeper {
+    reports: Vec<Kept>,
+}
+
+impl Keeper for NoKeeper {
+    fn offer(&mut self, work: Work) -> Result<(), Box<Work>> {
+        if !work.retire.is_empty() {
+            self.reports.push(Kept { archived: work.retire.iter().map(|run| run.id()).collect(), ..Kept::default() });
+        }
+        Ok(())
+    }
+
+    async fn kept(&mut self) -> Kept {
+        match self.reports.pop() {
+            Some(kept) => kept,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn try_kept(&mut self) -> Option<Kept> {
+        self.reports.pop()
+    }
+
+    async fn finish(self) {}
+}
+
+/// Where the embedded keeper writes.
+pub struct KeeperOptions {
+    /// The store.
+    pub store: Store,
+    /// The archive.
+    pub archive: Archive<RealDisk>,
+    /// The snapshots.
+    pub snapshots: Snapshots<RealDisk>,
+    /// The id of the journal.
+    pub journal: [u8; 16],
+}
+
+/// Writes store, archive and snapshots on a thread.
+pub struct EmbeddedKeeper {
+    work: Option<mpsc::Sender<Work>>,
+    reports: mpsc::UnboundedReceiver<Kept>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl EmbeddedKeeper {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// The machine gives no thread.
+    pub fn start(options: KeeperOptions) -> std::io::Result<Self> {
+        let (work, mut inbox) = mpsc::channel::<Work>(WAITING_MAX);
+        // Unbounded in type only: one report per unit of work, and those are bounded.
+        let (report, reports) = mpsc::unbounded_channel();
+        let mut writer = Writer { options };
+        let thread = std::thread::Builder::new().name("keeper".to_owned()).spawn(move || {
+            while let Some(work) = inbox.blocking_recv() {
+                // Nobody left to hear it: the leader has stopped.
+                let _ = report.send(writer.write(work));
+            }
+        })?;
+        Ok(Self { work: Some(work), reports, thread: Some(thread) })
+    }
+}
+
+impl Keeper for EmbeddedKeeper {
+    fn offer(&mut self, work: Work) -> Result<(), Box<Work>> {
+        match &self.work {
+            Some(sender) => sender.try_send(work).map_err(|error| Box::new(error.into_inner())),
+            None => Err(Box::new(work)),
+        }
+    }
+
+    async fn kept(&mut self) -> Kept {
+        match self.reports.recv().await {
+            Some(kept) => kept,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn try_kept(&mut self) -> Option<Kept> {
+        self.reports.try_recv().ok()
+    }
+
+    async fn finish(mut self) {
+        self.work = None;
+        if let Some(thread) = self.thread.take() {
+            // Its panic has been printed; the journal has all it would have written.
+            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
+    }
+}
+
+struct Writer {
+    options: KeeperOptions,
+}
+
+impl Writer {
+    fn write(&mut self, work: Work) -> Kept {
+        let mut kept = Kept::default();
+        let mut batch = Batch::default();
+        if let Err(problem) = self.archive(&work, &mut batch, &mut kept) {
+            kept.problem = Some(problem);
+            kept.archived.clear();
+        }
+        if let Err(problem) = self.checkpoint(&work, batch).and_then(|()| self.snapshot(&work, &mut kept)) {
+            kept.problem = Some(problem);
+        }
+        kept
+    }
+
+    fn archive(&mut self, work: &Work, batch: &mut Batch, kept: &mut Kept) -> Result<(), String> {
+        if work.retire.is_empty() {
+            return Ok(());
+        }
+        let newest: std::collections::BTreeMap<RunId, Vec<u8>> =
+            work.recent.chunks().map(|(run, _, lines)| (run, lines)).collect();
+        let mut entries = Vec::with_capacity(work.retire.len());
+        for run in &work.retire {
+            let mut history = self.stored_history(run.id())?;
+            history.extend(newest.get(&run.id()).into_iter().flatten());
+            let payload = json!({"run": run.as_ref(), "history": items(&history)});
+            let payload = serde_json::to_vec(&payload).map_err(|error| error.to_string())?;
+            entries.push(Entry { key: *run.id().0.as_bytes(), payload });
+        }
+        let places = self.options.archive.append(&entries).map_err(|error| chain(&error))?;
+        for (run, place) in work.retire.iter().zip(places) {
+            batch.put(archive_key(run.id()), place.to_bytes());
+            kept.archived.push(run.id());
+        }
+        Ok(())
+    }
+
+    fn stored_history(&self, run: RunId) -> Result<Vec<u8>, String> {
+        let mut lines = Vec::new();
+        self.options
+            .store
+            .load(format!("h/{run}/").as_bytes(), |_, value| lines.extend_from_slice(value))
+            .map_err(|error| chain(&error))?;
+        Ok(lines)
+    }
+
+    fn checkpoint(&self, work: &Work, mut batch: Batch) -> Result<(), String> {
+        let going: BTreeSet<RunId> = work.retire.iter().map(|run| run.id()).chain(work.gone.iter().copied()).collect();
+        for (key, value) in &work.head_rows {
+            batch.put(key.as_bytes(), value.as_slice());
+        }
+        for run in &work.runs {
+            let (key, value) = Partition::run_row(run);
+            batch.put(key, value);
+        }
+        for (run, first, lines) in work.recent.chunks().filter(|(run, ..)| !going.contains(run)) {
+            batch.put(format!("h/{run}/{first:020}"), lines);
+        }
+        for run in &work.gone {
+            batch.delete(format!("r/{run}"));
+            self.options
+                .store
+                .load(format!("h/{run}/").as_bytes(), |key, _| batch.delete(key))
+                .map_err(|error| chain(&error))?;
+        }
+        self.options.store.apply(&batch, work.head.seq).map_err(|error| chain(&error))
+    }
+
+    fn snapshot(&self, work: &Work, kept: &mut Kept) -> Result<(), String> {
+        let Some(state) = &work.snapshot else { return Ok(()) };
+        let mut rows: Vec<(Vec<u8>, Vec<u8>)> = state.rows().map(|(key, value)| (key.into_bytes(), value)).collect();
+        self.options
+            .store
+            .load(b"h/", |key, value| rows.push((key.to_vec(), value.to_vec())))
+            .map_err(|error| chain(&error))?;
+        let about = About { semantics: SEMANTICS, journal: self.options.journal, head: work.head };
+        self.options.snapshots.write(&about, rows).map_err(|error| chain(&error))?;
+        // The older of the two must still find its records, should the newer one turn out to be damaged.
+        let list = self.options.snapshots.list().map_err(|error| chain(&error))?;
+        kept.trim_before = (list.len() >= 2).then(|| list[0] + 1);
+        Ok(())
+    }
+}
+
+/// The row that says where a run lies in the archive.
+pub(super) fn archive_key(run: RunId) -> String {
+    format!("a/{run}")
+}
+
+/// Where a run lies in the archive.
+pub(super) fn archive_place(store: &Store, run: RunId) -> Result<Option<Location>, crate::store::Error> {
+    Ok(store.get(archive_key(run).as_bytes())?.as_deref().and_then(Location::from_bytes))
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        source = inner.source();
+    }
+    text
+}
+
+impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
+    /// What is to be written behind now; `None` while it is not time.
+    pub(super) fn due_work(&mut self, last: bool) -> Option<Work> {
+        let now = self.clock.now();
+        let waited = now.since(self.checked).0 >= u64::try_from(self.tuning.checkpoint.as_millis()).unwrap_or(u64::MAX);
+        let full = self.recent.bytes() >= self.tuning.checkpoint_bytes;
+        if !last && !waited && !full {
+            return None;
+        }
+        self.checked = now;
+        let retire = self.ripe(now);
+        let snapshot = self.grown >= self.tuning.snapshot_bytes;
+        let idle = self.dirty.is_empty() && self.gone.is_empty() && !self.dirty_head && retire.is_empty() && !snapshot;
+        if idle {
+            return None;
+        }
+        if snapshot {
+            self.grown = 0;
+        }
+        for run in &retire {
+            self.dirty.remove(&run.id());
+        }
+        let dirty = std::mem::take(&mut self.dirty);
+        let head_rows = if std::mem::take(&mut self.dirty_head) {
+            self.state.rows().take_while(|(key, _)| !key.starts_with("r/")).collect()
+        } else {
+            Vec::new()
+        };
+        Some(Work {
+            at: now,
+            head: self.head,
+            runs: dirty.iter().filter_map(|run| self.state.run(*run).cloned()).collect(),
+            gone: std::mem::take(&mut self.gone),
+            head_rows,
+            recent: self.recent.take(),
+            retire,
+            snapshot: snapshot.then(|| Box::new(self.state.clone())),
+        })
+    }
+
+    /// Runs whose time for the archive has come.
+    fn ripe(&mut self, now: UtcMs) -> Vec<Arc<Run>> {
+        let mut ripe = Vec::new();
+        let candidates: Vec<(UtcMs, RunId)> =
+            self.ended.range(..=(now, RunId(uuid::Uuid::max()))).take(RETIRE_MAX).copied().collect();
+        for (_, id) in candidates {
+            let Some(run) = self.state.run(id).cloned() else {
+                self.unset_ended(id);
+                continue;
+            };
+            if self.state.may_retire(&run) {
+                self.unset_ended(id);
+                self.archiving.insert(id);
+                ripe.push(run);
+            }
+        }
+        ripe
+    }
+}

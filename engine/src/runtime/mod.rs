@@ -1,0 +1,16 @@
+//! The leader of a partition at work: intake, group commit, effects, timers, and what is kept behind the journal.
+//!
+//! Knows the ports and the pure machine; not what any task does.
+
+mod handle;
+mod history;
+mod keeper;
+mod leader;
+mod recovery;
+mod release;
+
+pub use handle::{EngineError, Handle, Intake, Notice, Seen, StartRun, Status};
+pub use history::Item;
+pub use keeper::{EmbeddedKeeper, Keeper, KeeperOptions, Kept, NoKeeper, Work};
+pub use leader::{Leader, Tuning};
+pub use recovery::{Archived, Engine, EngineOptions, HistoryError, OpenError, open};

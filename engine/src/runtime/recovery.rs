@@ -1,0 +1,373 @@
+//! Opening a data directory: store or snapshot, then the journal behind it; then the leader is started.
+
+use std::path::{Path, PathBuf};
+
+use patchloom_core::record::{Batch, SEMANTICS};
+use patchloom_core::{Partition, RunId};
+use tokio::task::JoinHandle;
+
+use super::handle::{EngineError, Handle};
+use super::history::{Item, Recent, items};
+use super::keeper::{EmbeddedKeeper, KeeperOptions, archive_key, archive_place};
+use super::leader::{Leader, Tuning};
+use crate::archive::{self, Archive};
+use crate::clock::Clock;
+use crate::datadir::{self, DataDir};
+use crate::disk::RealDisk;
+use crate::journal::{self, EmbeddedJournal, Journal, Options, RecordReader};
+use crate::queue::{EmbeddedQueue, Limits};
+use crate::snapshot::{self, Snapshots};
+use crate::store::{self, Store};
+
+/// How an engine is opened.
+#[derive(Clone, Debug, Default)]
+pub struct EngineOptions {
+    /// What bounds the leader.
+    pub tuning: Tuning,
+    /// What holds for tasks that say nothing.
+    pub limits: Limits,
+}
+
+/// Why a data directory cannot be led.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The directory itself.
+    #[error(transparent)]
+    DataDir(#[from] datadir::Error),
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] journal::Error),
+    /// The snapshots.
+    #[error(transparent)]
+    Snapshot(#[from] snapshot::Error),
+    /// The store, where it is not just damaged.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// The archive.
+    #[error(transparent)]
+    Archive(#[from] archive::Error),
+    /// A snapshot holds more than the journal: acknowledged records are gone.
+    #[error(
+        "the journal ends at record {journal} but a snapshot was taken at record {snapshot}: acknowledged records are missing"
+    )]
+    JournalLost {
+        /// Where the journal ends.
+        journal: u64,
+        /// Where the snapshot was taken.
+        snapshot: u64,
+    },
+    /// The journal begins behind the last sound snapshot.
+    #[error(
+        "the journal begins at record {first}, and no sound snapshot reaches record {needed}: the state cannot be rebuilt"
+    )]
+    Gap {
+        /// The first record there is.
+        first: u64,
+        /// The record before it.
+        needed: u64,
+    },
+    /// A record is no batch of entries.
+    #[error("record {seq} of the journal cannot be understood")]
+    Record {
+        /// Which.
+        seq: u64,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A row of a snapshot does not fit.
+    #[error("a row of the state cannot be understood")]
+    Row(#[from] patchloom_core::RowError),
+    /// The machine gives no thread.
+    #[error("cannot start a thread")]
+    Thread(#[source] std::io::Error),
+}
+
+impl OpenError {
+    /// Its code in the error reference.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::DataDir(error) => error.code(),
+            Self::Journal(error) => error.code(),
+            Self::Snapshot(error) => error.code(),
+            Self::Store(error) => error.code(),
+            Self::Archive(error) => error.code(),
+            Self::JournalLost { .. } => "E0417",
+            Self::Gap { .. } => "E0418",
+            Self::Record { .. } | Self::Row(_) => "E0419",
+            Self::Thread(_) => "E0450",
+        }
+    }
+}
+
+/// An engine that leads.
+pub struct Engine {
+    /// How to speak to it.
+    pub handle: Handle,
+    /// Its task queue.
+    pub queue: EmbeddedQueue,
+    /// What was repaired or rebuilt on the way, for people.
+    pub notes: Vec<String>,
+    /// How many records were folded in at the start.
+    pub replayed: u64,
+    store: Store,
+    archive: PathBuf,
+    leader: JoinHandle<EmbeddedJournal>,
+    _dir: DataDir,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("notes", &self.notes).field("replayed", &self.replayed).finish_non_exhaustive()
+    }
+}
+
+/// A run out of the archive.
+#[derive(Debug, serde::Deserialize)]
+pub struct Archived {
+    /// As it was when it went there.
+    pub run: patchloom_core::run::Run,
+    /// All that happened to it.
+    pub history: Vec<Item>,
+}
+
+/// Opens the data directory at `path`, rebuilds the state and begins to lead.
+///
+/// # Errors
+/// [`OpenError`]; nothing was changed but what its notes say.
+pub async fn open(path: &Path, options: &EngineOptions) -> Result<Engine, OpenError> {
+    let dir = DataDir::open(path)?;
+    let mut notes = Vec::new();
+    let (journal, opened) = EmbeddedJournal::open(&dir.journal(), Options::new(SEMANTICS))?;
+    notes.extend(opened.repaired.map(|what| format!("journal: {what}")));
+    let store_options =
+        store::Options { journal: opened.id, journal_head: opened.head.seq, cache_bytes: store::CACHE_BYTES_DEFAULT };
+    let snapshots = Snapshots::open(RealDisk, &dir.snapshots(), SEMANTICS)?;
+    if let Some(newest) = snapshots.list()?.last().filter(|newest| **newest > opened.head.seq) {
+        return Err(OpenError::JournalLost { journal: opened.head.seq, snapshot: *newest });
+    }
+    let (archive, archive_opened) = Archive::open(RealDisk, &dir.archive(), archive::FILE_BYTES_DEFAULT)?;
+    notes.extend(archive_opened.repaired.map(|what| format!("archive: {what}")));
+    notes.extend(archive_opened.problem.map(|what| format!("archive: {what}")));
+    let mut loaded = load_store(&dir.store(), &store_options, &journal)?;
+    let mut rebuilt = None;
+    if loaded.fresh && opened.head.seq > 0 {
+        if loaded.notes.is_empty() {
+            notes.push("store: rebuilt from the journal, it held nothing".into());
+        }
+        rebuilt = Some(from_snapshot(&snapshots, &journal, &mut loaded, &mut notes)?);
+    }
+    notes.append(&mut loaded.notes);
+    let recent = replay(&journal, &mut loaded).await?;
+    let keeper = KeeperOptions { store: loaded.store.clone(), archive, snapshots, journal: opened.id };
+    if let Some(histories) = rebuilt {
+        refill(&keeper, &loaded.state, histories)?;
+    }
+    let keeper = EmbeddedKeeper::start(keeper).map_err(OpenError::Thread)?;
+    let clock = Clock::system();
+    let queue = EmbeddedQueue::new(clock.clone(), options.limits);
+    let replayed = opened.head.seq - loaded.checkpoint;
+    let (mut leader, handle) = Leader::new(loaded.state, opened.head, queue.clone(), keeper, clock, options.tuning);
+    // What was replayed is written behind with the first checkpoint, or its history would be lost to the next start.
+    leader.mark(recent, replayed > 0);
+    let leader = tokio::spawn(leader.lead(journal));
+    Ok(Engine { handle, queue, notes, replayed, store: loaded.store, archive: dir.archive(), leader, _dir: dir })
+}
+
+struct Loaded {
+    store: Store,
+    state: Partition,
+    checkpoint: u64,
+    /// Whether the store has nothing to say.
+    fresh: bool,
+    notes: Vec<String>,
+}
+
+fn load_store(path: &Path, options: &store::Options, journal: &EmbeddedJournal) -> Result<Loaded, OpenError> {
+    let mut opened = Store::open(path, options)?;
+    let mut notes = Vec::new();
+    let mut state = Partition::default();
+    let mut checkpoint = opened.checkpoint;
+    let mut wrong = None;
+    if checkpoint > 0 {
+        match rows(&opened.store, &mut state) {
+            Ok(()) => {}
+            Err(reason) => wrong = Some(reason),
+        }
+        if wrong.is_none() && checkpoint + 1 < journal.first() {
+            wrong = Some(format!("it ends at record {checkpoint}, the journal begins at {}", journal.first()));
+        }
+        if wrong.is_none() && opened.store.stats().is_ok_and(|stats| stats.is_bloated()) {
+            wrong = Some("it takes more than three times the room of its rows".into());
+        }
+    }
+    if let Some(reason) = wrong {
+        opened = opened.store.rebuild(options, reason)?;
+        state = Partition::default();
+        checkpoint = opened.checkpoint;
+    }
+    if let Some(rebuilt) = &opened.rebuilt {
+        notes.push(format!(
+            "store: rebuilt from the journal, {}; the former one lies in {}",
+            rebuilt.reason,
+            rebuilt.aside.display()
+        ));
+    }
+    Ok(Loaded { store: opened.store, state, checkpoint, fresh: checkpoint == 0, notes })
+}
+
+/// Loads the rows of the state; the reason why they cannot be trusted, where they cannot.
+fn rows(store: &Store, state: &mut Partition) -> Result<(), String> {
+    let mut wrong = None;
+    for prefix in ["d/", "k/", "l/", "r/"] {
+        let see = |key: &[u8], value: &[u8]| {
+            if let Err(error) = state.load(&String::from_utf8_lossy(key), value) {
+                wrong = Some(error.to_string());
+            }
+        };
+        store.load(prefix.as_bytes(), see).map_err(|error| error.to_string())?;
+    }
+    wrong.map_or(Ok(()), Err)
+}
+
+type Histories = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// Loads the newest sound snapshot, if the journal does not reach back to its beginning.
+fn from_snapshot(
+    snapshots: &Snapshots<RealDisk>,
+    journal: &EmbeddedJournal,
+    loaded: &mut Loaded,
+    notes: &mut Vec<String>,
+) -> Result<Histories, OpenError> {
+    let latest = snapshots.latest_valid()?;
+    notes.extend(latest.skipped.into_iter().map(|what| format!("snapshot: {what}")));
+    let mut histories = Vec::new();
+    if let Some(snapshot) = &latest.snapshot {
+        for (key, value) in snapshot.rows() {
+            if key.starts_with(b"h/") {
+                histories.push((key.to_vec(), value.to_vec()));
+            } else {
+                loaded.state.load(&String::from_utf8_lossy(key), value)?;
+            }
+        }
+        loaded.checkpoint = snapshot.about.head.seq;
+    }
+    if loaded.checkpoint + 1 < journal.first() {
+        return Err(OpenError::Gap { first: journal.first(), needed: journal.first() - 1 });
+    }
+    Ok(histories)
+}
+
+/// Folds in what the journal has behind the checkpoint; gives the history of it.
+async fn replay(journal: &EmbeddedJournal, loaded: &mut Loaded) -> Result<Recent, OpenError> {
+    let mut recent = Recent::default();
+    let mut reader = journal.read_from(loaded.checkpoint + 1).await?;
+    while let Some(record) = reader.next().await? {
+        let seq = record.seq;
+        let batch: Batch =
+            serde_json::from_slice(&record.payload).map_err(|source| OpenError::Record { seq, source })?;
+        for entry in &batch.entries {
+            let run = entry.event.run();
+            // A torn checkpoint may hold a run as it was later: what it has folded in already is passed over.
+            let known = run.and_then(|run| loaded.state.run(run)).is_some_and(|run| run.seq >= seq);
+            if known && !seen_now(&recent, run, seq) {
+                continue;
+            }
+            let _ = loaded.state.apply(seq, batch.at, entry);
+            if let Some(run) = run {
+                let text = serde_json::to_vec(entry).map_err(|source| OpenError::Record { seq, source })?;
+                let range = 0..text.len();
+                recent.push(run, seq, batch.at, &text.into(), range);
+            }
+        }
+    }
+    Ok(recent)
+}
+
+/// Whether this run was touched by this very record before: several entries of one record may be about one run.
+fn seen_now(recent: &Recent, run: Option<RunId>, seq: u64) -> bool {
+    run.is_some_and(|run| recent.last(run) == Some(seq))
+}
+
+/// Writes a rebuilt state into the new store, the index of the archive with it.
+fn refill(keeper: &KeeperOptions, state: &Partition, histories: Histories) -> Result<(), OpenError> {
+    let mut batch = store::Batch::default();
+    for (key, value) in state.rows() {
+        batch.put(key, value);
+    }
+    for (key, value) in histories {
+        batch.put(key, value);
+    }
+    keeper.archive.scan(|place, key, _| {
+        batch.put(archive_key(RunId(uuid::Uuid::from_bytes(*key))), place.to_bytes());
+    })?;
+    // Folded to nothing until the first checkpoint: a crash before it rebuilds once more.
+    keeper.store.apply(&batch, 0)?;
+    Ok(())
+}
+
+impl Engine {
+    /// A run out of the archive; `None` where it is not there.
+    ///
+    /// # Errors
+    /// The store or the archive cannot be read.
+    pub fn archived(&self, run: RunId) -> Result<Option<Archived>, OpenError> {
+        let Some(place) = archive_place(&self.store, run)? else { return Ok(None) };
+        let (archive, _) = Archive::open(RealDisk, &self.archive, archive::FILE_BYTES_DEFAULT)?;
+        let entry = archive.get(place)?;
+        serde_json::from_slice(&entry.payload).map(Some).map_err(|source| OpenError::Record { seq: 0, source })
+    }
+
+    /// All that happened to a run, archived or not.
+    ///
+    /// # Errors
+    /// The leader has stopped, or what is stored cannot be read.
+    pub async fn history(&self, run: RunId) -> Result<Vec<Item>, HistoryError> {
+        if let Some(archived) = self.archived(run)? {
+            return Ok(archived.history);
+        }
+        let recent = self.handle.recent_history(run).await?;
+        let mut lines = Vec::new();
+        self.store
+            .load(format!("h/{run}/").as_bytes(), |_, value| lines.extend_from_slice(value))
+            .map_err(OpenError::from)?;
+        let mut all = items(&lines);
+        let stored = all.last().map_or(0, |item| item.seq);
+        all.extend(recent.into_iter().filter(|item| item.seq > stored));
+        Ok(all)
+    }
+
+    /// The ids of all archived runs.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn archived_ids(&self) -> Result<Vec<RunId>, OpenError> {
+        let mut ids = Vec::new();
+        self.store.load(b"a/", |key, _| {
+            let text = String::from_utf8_lossy(&key[2..]);
+            ids.extend(text.parse::<RunId>());
+        })?;
+        Ok(ids)
+    }
+
+    /// Stops: writes down all there is and gives the directory free.
+    pub async fn close(self) {
+        self.handle.stop().await;
+        // A panic of the leader has been printed and seen by all who asked it anything.
+        if let Ok(journal) = self.leader.await {
+            journal.close().await;
+        }
+    }
+}
+
+/// Why a history cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum HistoryError {
+    /// The leader has stopped.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// What is stored cannot be read.
+    #[error(transparent)]
+    Stored(#[from] OpenError),
+}
