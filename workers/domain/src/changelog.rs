@@ -183,7 +183,7 @@ fn heading(line: &str) -> Option<ChangelogEntry> {
 fn collect_cves(line: &str, ids: &mut BTreeSet<String>) {
     let bytes = line.as_bytes();
     let mut at = 0;
-    while let Some(found) = bytes.get(at..).and_then(|rest| rest.windows(4).position(|four| is_cve(four))) {
+    while let Some(found) = bytes.get(at..).and_then(|rest| rest.windows(4).position(is_cve)) {
         let start = at + found;
         at = start + 4;
         let count = |from: usize| bytes[from..].iter().take_while(|byte| byte.is_ascii_digit()).count();

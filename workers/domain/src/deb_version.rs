@@ -172,7 +172,7 @@ fn compare_part(left: &str, right: &str) -> Ordering {
     while !left.is_empty() || !right.is_empty() {
         loop {
             let (a, b) = (left.first().copied(), right.first().copied());
-            if !a.is_some_and(|byte| !byte.is_ascii_digit()) && !b.is_some_and(|byte| !byte.is_ascii_digit()) {
+            if is_end_or_digit(a) && is_end_or_digit(b) {
                 break;
             }
             match weight(a).cmp(&weight(b)) {
@@ -189,6 +189,10 @@ fn compare_part(left: &str, right: &str) -> Ordering {
         }
     }
     Ordering::Equal
+}
+
+fn is_end_or_digit(byte: Option<u8>) -> bool {
+    byte.is_none_or(|byte| byte.is_ascii_digit())
 }
 
 /// `~` before the end (and before a digit, where the run of non-digits ends), that before letters, those before the rest.
