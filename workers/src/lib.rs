@@ -2,6 +2,7 @@
 //!
 //! What crosses to the engine is a task and an outcome; it never sees journals, stores or the state of a run.
 
+pub mod apt;
 pub mod artifact;
 mod failure;
 pub mod host;
