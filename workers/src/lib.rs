@@ -6,4 +6,5 @@ pub mod apt;
 pub mod artifact;
 mod failure;
 pub mod host;
+pub mod observe;
 pub mod runtime;
