@@ -13,4 +13,4 @@ pub use changelog::{CVES_MAX, ChangelogEntry, ChangelogSpan, between, changelog_
 pub use deb_version::{DebVersion, DebVersionError};
 pub use finding::{Finding, Knowledge, Severity, SeverityLevel};
 pub use package::{InstalledPackage, MissingPatch, PackageId, Target};
-pub use urgency::{HostUrgency, Judged, Priority, Urgency, host_urgency, patch_urgency};
+pub use urgency::{CVES_UNKNOWN, HostUrgency, Judged, Priority, Urgency, host_urgency, patch_urgency};

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::check::Mode;
 use super::scan::{PackageScan, is_broken};
-use super::{boxed, decode, encode, host_failure, open};
+use super::{boxed, decode, encode, host_failure, open, optional};
 use crate::apt::dpkg;
 use crate::artifact::ArtifactId;
 use crate::failure::permanent;
@@ -35,7 +35,7 @@ const LISTEN: &str = "0A";
 /// `verify.applications {target, phase: before|after, baseline?, mode?, commands?}`.
 ///
 /// `before` → `{artifact, probes}`: the baseline. `after` with that `baseline` → `{artifact, ok, regressions,
-/// preexisting, recovered}`. In mode `apply` a regression that is still there after 20 seconds fails the task with E0545.
+/// preexisting, recovered}`; without a baseline `ok` is null. In mode `apply` a regression that is still there after 20 seconds fails the task with E0545.
 /// `commands` are argv arrays run on the target; each must end with 0 after, where it did before.
 pub struct VerifyApplications;
 
@@ -46,7 +46,7 @@ struct Input {
     phase: Phase,
     #[serde(default)]
     mode: Mode,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "optional")]
     baseline: Option<ArtifactId>,
     #[serde(default)]
     commands: Vec<Vec<String>>,
@@ -97,7 +97,11 @@ impl Handler for VerifyApplications {
                     after(&exec, context, &input, &baseline).await
                 }
                 (Phase::After, None) => {
-                    Err(permanent("E0592", format!("{} after a patch takes the baseline from before", self.uses())))
+                    // Run by itself there is nothing to compare with: what is wrong is told, and judged by nobody.
+                    let seen = look(&exec, context, &input.commands).await?;
+                    let complaints = complaints(&seen);
+                    let artifact = context.put_json(&seen).await?;
+                    encode(&json!({ "artifact": artifact, "ok": null, "regressions": [], "preexisting": complaints }))
                 }
             }
         })

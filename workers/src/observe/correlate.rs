@@ -5,7 +5,7 @@ use patchloom_domain::{Finding, Knowledge, MissingPatch, Priority, Target, host_
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{PackageScan, boxed, decode, encode, open};
+use super::{PackageScan, boxed, decode, encode, open, optional};
 use crate::apt::cves::{Limits, fill};
 use crate::apt::lists;
 use crate::apt::missing::{Missing, missing};
@@ -19,7 +19,7 @@ const SHOWN_MAX: usize = 10;
 /// CVE ids shown of one patch.
 const CVES_SHOWN_MAX: usize = 5;
 
-/// `correlate.missing {target, packages}` → `{artifact, count, security, new, kept_back, removes, download_bytes, lists}`;
+/// `correlate.missing {target, packages?}` → `{artifact, count, security, new, kept_back, removes, download_bytes, lists}`;
 /// the artifact is a [`Missing`].
 pub struct CorrelateMissing;
 
@@ -27,7 +27,8 @@ pub struct CorrelateMissing;
 #[serde(deny_unknown_fields)]
 struct MissingInput {
     target: Target,
-    packages: ArtifactId,
+    #[serde(default, deserialize_with = "optional")]
+    packages: Option<ArtifactId>,
 }
 
 impl Handler for CorrelateMissing {
@@ -45,7 +46,7 @@ impl Handler for CorrelateMissing {
                 let message = format!("apt has no package lists on {}: run apt-get update there first", exec.place());
                 return Err(permanent("E0520", message));
             }
-            let scan: PackageScan = context.get_json(&input.packages).await?;
+            let scan = PackageScan::recall(&exec, context, input.packages.as_ref()).await?;
             context.progress(0.1, "asking apt what is missing");
             let found = missing(&exec, &scan.packages, context.cancel()).await?;
             let bytes = found.patches.iter().filter_map(|patch| patch.size_bytes).fold(0_u64, u64::saturating_add);
@@ -69,7 +70,7 @@ impl Handler for CorrelateMissing {
     }
 }
 
-/// `correlate.cves {target, packages, missing, offline?, bytes_max?}` → `{artifact, findings, count, security, cves,
+/// `correlate.cves {target, packages?, missing, offline?, bytes_max?}` → `{artifact, findings, count, security, cves,
 /// urgency, top, complete, notes, sources, known, from_cache, downloaded, downloaded_bytes}`.
 ///
 /// The artifact is the [`Missing`] of the input with CVE ids, urgency and notes; `findings` is the artifact of a list of
@@ -80,7 +81,8 @@ pub struct CorrelateCves;
 #[serde(deny_unknown_fields)]
 struct CvesInput {
     target: Target,
-    packages: ArtifactId,
+    #[serde(default, deserialize_with = "optional")]
+    packages: Option<ArtifactId>,
     missing: ArtifactId,
     #[serde(default)]
     offline: bool,
@@ -97,7 +99,7 @@ impl Handler for CorrelateCves {
         boxed(async move {
             let input: CvesInput = decode(self.uses(), input)?;
             let exec = open(&input.target)?;
-            let scan: PackageScan = context.get_json(&input.packages).await?;
+            let scan = PackageScan::recall(&exec, context, input.packages.as_ref()).await?;
             let mut found: Missing = context.get_json(&input.missing).await?;
             let defaults = Limits::default();
             let limits =

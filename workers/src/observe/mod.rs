@@ -12,6 +12,7 @@ use std::future::Future;
 use patchloom_core::Failure;
 use patchloom_domain::Target;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 pub use applications::VerifyApplications;
@@ -20,6 +21,7 @@ pub use correlate::{CorrelateCves, CorrelateMissing};
 pub use rescan::VerifyRescan;
 pub use scan::{PackageScan, ScanFindings, ScanPackages};
 
+use crate::artifact::ArtifactId;
 use crate::failure::{chain, permanent, transient};
 use crate::host::{self, HostExec};
 use crate::runtime::{BoxFuture, DuplicateHandler, Handlers};
@@ -42,6 +44,14 @@ pub fn register(handlers: &mut Handlers) -> Result<(), DuplicateHandler> {
 fn decode<T: DeserializeOwned>(uses: &str, input: Value) -> Result<T, Failure> {
     serde_json::from_value(input)
         .map_err(|error| permanent("E0592", format!("the input of {uses} is not what it takes: {error}")))
+}
+
+/// An artifact that may be left out: null and the empty text (the default of a workflow's input) mean none.
+fn optional<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<ArtifactId>, D::Error> {
+    match Option::<String>::deserialize(deserializer)?.filter(|text| !text.is_empty()) {
+        Some(text) => text.parse().map(Some).map_err(serde::de::Error::custom),
+        None => Ok(None),
+    }
 }
 
 /// Makes the target ready for commands.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::check::Mode;
 use super::scan::{PackageScan, is_broken};
-use super::{boxed, decode, encode, open};
+use super::{boxed, decode, encode, open, optional};
 use crate::artifact::ArtifactId;
 use crate::failure::permanent;
 use crate::runtime::{BoxFuture, Handler, TaskContext};
@@ -31,11 +31,11 @@ struct Input {
     target: Target,
     #[serde(default)]
     mode: Mode,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "optional")]
     plan: Option<ArtifactId>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "optional")]
     before: Option<ArtifactId>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "optional")]
     findings: Option<ArtifactId>,
 }
 

@@ -50,6 +50,18 @@ impl PackageScan {
         Ok(Self { target: exec.target().clone(), at: context.now(), os: os_of(exec), architecture, packages })
     }
 
+    /// The scan on record, else a new one.
+    pub(super) async fn recall(
+        exec: &HostExec,
+        context: &TaskContext,
+        id: Option<&ArtifactId>,
+    ) -> Result<Self, Failure> {
+        match id {
+            Some(id) => context.get_json(id).await,
+            None => Self::read(exec, context).await,
+        }
+    }
+
     /// Those that are installed, or in some state between.
     pub(super) fn present(&self) -> impl Iterator<Item = &InstalledPackage> {
         self.packages.iter().filter(|package| !matches!(state_of(package), 'c' | 'n'))
