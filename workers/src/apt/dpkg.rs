@@ -85,6 +85,6 @@ mod tests {
 
     #[test]
     fn another_shape_is_an_error_that_shows_the_line() {
-        assert_eq!(parse("a\tb\n").unwrap_err().code(), "E0512");
+        assert_eq!(parse("a\tb\n").unwrap_err().code(), "E0523");
     }
 }

@@ -12,6 +12,9 @@ use super::Error;
 use crate::artifact::hex;
 use crate::host::{HostExec, Order};
 
+/// A download directory that nothing was written to for so long belongs to nobody.
+const STALE: Duration = Duration::from_secs(6 * 3600);
+
 /// A .deb that is wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
@@ -60,6 +63,7 @@ impl DebCache {
         let place = self.dir.join("staging");
         let io_error = |source| Error::Io { action: "make a download directory in", path: place.clone(), source };
         fs::create_dir_all(&place).map_err(io_error)?;
+        sweep(&place);
         tempfile::Builder::new().prefix("get-").tempdir_in(&place).map_err(io_error)
     }
 
@@ -138,6 +142,18 @@ impl DebCache {
             }
         }
         Ok(reasons)
+    }
+}
+
+/// Removes what killed downloads left behind; a download that is alive is never this old.
+fn sweep(place: &Path) {
+    let is_old = |entry: &fs::DirEntry| {
+        let age = entry.metadata().and_then(|metadata| metadata.modified()).map(|time| time.elapsed());
+        matches!(age, Ok(Ok(age)) if age > STALE)
+    };
+    for entry in fs::read_dir(place).into_iter().flatten().flatten().filter(is_old) {
+        // Best effort: another run may be sweeping too.
+        let _ = fs::remove_dir_all(entry.path());
     }
 }
 

@@ -67,10 +67,10 @@ impl Error {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Host(error) => error.code(),
-            Self::Failed { .. } => "E0510",
-            Self::Cancelled { .. } => "E0511",
-            Self::Answer { .. } => "E0512",
-            Self::Io { .. } => "E0513",
+            Self::Failed { .. } => "E0521",
+            Self::Cancelled { .. } => "E0522",
+            Self::Answer { .. } => "E0523",
+            Self::Io { .. } => "E0524",
         }
     }
 }

@@ -198,6 +198,6 @@ Conf perl (5.36.0-7+deb12u4 Debian-Security:12/oldstable-security [amd64])
 
     #[test]
     fn a_line_of_another_shape_is_no_silent_loss() {
-        assert_eq!(parse("Inst perl\n").unwrap_err().code(), "E0512");
+        assert_eq!(parse("Inst perl\n").unwrap_err().code(), "E0523");
     }
 }
