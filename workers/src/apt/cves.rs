@@ -185,3 +185,54 @@ fn incomplete(learned: &BTreeMap<(String, String), Learned>) -> Vec<String> {
     };
     by_reason.into_iter().map(note).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use patchloom_domain::PackageId;
+
+    use super::*;
+
+    fn patch(name: &str, source: &str) -> MissingPatch {
+        MissingPatch {
+            id: PackageId { name: name.to_owned(), arch: "amd64".to_owned() },
+            installed: Some("6.1.1-1".to_owned()),
+            candidate: "6.1.2-1".to_owned(),
+            source: source.to_owned(),
+            source_version: "6.1.2-1".to_owned(),
+            origin: String::new(),
+            security: true,
+            sha256: None,
+            size_bytes: None,
+            cves: Vec::new(),
+            urgency: None,
+            note: None,
+        }
+    }
+
+    fn learned(patch: &mut MissingPatch) {
+        let text = "linux (6.1.2-1) s; urgency=high\n\n  * CVE-2026-1234\n\n -- A <a@b>  x\n\nlinux (6.1.1-1) s; urgency=low\n";
+        apply(patch, &patchloom_domain::changelog_entries(text), "6.1.1-1", Path::new("/no/such/folder"));
+    }
+
+    #[test]
+    fn the_flaws_of_a_kernel_count_for_the_kernel_and_not_for_its_headers() {
+        let mut image = patch("linux-image-6.1.0-30-amd64", "linux-signed-amd64");
+        learned(&mut image);
+        assert_eq!((image.cves.len(), image.note), (1, None));
+        let mut headers = patch("linux-libc-dev", "linux");
+        learned(&mut headers);
+        assert_eq!((headers.cves.len(), headers.urgency.as_deref()), (0, Some("high")));
+        assert!(headers.note.unwrap().starts_with("1 CVE ids of the kernel's changelog are not counted"));
+    }
+
+    #[test]
+    fn what_could_not_be_learned_is_told_once_per_reason() {
+        let unknown = |name: &str, why: &str| ((name.to_owned(), "1".to_owned()), Learned::Unknown(why.to_owned()));
+        let mut all: BTreeMap<_, _> = (0..7).map(|n| unknown(&format!("p{n}"), "no network")).collect();
+        all.extend([unknown("q", "too large"), (("r".to_owned(), "1".to_owned()), Learned::Entries(Vec::new()))]);
+        assert_eq!(
+            incomplete(&all),
+            ["CVE list incomplete: p0, p1, p2, p3, p4 and 2 more: no network", "CVE list incomplete: q: too large",]
+        );
+    }
+}

@@ -281,3 +281,32 @@ impl Round<'_> {
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sibling_that_has_the_changelog_is_tried_next() {
+        let carrier = |name: &str| Carrier {
+            name: name.to_owned(),
+            arch: "all".to_owned(),
+            version: "1".to_owned(),
+            sha256: String::new(),
+            size_bytes: 1,
+        };
+        let mut pursuit = Pursuit {
+            key: ("s".to_owned(), "1".to_owned()),
+            security: false,
+            carriers: ["a", "b", "c", "common", "d"].map(carrier).into(),
+            tried: 1,
+        };
+        pursuit.prefer("common");
+        let names: Vec<&str> = pursuit.carriers.iter().map(|carrier| carrier.name.as_str()).collect();
+        assert_eq!(names, ["a", "common", "b", "c", "d"]);
+        pursuit.prefer("not there");
+        assert_eq!(pursuit.next().map(|carrier| carrier.name.as_str()), Some("common"));
+        pursuit.tried = CARRIERS_MAX;
+        assert!(pursuit.next().is_none());
+    }
+}
