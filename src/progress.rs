@@ -151,11 +151,20 @@ impl<W: Write> Progress<W> {
     /// # Errors
     /// Those of the stream.
     pub fn say(&mut self, line: &str, steps: &[StepLine]) -> io::Result<()> {
+        // The line goes where the picture began: what is longer there must not show behind it.
+        let end = if self.screen.width.is_some() { "\x1b[K\n" } else { "\n" };
         let mut out = self.back();
-        out.push_str(&text::lines(line));
-        out.push('\n');
+        for line in text::lines(line).lines() {
+            out.push_str(line);
+            out.push_str(end);
+        }
         self.stream.write_all(out.as_bytes())?;
         self.show(steps)
+    }
+
+    /// Goes on with another size of the terminal. What was drawn before stays where it is.
+    pub fn resize(&mut self, screen: Screen) {
+        self.screen = screen;
     }
 
     /// The last picture: it stays, and what follows is written below it.
@@ -334,6 +343,19 @@ mod tests {
         }
         let twice = drawn(terminal(80, 24), &[&picture, &picture]);
         assert_eq!(twice.matches("\r\x1b[2A").count(), 1);
+    }
+
+    #[test]
+    fn a_line_said_in_between_leaves_nothing_of_the_picture_behind_it() {
+        let picture = [step("scan", StepState::Running, Some(0.5))];
+        let mut out = Vec::new();
+        let mut progress = Progress::new(&mut out, terminal(80, 24));
+        progress.show(&picture).unwrap();
+        progress.say("short", &picture).unwrap();
+        assert!(String::from_utf8(out).unwrap().contains("\r\x1b[1Ashort\x1b[K\n"));
+        let mut out = Vec::new();
+        Progress::new(&mut out, Screen::PLAIN).say("short", &[]).unwrap();
+        assert_eq!(out, b"short\n");
     }
 
     #[test]

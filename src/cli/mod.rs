@@ -280,4 +280,20 @@ mod tests {
         assert_eq!(cli.global.verbose, 2);
         assert!(matches!(cli.command, EngineCommand::Patch(PatchArgs { apply: true, .. })));
     }
+
+    #[test]
+    fn the_manual_names_every_command() {
+        fn walk(command: &clap::Command, path: &str, manual: &str) {
+            for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
+                let path = format!("{path} {}", sub.get_name());
+                let path = path.trim();
+                let named = sub.has_subcommands() || manual.contains(&format!("`{path}"));
+                assert!(named, "docs/cli.md says nothing of '{path}': add it to the table of commands");
+                walk(sub, path, manual);
+            }
+        }
+        let manual = include_str!("../../docs/cli.md");
+        walk(&Cli::command(), "", manual);
+        walk(&EngineCli::command(), "", manual);
+    }
 }

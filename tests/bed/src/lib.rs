@@ -18,6 +18,18 @@ pub use root::{Pair, Root};
 
 use std::process::Command;
 
+/// Whether this run leaves the tests on real roots out: `tests/run --quick` says so.
+///
+/// Each such test begins with `if patchloom_bed::left_out() { return; }`.
+#[must_use]
+pub fn left_out() -> bool {
+    let left_out = std::env::var_os("PATCHLOOM_TEST_QUICK").is_some();
+    if left_out {
+        eprintln!("left out: this test needs a real root, and the run is a quick one");
+    }
+    left_out
+}
+
 /// Runs a command and returns what it printed; panics with its errors where it fails.
 #[track_caller]
 fn run(command: &mut Command) -> String {

@@ -3,16 +3,11 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use patchloom_bed::{Repository, Root};
-
-/// Whether the run asked to leave the real roots out.
-fn quick() -> bool {
-    std::env::var_os("PATCHLOOM_TEST_QUICK").is_some()
-}
+use patchloom_bed::{Repository, Root, left_out};
 
 #[test]
 fn a_fresh_small_root_is_sound_and_offers_what_was_computed() {
-    if quick() {
+    if left_out() {
         return;
     }
     let root = Root::mini();
@@ -27,7 +22,7 @@ fn a_fresh_small_root_is_sound_and_offers_what_was_computed() {
 
 #[test]
 fn a_fresh_golden_root_offers_what_the_archive_offered_that_day() {
-    if quick() {
+    if left_out() {
         return;
     }
     let root = Root::golden();
@@ -43,7 +38,7 @@ fn a_fresh_golden_root_offers_what_the_archive_offered_that_day() {
 
 #[test]
 fn the_broken_repository_breaks_a_package_and_downgrading_repairs_it() {
-    if quick() {
+    if left_out() {
         return;
     }
     let root = Root::mini();
@@ -59,7 +54,7 @@ fn the_broken_repository_breaks_a_package_and_downgrading_repairs_it() {
 
 #[test]
 fn a_held_lock_stops_apt_until_it_is_dropped() {
-    if quick() {
+    if left_out() {
         return;
     }
     let root = Root::mini();
@@ -74,7 +69,7 @@ fn a_held_lock_stops_apt_until_it_is_dropped() {
 
 #[test]
 fn a_full_disk_has_the_space_it_was_asked_for_and_stops_dpkg() {
-    if quick() {
+    if left_out() {
         return;
     }
     let root = Root::mini_on_full_disk(1);
@@ -85,7 +80,7 @@ fn a_full_disk_has_the_space_it_was_asked_for_and_stops_dpkg() {
 
 #[test]
 fn a_root_leaves_nothing_behind_not_even_after_a_panic() {
-    if quick() {
+    if left_out() {
         return;
     }
     let path = std::sync::Mutex::new(PathBuf::new());
