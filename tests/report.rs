@@ -328,5 +328,5 @@ fn a_report_is_written_whole_or_not_at_all_and_says_where_it_failed() {
     names.sort();
     assert_eq!(names, ["report.html", "report.json"]);
     let error = observed().write(&at.join("report.json")).unwrap_err();
-    assert!(error.to_string().contains("report.json") && error.code() == "E0701", "{error}");
+    assert!(error.to_string().contains("report.json") && error.code() == "E0711", "{error}");
 }

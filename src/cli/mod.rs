@@ -90,6 +90,7 @@ pub enum Command {
 #[derive(Debug, Subcommand)]
 pub enum EngineCommand {
     /// Run the whole life of a patch: on this machine, or on a Debian root directory
+    #[command(long_about = patch::ABOUT)]
     Patch(PatchArgs),
     /// Check and draw workflow definitions
     #[command(subcommand)]

@@ -4,14 +4,16 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-/// Runs the whole life of a patch.
-#[derive(Clone, Debug, Args)]
-#[command(
-    long_about = "Runs the whole life of a patch: scan, correlate, change request, backup, patch, verify and close.\n\n\
+/// What `patchloom patch --help` begins with.
+pub(super) const ABOUT: &str = "Runs the whole life of a patch: scan, correlate, change request, backup, patch, verify and close.\n\n\
         Without --apply nothing on the target changes: the run observes, plans, proves the way back and simulates the \
         install. With --apply it installs exactly the planned versions, and puts everything back where that fails.\n\n\
         Progress and talk go to stderr. The summary goes to stdout, or with --json the whole report. Both kinds of \
-        report, report.html and report.json, are written to the report directory.",
+        report, report.html and report.json, are written to the report directory.";
+
+/// Runs the whole life of a patch.
+#[derive(Clone, Debug, Args)]
+#[command(
     after_long_help = concat!(
         "Examples:\n",
         "  patchloom patch                                  # what does this machine lack?\n",

@@ -31,7 +31,7 @@ impl WriteError {
     /// Its code.
     #[must_use]
     pub fn code(&self) -> &'static str {
-        "E0701"
+        "E0711"
     }
 }
 
