@@ -1,1 +1,10 @@
-//! Placeholder.
+//! The engine around the pure heart: journal, snapshots, store, archive. Knows bytes and sequence numbers, nothing of patches.
+
+pub mod archive;
+pub mod datadir;
+pub mod disk;
+pub mod journal;
+pub mod rate;
+pub mod sim;
+pub mod snapshot;
+pub mod store;

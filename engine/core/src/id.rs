@@ -77,10 +77,11 @@ impl fmt::Debug for StepName {
 }
 
 /// Which way a task goes: the step's own work, or its compensation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Leg {
     /// The step's own work.
+    #[default]
     Forward,
     /// The compensation of the step.
     Undo,
@@ -97,11 +98,22 @@ pub struct TaskKey {
     /// The step.
     pub step: StepName,
     /// Position in the step's `for_each`, from 0; 0 where there is none.
+    #[serde(default, skip_serializing_if = "is_first")]
     pub item: u32,
     /// Counts from 1 on each leg.
     pub attempt: u32,
     /// Forward or undo.
+    #[serde(default, skip_serializing_if = "is_forward")]
     pub leg: Leg,
+}
+
+// Nine of ten tasks are the only item of a forward step: the journal need not say it each time.
+fn is_first(item: &u32) -> bool {
+    *item == 0
+}
+
+fn is_forward(leg: &Leg) -> bool {
+    *leg == Leg::Forward
 }
 
 impl fmt::Display for TaskKey {

@@ -4,9 +4,31 @@
 //! It knows nothing of patches, of journals or of the network.
 
 mod id;
-mod task;
 mod time;
 
+mod task;
+
+mod diagnostic;
+mod yaml;
+
+mod expr;
+mod template;
+
+mod definition;
+
+mod effect;
+pub mod record;
+
+mod backoff;
+mod partition;
+pub mod run;
+
+pub use definition::{Action, Compensate, Definition, Digest, ForEach, Input, Retry, Set, Step, Wait};
+pub use diagnostic::{Diagnostic, Diagnostics, Place, Span, nearest, place};
+pub use effect::{Effect, EffectKey};
+pub use expr::{EvalError, Expr, Reference, Scope};
 pub use id::{Leg, RunId, StepName, TaskKey};
+pub use partition::{KEY_KEPT, Partition, RowError, StartKey};
 pub use task::{Failure, FailureClass, Outcome, Task, TaskTimeouts};
-pub use time::{Millis, UtcMs};
+pub use template::{Part, Template};
+pub use time::{Millis, SpanError, UtcMs};

@@ -1,0 +1,256 @@
+//! A workflow definition: read from YAML, checked, and named by the digest of its content.
+//!
+//! Knows the language, not what happens when it runs.
+
+mod check;
+mod fields;
+mod graph;
+mod read;
+mod step;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+use crate::diagnostic::Diagnostics;
+use crate::expr::Expr;
+use crate::template::Template;
+use crate::{Millis, StepName, TaskTimeouts};
+
+pub use graph::Set;
+
+/// The most steps a definition may have.
+pub const STEPS_MAX: usize = 1_000;
+/// The most attempts a retry policy may ask for.
+pub const ATTEMPTS_MAX: u32 = 1_000;
+
+/// Names one content of a definition: SHA-256 over its canonical JSON, written `sha256:<hex>`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Digest(pub Arc<str>);
+
+impl Digest {
+    /// The digest of `bytes`.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        let hash = Sha256::digest(bytes);
+        let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+        Self(format!("sha256:{hex}").into())
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// One version of a workflow, checked.
+#[derive(Clone, Debug)]
+pub struct Definition {
+    /// Its name.
+    pub name: Arc<str>,
+    /// What it is for.
+    pub description: String,
+    /// Its version: the digest of `canonical`.
+    pub digest: Digest,
+    /// The definition as JSON with sorted keys: what is stored, and what reads back to the same definition.
+    pub canonical: Arc<str>,
+    /// What a run takes, by name.
+    pub inputs: BTreeMap<String, Input>,
+    /// Its steps, each behind all that it needs; ties by name.
+    pub steps: Vec<Step>,
+    /// What a run gives back.
+    pub output: Option<Template>,
+    /// How long a run may take before it fails and is compensated.
+    pub timeout: Option<Millis>,
+    /// For each step: all steps that it needs, directly or through others.
+    pub upstream: Vec<Set>,
+    /// For each step: the steps that name it in `needs`.
+    pub dependents: Vec<Vec<usize>>,
+}
+
+/// One input of a workflow.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Input {
+    /// Its JSON Schema.
+    pub schema: Value,
+    /// What it is when a run does not say; without a default it must be given.
+    pub default: Option<Value>,
+}
+
+/// One step.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// Its name.
+    pub name: StepName,
+    /// The steps it waits for, by position.
+    pub needs: Vec<usize>,
+    /// Whether it runs at all.
+    pub condition: Option<Expr>,
+    /// What it does.
+    pub action: Action,
+    /// Over what it fans out.
+    pub for_each: Option<ForEach>,
+    /// When it tries again.
+    pub retry: Retry,
+    /// Limits of one attempt.
+    pub timeouts: TaskTimeouts,
+    /// Limit over all attempts and items.
+    pub total: Option<Millis>,
+    /// How it is undone.
+    pub compensate: Option<Compensate>,
+    /// Whether it is the point of no return.
+    pub pivot: bool,
+    /// What becomes of its result.
+    pub output: Option<Template>,
+}
+
+impl Step {
+    /// Whether its `if` lets it run although something before it failed.
+    #[must_use]
+    pub fn runs_after_failure(&self) -> bool {
+        self.condition.as_ref().is_some_and(|condition| condition.calls("failed") || condition.calls("always"))
+    }
+
+    /// Whether its `if` asks for `failed()`: it takes the failure upon itself.
+    #[must_use]
+    pub fn catches(&self) -> bool {
+        self.condition.as_ref().is_some_and(|condition| condition.calls("failed"))
+    }
+}
+
+/// What a step does.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// Gives work to a worker.
+    Task {
+        /// The task type.
+        uses: Arc<str>,
+        /// Its input.
+        with: Template,
+    },
+    /// Starts a child run, one per item.
+    Workflow {
+        /// The workflow's name; which version is settled when the run starts.
+        name: Arc<str>,
+        /// The child's inputs.
+        with: Template,
+    },
+    /// Waits.
+    Wait(Wait),
+    /// Computes a value.
+    Set(Template),
+    /// Fails, with this message.
+    Fail(Template),
+}
+
+/// What a step waits for.
+#[derive(Clone, Debug)]
+pub enum Wait {
+    /// A signal of this name, for so long.
+    Signal {
+        /// Its name.
+        name: Arc<str>,
+        /// After which the step fails.
+        timeout: Option<Millis>,
+    },
+    /// A span of time.
+    For(Millis),
+    /// An instant: RFC 3339 text or milliseconds since 1970.
+    Until(Template),
+}
+
+/// Over what a step fans out.
+#[derive(Clone, Debug)]
+pub struct ForEach {
+    /// Comes to a list.
+    pub items: Template,
+    /// Names an item for people.
+    pub key: Option<Template>,
+    /// How many items at once.
+    pub max_parallel: Option<u32>,
+}
+
+/// When a failed attempt is tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retry {
+    /// How many attempts in all.
+    pub attempts: u32,
+    /// The wait before the second attempt; doubles from then on.
+    pub backoff: Millis,
+    /// The longest wait.
+    pub max_backoff: Millis,
+    /// Whether waits are spread by chance, so that a thousand hosts do not come back at once.
+    pub jitter: bool,
+}
+
+impl Retry {
+    /// A step without `retry` is tried once.
+    pub const FORWARD: Self = Self { attempts: 1, backoff: Millis(1_000), max_backoff: Millis(60_000), jitter: true };
+    /// A compensation without `retry` is tried five times: giving up on the way back costs a person's night.
+    pub const UNDO: Self = Self { attempts: 5, ..Self::FORWARD };
+}
+
+/// How a step is undone.
+#[derive(Clone, Debug)]
+pub struct Compensate {
+    /// The task type.
+    pub uses: Arc<str>,
+    /// Its input; may read `self.output`, `failure` and what the step itself may read.
+    pub with: Template,
+    /// When it tries again.
+    pub retry: Retry,
+    /// Limits of one attempt.
+    pub timeouts: TaskTimeouts,
+}
+
+impl Definition {
+    /// Reads and checks a definition.
+    ///
+    /// # Errors
+    /// All mistakes found in one pass, with their places; `file` names the text in them.
+    pub fn parse(file: &str, source: &str) -> Result<Self, Diagnostics> {
+        let read = crate::yaml::read(source).and_then(|root| read::definition(&root, source));
+        read.map_err(|mut list| {
+            list.sort_by_key(|mistake| (mistake.span, mistake.code));
+            list.dedup();
+            Diagnostics { file: file.to_owned(), source: source.to_owned(), list }
+        })
+    }
+
+    /// The position of the step called `name`.
+    #[must_use]
+    pub fn position(&self, name: &str) -> Option<usize> {
+        self.steps.iter().position(|step| step.name.as_str() == name)
+    }
+
+    /// The names of the workflows that its steps start.
+    pub fn children(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.steps.iter().filter_map(|step| match &step.action {
+            Action::Workflow { name, .. } => Some(name),
+            Action::Task { .. } | Action::Wait(_) | Action::Set(_) | Action::Fail(_) => None,
+        })
+    }
+
+    /// What a run gets: `given`, completed by the defaults.
+    ///
+    /// # Errors
+    /// Each input that is unknown, missing or against its schema, in words.
+    pub fn accept(&self, given: &Value) -> Result<Value, Vec<String>> {
+        check::accept(self, given)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,277 @@
+//! The state of one partition: its runs, the definitions they are pinned to, the keys of their starts.
+//!
+//! Folding the same records into it gives the same state on every machine, byte for byte.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::effect::{Effect, EffectKey};
+use crate::record::{Entry, Event, Start};
+use crate::run::{self, Applied, Phase, Refusal, Run};
+use crate::{Definition, Digest, Millis, RunId, UtcMs};
+
+/// How long the key of a start is remembered.
+pub const KEY_KEPT: Millis = Millis(7 * 86_400_000);
+
+/// All that is folded out of one journal.
+#[derive(Clone, Debug, Default)]
+pub struct Partition {
+    definitions: BTreeMap<Digest, Arc<Definition>>,
+    latest: BTreeMap<Arc<str>, Digest>,
+    runs: BTreeMap<RunId, Arc<Run>>,
+    keys: BTreeMap<Arc<str>, StartKey>,
+    /// The keys by age, so that forgetting them costs nothing.
+    aging: BTreeMap<(UtcMs, Arc<str>), ()>,
+}
+
+/// What the key of a start stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartKey {
+    /// The run that it started.
+    pub run: RunId,
+    /// When.
+    pub at: UtcMs,
+}
+
+/// Why a stored row does not fit into a state.
+#[derive(Debug, thiserror::Error)]
+pub enum RowError {
+    /// Its key is of no known kind.
+    #[error("the row `{0}` is of no known kind")]
+    Key(String),
+    /// Its value cannot be read.
+    #[error("the row `{key}` cannot be read")]
+    Value {
+        /// Its key.
+        key: String,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A stored definition does not pass its own check any more.
+    #[error("the stored definition `{digest}` cannot be read: {reason}")]
+    Definition {
+        /// Its version.
+        digest: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl Partition {
+    /// Folds one entry in. `seq` and `at` are those of its record.
+    ///
+    /// # Errors
+    /// [`Refusal`]: the entry changes nothing. A run that cannot be understood is quarantined, which is no error: the
+    /// partition goes on.
+    pub fn apply(&mut self, seq: u64, at: UtcMs, entry: &Entry) -> Result<Applied, Refusal> {
+        match &entry.event {
+            Event::DefinitionRegistered { text } => self.register(text),
+            Event::RunStarted(start) => self.start(seq, at, start),
+            Event::RunRetired { run } => self.retire(*run),
+            event => {
+                let id = event.run().ok_or(Refusal::Stale("no run is named"))?;
+                let run =
+                    self.runs.get_mut(&id).ok_or(Refusal::Stale("the run is not known, or lies in the archive"))?;
+                let Some(definition) = self.definitions.get(&run.start.version) else {
+                    return Ok(quarantine(run, seq, "the version it is pinned to is not known"));
+                };
+                if run.steps.len() != definition.steps.len() {
+                    return Ok(quarantine(run, seq, "its steps are not those of its version"));
+                }
+                let run = Arc::make_mut(run);
+                let applied = run::apply(run, definition, event, at)?;
+                run.seq = seq;
+                Ok(applied)
+            }
+        }
+    }
+
+    fn register(&mut self, text: &Arc<str>) -> Result<Applied, Refusal> {
+        let definition = Definition::parse("registered", text)
+            .map_err(|mistakes| Refusal::Illegal(format!("the definition does not hold: {mistakes}")))?;
+        let current = self.latest.get(&definition.name) == Some(&definition.digest);
+        if current {
+            return Err(Refusal::Stale("this version is the latest already"));
+        }
+        self.latest.insert(Arc::clone(&definition.name), definition.digest.clone());
+        self.definitions.entry(definition.digest.clone()).or_insert_with(|| Arc::new(definition));
+        Ok(Applied::default())
+    }
+
+    fn start(&mut self, seq: u64, at: UtcMs, start: &Arc<Start>) -> Result<Applied, Refusal> {
+        while let Some(((since, key), ())) = self.aging.first_key_value().map(|(key, ())| (key.clone(), ())) {
+            if at.since(since) < KEY_KEPT {
+                break;
+            }
+            self.aging.remove(&(since, Arc::clone(&key)));
+            self.keys.remove(&key);
+        }
+        if self.runs.contains_key(&start.run) {
+            return Err(Refusal::Stale("the run exists"));
+        }
+        if start.key.as_ref().is_some_and(|key| self.keys.contains_key(key)) {
+            return Err(Refusal::Stale("a run was started with this key before"));
+        }
+        let Some(definition) = self.definitions.get(&start.version) else {
+            return Err(Refusal::Illegal(format!("no version {} of `{}` is known", start.version, start.workflow)));
+        };
+        let (mut run, applied) = run::begin(start, definition, at);
+        run.seq = seq;
+        if let Some(key) = &start.key {
+            self.keys.insert(Arc::clone(key), StartKey { run: start.run, at });
+            self.aging.insert((at, Arc::clone(key)), ());
+        }
+        self.runs.insert(start.run, Arc::new(run));
+        Ok(applied)
+    }
+
+    fn retire(&mut self, id: RunId) -> Result<Applied, Refusal> {
+        let run = self.runs.get(&id).ok_or(Refusal::Stale("the run is not known, or lies in the archive"))?;
+        if !self.may_retire(run) {
+            return Err(Refusal::Illegal("the run is not over, or its parent may still take it back".into()));
+        }
+        self.runs.remove(&id);
+        Ok(Applied::default())
+    }
+
+    /// Whether nobody will ever ask anything of this run again, but to read it.
+    #[must_use]
+    pub fn may_retire(&self, run: &Run) -> bool {
+        let parent_over = match &run.start.parent {
+            None => true,
+            Some(link) => {
+                run.informed == run.endings && self.runs.get(&link.run).is_none_or(|parent| parent.end().is_some())
+            }
+        };
+        run.end().is_some() && parent_over
+    }
+
+    /// A run.
+    #[must_use]
+    pub fn run(&self, id: RunId) -> Option<&Arc<Run>> {
+        self.runs.get(&id)
+    }
+
+    /// All runs, by id.
+    pub fn runs(&self) -> impl Iterator<Item = &Arc<Run>> {
+        self.runs.values()
+    }
+
+    /// A version of a workflow.
+    #[must_use]
+    pub fn definition(&self, version: &Digest) -> Option<&Arc<Definition>> {
+        self.definitions.get(version)
+    }
+
+    /// The version that a name means now.
+    #[must_use]
+    pub fn latest(&self, name: &str) -> Option<&Digest> {
+        self.latest.get(name)
+    }
+
+    /// The names of all workflows and the version each means now.
+    #[must_use]
+    pub fn workflows(&self) -> &BTreeMap<Arc<str>, Digest> {
+        &self.latest
+    }
+
+    /// What a start with this key gave.
+    #[must_use]
+    pub fn started_by(&self, key: &str) -> Option<StartKey> {
+        self.keys.get(key).copied()
+    }
+
+    /// The versions that a run of `name` is pinned to: its own, and all that it may start.
+    ///
+    /// # Errors
+    /// The name of the first workflow that is not known.
+    pub fn pins(&self, name: &str) -> Result<BTreeMap<Arc<str>, Digest>, Arc<str>> {
+        let mut pins = BTreeMap::new();
+        let mut open: Vec<Arc<str>> = vec![name.into()];
+        while let Some(name) = open.pop() {
+            if pins.contains_key(&name) {
+                continue;
+            }
+            let digest = self.latest.get(&name).ok_or_else(|| Arc::clone(&name))?;
+            let definition = self.definitions.get(digest).ok_or_else(|| Arc::clone(&name))?;
+            pins.insert(name, digest.clone());
+            open.extend(definition.children().cloned());
+        }
+        Ok(pins)
+    }
+
+    /// All the work that the state owes.
+    #[must_use]
+    pub fn pending(&self) -> BTreeMap<EffectKey, Effect> {
+        let of = |run: &Arc<Run>| {
+            self.definitions.get(&run.start.version).map(|definition| run::pending(run, definition)).unwrap_or_default()
+        };
+        self.runs.values().flat_map(of).collect()
+    }
+
+    /// The state as rows, sorted by key: what snapshots and the store hold. Equal states give equal rows.
+    pub fn rows(&self) -> impl Iterator<Item = (String, Vec<u8>)> + '_ {
+        let definitions = self
+            .definitions
+            .iter()
+            .map(|(digest, definition)| (format!("d/{digest}"), definition.canonical.as_bytes().to_vec()));
+        let keys = self.keys.iter().map(|(key, value)| (format!("k/{key}"), json(value)));
+        let latest = self.latest.iter().map(|(name, digest)| (format!("l/{name}"), json(digest)));
+        let runs = self.runs.values().map(|run| Self::run_row(run));
+        definitions.chain(keys).chain(latest).chain(runs)
+    }
+
+    /// The row of one run.
+    #[must_use]
+    pub fn run_row(run: &Run) -> (String, Vec<u8>) {
+        (format!("r/{}", run.id()), json(run))
+    }
+
+    /// Puts one row of [`Partition::rows`] back.
+    ///
+    /// # Errors
+    /// [`RowError`]: the row is damaged or of another version.
+    pub fn load(&mut self, key: &str, value: &[u8]) -> Result<(), RowError> {
+        let unreadable = |source| RowError::Value { key: key.to_owned(), source };
+        let (kind, name) = key.split_once('/').ok_or_else(|| RowError::Key(key.to_owned()))?;
+        match kind {
+            "d" => {
+                let text = String::from_utf8_lossy(value);
+                let definition = Definition::parse("stored", &text).map_err(|mistakes| RowError::Definition {
+                    digest: name.to_owned(),
+                    reason: mistakes.to_string(),
+                })?;
+                self.definitions.insert(definition.digest.clone(), Arc::new(definition));
+            }
+            "k" => {
+                let started: StartKey = serde_json::from_slice(value).map_err(unreadable)?;
+                self.aging.insert((started.at, name.into()), ());
+                self.keys.insert(name.into(), started);
+            }
+            "l" => {
+                self.latest.insert(name.into(), serde_json::from_slice(value).map_err(unreadable)?);
+            }
+            "r" => {
+                let run: Run = serde_json::from_slice(value).map_err(unreadable)?;
+                self.runs.insert(run.id(), Arc::new(run));
+            }
+            _ => return Err(RowError::Key(key.to_owned())),
+        }
+        Ok(())
+    }
+}
+
+fn json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("the state has only text keys and finite numbers")
+}
+
+fn quarantine(run: &mut Arc<Run>, seq: u64, reason: &str) -> Applied {
+    let run = Arc::make_mut(run);
+    run.phase = Phase::Quarantined { reason: reason.into() };
+    run.seq = seq;
+    let kind = run::FactKind::Phase("quarantined");
+    Applied { effects: Vec::new(), facts: vec![run::Fact { run: run.id(), kind }] }
+}

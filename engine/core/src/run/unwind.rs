@@ -1,0 +1,293 @@
+//! The way back: what started is undone, in the reverse order of the graph.
+
+use super::machine::{FactKind, Machine, Refusal, permanent};
+use super::{At, Live, Phase, Run, Status, Undo, UndoWork, pending};
+use crate::backoff::backoff;
+use crate::definition::Action;
+use crate::effect::Effect;
+use crate::record::{End, Parent, Report};
+use crate::{Definition, Failure, FailureClass, Leg, Outcome, TaskKey};
+
+/// Whether the point of no return is behind the run.
+pub(super) fn past_pivot(run: &Run, definition: &Definition) -> bool {
+    definition
+        .steps
+        .iter()
+        .zip(&run.steps)
+        .any(|(step, state)| step.pivot && matches!(state.status, Status::Done { .. }))
+}
+
+/// Whether the step at `at` started and has something to undo.
+pub(super) fn undoable(run: &Run, definition: &Definition, at: usize) -> bool {
+    let Some(work) = &run.steps[at].work else { return false };
+    match definition.steps[at].action {
+        Action::Task { .. } => work.next > 0 && definition.steps[at].compensate.is_some(),
+        Action::Workflow { .. } => !work.children.is_empty(),
+        Action::Wait(_) | Action::Set(_) | Action::Fail(_) => false,
+    }
+}
+
+/// Whether a run that succeeded could be taken back.
+pub(super) fn revocable(run: &Run, definition: &Definition) -> bool {
+    !past_pivot(run, definition) && (0..run.steps.len()).any(|at| undoable(run, definition, at))
+}
+
+impl Machine<'_> {
+    /// Everything is at rest: undo what started, or end.
+    pub(super) fn begin_unwind(&mut self) {
+        let (cancelled, compensate) =
+            self.run.cause.as_ref().map_or((false, true), |cause| (cause.cancelled, cause.compensate));
+        let blocked = !compensate || past_pivot(self.run, self.definition);
+        let owed: Vec<usize> = if blocked {
+            Vec::new()
+        } else {
+            (0..self.run.steps.len()).filter(|at| undoable(self.run, self.definition, *at)).collect()
+        };
+        if owed.is_empty() {
+            return self.end(if cancelled { End::Cancelled } else { End::Failed });
+        }
+        for at in owed {
+            self.set_undo(at, Undo::Owed);
+        }
+        self.set_phase(Phase::Compensating);
+        self.unwind_on();
+    }
+
+    fn set_undo(&mut self, at: usize, undo: Undo) {
+        self.tell(FactKind::Undo(self.definition.steps[at].name.clone(), undo.name()));
+        self.run.steps[at].undo = undo;
+    }
+
+    /// Begins the undo of each step behind which all is undone; ends the run when nothing is left.
+    fn unwind_on(&mut self) {
+        loop {
+            let ready = (0..self.run.steps.len()).rev().find(|at| {
+                self.run.steps[*at].undo == Undo::Owed
+                    && (*at + 1..self.run.steps.len()).all(|behind| {
+                        !self.definition.upstream[behind].contains(*at) || self.run.steps[behind].undo.is_settled()
+                    })
+            });
+            let Some(at) = ready else { break };
+            let next = self.run.steps[at].work.as_ref().map_or(0, |work| work.next);
+            self.set_undo(at, Undo::Active(Box::new(UndoWork { next, ..UndoWork::default() })));
+            self.undo_progress(at);
+        }
+        if self.run.steps.iter().all(|step| step.undo.is_settled()) {
+            return self.end(End::Compensated);
+        }
+        let active = self.run.steps.iter().any(|step| matches!(step.undo, Undo::Active(_)));
+        self.set_phase(if active { Phase::Compensating } else { Phase::CompensationFailed });
+    }
+
+    /// Sends out what has room, item by item from the last; settles the step when all are at rest.
+    fn undo_progress(&mut self, at: usize) {
+        let parallel = self.parallel(at);
+        loop {
+            let Undo::Active(undo) = &mut self.run.steps[at].undo else { return };
+            if undo.next == 0 || u32::try_from(undo.live.len()).map_or(true, |live| live >= parallel) {
+                break;
+            }
+            undo.next -= 1;
+            let item = undo.next;
+            self.send_undo(at, item, self.run.steps[at].undo_base + 1);
+        }
+        let Undo::Active(undo) = &self.run.steps[at].undo else { return };
+        if undo.next > 0 || !undo.live.is_empty() {
+            return;
+        }
+        let highest = undo.highest;
+        let settled = if undo.failed.is_empty() {
+            Undo::Done { resolved: undo.resolved.clone() }
+        } else {
+            Undo::Failed(undo.clone())
+        };
+        self.set_undo(at, settled);
+        // Should this step be undone once more, its attempts go on counting: a key is used once.
+        let state = &mut self.run.steps[at];
+        state.undo_base = state.undo_base.max(highest);
+    }
+
+    fn send_undo(&mut self, at: usize, item: u32, attempt: u32) {
+        let sent = pending::send_undo(self.run, self.definition, at, item, attempt);
+        let Undo::Active(undo) = &mut self.run.steps[at].undo else { return };
+        undo.highest = undo.highest.max(attempt);
+        match sent {
+            Ok(Some(effect)) => {
+                let place = match &effect {
+                    Effect::UnwindChild { child, .. } => At::Child { child: *child, started: true, stopping: true },
+                    _ => At::Out,
+                };
+                undo.live.insert(item, Live { attempt, at: place });
+                self.owe(effect);
+            }
+            Ok(None) => {}
+            Err(failure) => {
+                undo.failed.insert(item, failure);
+            }
+        }
+    }
+
+    /// A worker reports on the way back.
+    pub fn undo_finished(&mut self, task: &TaskKey, outcome: &Outcome) -> Result<(), Refusal> {
+        let at = self.step(&task.step)?;
+        let stale = Err(Refusal::Stale("this attempt is not out"));
+        let Undo::Active(undo) = &mut self.run.steps[at].undo else { return stale };
+        match undo.live.get(&task.item) {
+            Some(Live { attempt, at: At::Out }) if *attempt == task.attempt => {}
+            Some(_) | None => return stale,
+        }
+        undo.live.remove(&task.item);
+        let failure = match outcome {
+            Outcome::Succeeded { .. } => None,
+            Outcome::Failed(failure) => Some(failure.clone()),
+            Outcome::Cancelled => {
+                let message = "the worker gave the compensation up".into();
+                Some(Failure { class: FailureClass::Transient, ..permanent("E0312", message) })
+            }
+        };
+        if let Some(failure) = failure {
+            self.undo_failed(at, task, failure);
+        }
+        self.undo_progress(at);
+        self.unwind_on();
+        Ok(())
+    }
+
+    fn undo_failed(&mut self, at: usize, task: &TaskKey, failure: Failure) {
+        let Some(retry) = self.definition.steps[at].compensate.as_ref().map(|compensate| compensate.retry) else {
+            return;
+        };
+        let used = task.attempt.saturating_sub(self.run.steps[at].undo_base);
+        let until = self.now + backoff(&retry, used, self.seed(task));
+        let Undo::Active(undo) = &mut self.run.steps[at].undo else { return };
+        if failure.class == FailureClass::Permanent || used >= retry.attempts {
+            undo.failed.insert(task.item, failure);
+            return;
+        }
+        let attempt = task.attempt + 1;
+        undo.live.insert(task.item, Live { attempt, at: At::Backoff { until } });
+        self.owe_backoff(task, attempt, until);
+    }
+
+    /// The wait before an attempt is over, on either leg.
+    pub(super) fn backoff_over(&mut self, key: &TaskKey) -> Result<(), Refusal> {
+        let at = self.step(&key.step)?;
+        let live = match (key.leg, &self.run.steps[at].undo) {
+            (Leg::Forward, _) => self.run.steps[at].work.as_ref().and_then(|work| work.live.get(&key.item)),
+            (Leg::Undo, Undo::Active(undo)) => undo.live.get(&key.item),
+            (Leg::Undo, _) => None,
+        };
+        match live {
+            Some(Live { attempt, at: At::Backoff { until } }) if *attempt == key.attempt && *until <= self.now => {}
+            Some(_) | None => return Err(Refusal::Stale("nothing waits for this timer")),
+        }
+        match key.leg {
+            Leg::Forward => {
+                self.send_again(at, key.item, key.attempt);
+                self.progress(at);
+            }
+            Leg::Undo => {
+                if let Undo::Active(undo) = &mut self.run.steps[at].undo {
+                    undo.live.remove(&key.item);
+                }
+                self.send_undo(at, key.item, key.attempt);
+                self.undo_progress(at);
+                self.unwind_on();
+            }
+        }
+        Ok(())
+    }
+
+    /// A child run exists.
+    pub fn child_started(&mut self, link: &Parent, known: crate::RunId) -> Result<(), Refusal> {
+        let at = self.step(&link.step)?;
+        let reason = pending::stop_reason();
+        let live = self.run.steps[at].work.as_mut().and_then(|work| work.live.get_mut(&link.item));
+        match live.map(|live| &mut live.at) {
+            Some(At::Child { child, started, stopping }) if *child == known && !*started => {
+                *started = true;
+                if *stopping {
+                    self.owe(Effect::CancelChild { child: known, reason });
+                }
+                Ok(())
+            }
+            Some(_) | None => Err(Refusal::Stale("the child is known")),
+        }
+    }
+
+    /// A child run ended: for the first time, or after it was taken back.
+    pub fn child_ended(&mut self, link: &Parent, report: &Report) -> Result<(), Refusal> {
+        let at = self.step(&link.step)?;
+        if let Undo::Active(undo) = &mut self.run.steps[at].undo
+            && matches!(undo.live.get(&link.item), Some(Live { at: At::Child { child, .. }, .. }) if *child == report.child)
+        {
+            if report.end == End::Succeeded {
+                return Err(Refusal::Stale("the child had not been taken back yet"));
+            }
+            undo.live.remove(&link.item);
+            self.undo_progress(at);
+            self.unwind_on();
+            return Ok(());
+        }
+        let stopping = match self.run.steps[at].work.as_ref().and_then(|work| work.live.get(&link.item)) {
+            Some(Live { at: At::Child { child, stopping, .. }, .. }) if *child == report.child => *stopping,
+            Some(_) | None => return Err(Refusal::Stale("no child of this name is at work")),
+        };
+        match (report.end, stopping) {
+            (End::Succeeded, _) => {
+                if report.revocable
+                    && let Some(work) = self.run.steps[at].work.as_mut()
+                {
+                    work.children.insert(link.item, report.child);
+                }
+                self.item_done(at, link.item, report.output.clone());
+            }
+            (End::Failed | End::Compensated | End::Cancelled, true) => {
+                if let Some(work) = self.run.steps[at].work.as_mut() {
+                    work.live.remove(&link.item);
+                }
+            }
+            (End::Failed | End::Compensated | End::Cancelled, false) => {
+                let failure = report.failure.clone().unwrap_or_else(|| {
+                    permanent("E0315", format!("the child run {} {}", report.child, report.end.name()))
+                });
+                self.item_failed(at, link.item, failure);
+            }
+        }
+        self.progress(at);
+        Ok(())
+    }
+
+    /// Tries items again whose compensation failed, or takes a person's word for one.
+    pub(super) fn undo_again(&mut self, at: usize, items: &[u32]) {
+        let Undo::Failed(undo) = &self.run.steps[at].undo else { return };
+        let mut undo = undo.clone();
+        for item in items {
+            undo.failed.remove(item);
+        }
+        self.set_undo(at, Undo::Active(undo));
+        let attempt = self.run.steps[at].undo_base + 1;
+        for item in items {
+            self.send_undo(at, *item, attempt);
+        }
+        self.undo_progress(at);
+        self.unwind_on();
+    }
+
+    pub(super) fn undo_resolved(&mut self, at: usize, item: u32, note: &std::sync::Arc<str>) {
+        let Undo::Failed(undo) = &self.run.steps[at].undo else { return };
+        let mut undo = undo.clone();
+        undo.failed.remove(&item);
+        undo.resolved.insert(item, std::sync::Arc::clone(note));
+        self.set_undo(at, Undo::Active(undo));
+        self.undo_progress(at);
+        self.unwind_on();
+    }
+
+    fn send_again(&mut self, at: usize, item: u32, attempt: u32) {
+        if let Some(work) = self.run.steps[at].work.as_mut() {
+            work.live.remove(&item);
+        }
+        self.send(at, item, attempt);
+    }
+}

@@ -1,0 +1,414 @@
+//! A world in which the effects of the machine come true in any order: workers that succeed, fail and stay away,
+//! timers, children, operators; everything drawn from one seed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use patchloom_core::record::{End, Entry, Event, Resolution, Start};
+use patchloom_core::run::{Phase, Refusal, Run, Status, Undo};
+use patchloom_core::{
+    Definition, Digest, Effect, EffectKey, Failure, FailureClass, Leg, Millis, Outcome, Partition, RunId, StepName,
+    TaskKey, UtcMs,
+};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+/// Draws numbers from a seed (SplitMix64).
+pub struct Dice(pub u64);
+
+impl Dice {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit.max(1)
+    }
+
+    pub fn percent(&mut self, chance: u64) -> bool {
+        self.below(100) < chance
+    }
+
+    pub fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
+        let at = usize::try_from(self.below(from.len() as u64)).unwrap();
+        &from[at]
+    }
+}
+
+/// A random definition; `children` are the workflows that it may start.
+pub fn definition(dice: &mut Dice, name: &str, children: &[&str]) -> String {
+    let count = 1 + dice.below(7);
+    let mut text = format!("name: {name}\nsteps:\n");
+    for at in 0..count {
+        let needs: Vec<String> = (0..at).filter(|_| dice.percent(40)).map(|need| format!("s{need}")).collect();
+        let mut parts = vec![format!("needs: [{}]", needs.join(", "))];
+        match dice.below(100) {
+            0..14 if !children.is_empty() => {
+                parts.push(format!("workflow: {}", dice.pick(children)));
+                fan_out(dice, &mut parts);
+            }
+            14..20 => parts.push(format!("wait: {{ signal: go{} }}", dice.below(2))),
+            20..24 => parts.push("wait: { signal: never, timeout: 1h }".into()),
+            24..30 => parts.push("wait: { for: 5m }".into()),
+            30..38 => parts.push("set: { v: 1 }".into()),
+            38..41 => parts.push("fail: no luck".into()),
+            _ => {
+                parts.push("uses: some.work".into());
+                parts.push(format!("retry: {{ attempts: {}, backoff: 1s }}", 1 + dice.below(3)));
+                fan_out(dice, &mut parts);
+                if dice.percent(60) {
+                    let attempts = 1 + dice.below(2);
+                    parts.push(format!(
+                        "compensate: {{ uses: some.undo, with: {{ got: \"${{{{ self.output }}}}\", why: \"${{{{ failure.code }}}}\" }}, retry: {{ attempts: {attempts} }} }}"
+                    ));
+                }
+                if dice.percent(10) {
+                    parts.push("timeout: { total: 10m }".into());
+                }
+            }
+        }
+        match dice.below(20) {
+            0 => parts.push("if: failed()".into()),
+            1 => parts.push("if: always()".into()),
+            2 => parts.push("if: 1 > 2".into()),
+            _ => {}
+        }
+        if dice.percent(4) && !parts.iter().any(|part| part.starts_with("fail")) {
+            parts.push("pivot: true".into());
+        }
+        text.push_str(&format!("  s{at}: {{ {} }}\n", parts.join(", ")));
+    }
+    if dice.percent(10) {
+        text.push_str("timeout: 2h\n");
+    }
+    text
+}
+
+fn fan_out(dice: &mut Dice, parts: &mut Vec<String>) {
+    if dice.percent(30) {
+        let items: Vec<String> = (0..dice.below(5)).map(|item| item.to_string()).collect();
+        parts.push(format!("for_each: {{ items: [{}], max_parallel: {} }}", items.join(", "), 1 + dice.below(3)));
+    }
+}
+
+/// What one history did, for the checks at the end.
+pub struct World {
+    pub partition: Partition,
+    pub log: Vec<(u64, UtcMs, Entry)>,
+    pub seq: u64,
+    pub now: UtcMs,
+    pub dice: Dice,
+    pub open: BTreeMap<EffectKey, Effect>,
+    forward: BTreeSet<(RunId, StepName, u32)>,
+    dispatched: BTreeSet<TaskKey>,
+    /// How willing the workers are, in percent.
+    pub luck: u64,
+}
+
+fn failure(class: FailureClass) -> Failure {
+    Failure { code: "X1".into(), class, message: "did not work".into(), details: Value::Null }
+}
+
+impl World {
+    pub fn new(seed: u64) -> Self {
+        let mut dice = Dice(seed);
+        let luck = *dice.pick(&[99, 90, 70, 40]);
+        Self {
+            partition: Partition::default(),
+            log: Vec::new(),
+            seq: 0,
+            now: UtcMs(1_000_000),
+            dice,
+            open: BTreeMap::new(),
+            forward: BTreeSet::new(),
+            dispatched: BTreeSet::new(),
+            luck,
+        }
+    }
+
+    pub fn register(&mut self, text: &str) {
+        let definition = Definition::parse("generated", text).unwrap_or_else(|mistakes| panic!("{mistakes}\n{text}"));
+        self.record(Event::DefinitionRegistered { text: definition.canonical }).unwrap();
+    }
+
+    pub fn start(&mut self, workflow: &str) -> RunId {
+        let run = RunId(Uuid::from_u128((u128::from(self.dice.next()) << 64) | u128::from(self.dice.next())));
+        let pins = self.partition.pins(workflow).unwrap();
+        let version: Digest = pins[workflow].clone();
+        let start = Start {
+            run,
+            workflow: workflow.into(),
+            version,
+            pins: Arc::new(pins),
+            inputs: json!({}),
+            parent: None,
+            key: Some(format!("key-{run}").into()),
+            labels: BTreeMap::new(),
+            seed: self.dice.next(),
+        };
+        self.record(Event::RunStarted(Arc::new(start))).unwrap();
+        run
+    }
+
+    /// Folds an event in and checks what must hold after every single record.
+    pub fn record(&mut self, event: Event) -> Result<(), Refusal> {
+        self.seq += 1;
+        let entry = Entry { by: "test".into(), event };
+        self.log.push((self.seq, self.now, entry.clone()));
+        let before = self.partition.clone();
+        let result = self.partition.apply(self.seq, self.now, &entry);
+        let after = self.partition.pending();
+        match result {
+            Err(refusal) => {
+                assert_eq!(
+                    before.rows().collect::<Vec<_>>(),
+                    self.partition.rows().collect::<Vec<_>>(),
+                    "a refusal changes nothing: {refusal}"
+                );
+                Err(refusal)
+            }
+            Ok(applied) => {
+                let was = before.pending();
+                let added: BTreeMap<EffectKey, Effect> = after
+                    .iter()
+                    .filter(|(key, effect)| was.get(*key) != Some(*effect))
+                    .map(|(key, effect)| (key.clone(), effect.clone()))
+                    .collect();
+                let told: BTreeMap<EffectKey, Effect> = applied
+                    .effects
+                    .iter()
+                    .filter(|effect| after.contains_key(&effect.key()))
+                    .map(|effect| (effect.key(), effect.clone()))
+                    .collect();
+                assert_eq!(told, added, "effects == pending(after) - pending(before), at {entry:?}");
+                assert_eq!(told.len(), applied.effects.len(), "no effect is owed twice");
+                self.check_dispatches(&applied.effects);
+                self.open = after;
+                self.check_runs();
+                Ok(())
+            }
+        }
+    }
+
+    fn check_dispatches(&mut self, effects: &[Effect]) {
+        for effect in effects {
+            let Effect::Dispatch(task) = effect else { continue };
+            assert!(self.dispatched.insert(task.key.clone()), "{} goes out once", task.key);
+            let place = (task.key.run, task.key.step.clone(), task.key.item);
+            match task.key.leg {
+                Leg::Forward => {
+                    self.forward.insert(place);
+                }
+                Leg::Undo => {
+                    assert!(self.forward.contains(&place), "{} is undone but never started", task.key);
+                    self.check_undo(&task.key);
+                }
+            }
+        }
+    }
+
+    fn check_undo(&self, key: &TaskKey) {
+        let run = self.partition.run(key.run).unwrap();
+        let definition = self.partition.definition(&run.start.version).unwrap();
+        let at = definition.position(key.step.as_str()).unwrap();
+        for (behind, step) in definition.steps.iter().enumerate() {
+            let state = &run.steps[behind];
+            assert!(state.status.is_settled(), "{key} is undone while `{}` still moves", step.name);
+            if definition.upstream[behind].contains(at) {
+                assert!(state.undo.is_settled(), "{key} is undone before `{}` behind it", step.name);
+            }
+            assert!(!(step.pivot && matches!(state.status, Status::Done { .. })), "{key} is undone past the pivot");
+        }
+    }
+
+    fn check_runs(&self) {
+        for run in self.partition.runs() {
+            let definition = self.partition.definition(&run.start.version).unwrap();
+            for (step, state) in definition.steps.iter().zip(&run.steps) {
+                let limit = step.for_each.as_ref().and_then(|for_each| for_each.max_parallel).unwrap_or(u32::MAX);
+                let live = state.work.as_ref().map_or(0, |work| work.live.len());
+                assert!(
+                    live as u64 <= u64::from(limit),
+                    "`{}` has {live} items at work, {limit} are allowed",
+                    step.name
+                );
+            }
+            assert!(self.will_wake(run), "nothing will ever wake {}: {run:#?}", run.id());
+            let reasons = patchloom_core::run::why(run, definition, self.now);
+            assert!(!reasons.is_empty(), "nobody can say what {} waits for", run.id());
+        }
+    }
+
+    /// The watchdog: an open run has work out, or waits for a signal, a child or an operator.
+    fn will_wake(&self, run: &Run) -> bool {
+        let owes = || {
+            self.open.keys().any(|key| match key {
+                EffectKey::Dispatch(task) | EffectKey::Cancel(task) => task.run == run.id(),
+                EffectKey::Timer(timer) => timer.run == run.id(),
+                EffectKey::StartChild(_)
+                | EffectKey::CancelChild(_)
+                | EffectKey::UnwindChild(_)
+                | EffectKey::InformParent(..) => false,
+            })
+        };
+        let waits = || {
+            run.steps.iter().any(|step| {
+                let child = |live: &patchloom_core::run::Live| matches!(live.at, patchloom_core::run::At::Child { .. });
+                matches!(step.status, Status::Waiting { .. })
+                    || step.work.as_ref().is_some_and(|work| work.live.values().any(child))
+                    || matches!(&step.undo, Undo::Active(undo) if undo.live.values().any(child))
+            })
+        };
+        match run.phase {
+            Phase::Ended(_) | Phase::CompensationFailed | Phase::Quarantined { .. } => true,
+            Phase::Running | Phase::Halting | Phase::Compensating => owes() || waits(),
+        }
+    }
+
+    /// Lets one owed effect, chosen by chance, come true.
+    pub fn turn(&mut self) {
+        let keys: Vec<EffectKey> = self.open.keys().cloned().collect();
+        let key = self.dice.pick(&keys).clone();
+        let effect = self.open[&key].clone();
+        self.come_true(effect);
+        if self.dice.percent(15) {
+            let again = self.dice.pick(&self.log).2.event.clone();
+            if !matches!(
+                again,
+                Event::RetryRequested { .. }
+                    | Event::CancelRequested { .. }
+                    | Event::UndoResolved { .. }
+                    | Event::SignalReceived { .. }
+            ) {
+                let _ = self.record(again);
+            }
+        }
+    }
+
+    fn outcome(&mut self) -> Outcome {
+        if self.dice.percent(self.luck) {
+            let output = if self.dice.percent(50) { json!({"n": self.dice.below(9)}) } else { Value::Null };
+            return Outcome::Succeeded { output };
+        }
+        match self.dice.below(10) {
+            0 => Outcome::Cancelled,
+            1..4 => Outcome::Failed(failure(FailureClass::Permanent)),
+            4 => Outcome::Failed(failure(FailureClass::Ambiguous)),
+            _ => Outcome::Failed(failure(FailureClass::Transient)),
+        }
+    }
+
+    fn come_true(&mut self, effect: Effect) {
+        match effect {
+            Effect::Dispatch(task) => {
+                let outcome = self.outcome();
+                let _ = self.record(Event::AttemptFinished { task: task.key, outcome });
+            }
+            Effect::Cancel(task) => {
+                let outcome = if self.dice.percent(50) { Outcome::Cancelled } else { self.outcome() };
+                let _ = self.record(Event::AttemptFinished { task, outcome });
+            }
+            Effect::Timer(timer, due) => {
+                if self.dice.percent(20) {
+                    let _ = self.record(Event::TimerFired { timer: timer.clone() });
+                }
+                self.now = self.now.max(due) + Millis(self.dice.below(3));
+                let _ = self.record(Event::TimerFired { timer });
+            }
+            Effect::StartChild(start) => {
+                let (child, link) = (start.run, start.parent.clone().unwrap());
+                let _ = self.record(Event::RunStarted(start));
+                if self.dice.percent(80) {
+                    let _ = self.record(Event::ChildStarted { link, child });
+                }
+            }
+            Effect::CancelChild { child, reason } => {
+                let _ = self.record(Event::CancelRequested { run: child, compensate: true, reason });
+            }
+            Effect::UnwindChild { child, failure } => {
+                let _ = self.record(Event::UnwindRequested { run: child, failure });
+            }
+            Effect::InformParent { link, report } => {
+                let (run, ending) = (report.child, report.ending);
+                let _ = self.record(Event::ChildEnded { link, report });
+                if self.dice.percent(80) {
+                    let _ = self.record(Event::ParentInformed { run, ending });
+                }
+            }
+        }
+    }
+
+    /// What people do when nothing moves by itself.
+    pub fn people(&mut self, root: RunId) {
+        let runs: Vec<Arc<Run>> = self.partition.runs().cloned().collect();
+        for run in runs.iter().filter(|run| run.end().is_none()) {
+            if run.phase == Phase::CompensationFailed {
+                self.operate(run);
+            }
+            for name in ["go0", "go1"] {
+                let id = Some(format!("{name}-{}", self.dice.below(3)).into());
+                let _ = self.record(Event::SignalReceived { run: run.id(), name: name.into(), payload: json!(1), id });
+            }
+        }
+        if self.dice.percent(5) {
+            let compensate = self.dice.percent(70);
+            let _ = self.record(Event::CancelRequested { run: root, compensate, reason: "a person said so".into() });
+        }
+    }
+
+    fn operate(&mut self, run: &Run) {
+        let definition = self.partition.definition(&run.start.version).unwrap().clone();
+        for (step, state) in definition.steps.iter().zip(&run.steps) {
+            let Undo::Failed(undo) = &state.undo else { continue };
+            for item in undo.failed.keys() {
+                let how = if self.dice.percent(50) {
+                    Resolution::Retry
+                } else {
+                    Resolution::Resolved { note: "by hand".into() }
+                };
+                let _ = self.record(Event::UndoResolved { run: run.id(), step: step.name.clone(), item: *item, how });
+            }
+        }
+        if self.dice.percent(30) {
+            let _ = self.record(Event::RetryRequested { run: run.id() });
+        }
+    }
+
+    /// Runs `root` to its end.
+    pub fn finish(&mut self, root: RunId) -> End {
+        for _ in 0..20_000 {
+            if self.open.is_empty() || self.dice.percent(2) {
+                self.people(root);
+            }
+            if self.open.is_empty() {
+                if let Some(end) = self.partition.run(root).unwrap().end() {
+                    return end;
+                }
+                continue;
+            }
+            self.turn();
+        }
+        panic!("no end in sight: {:#?}", self.partition.run(root));
+    }
+
+    /// Folds the whole log into a new partition and compares, row for row; then through the rows and back.
+    pub fn check_replay(&self) {
+        let mut again = Partition::default();
+        for (seq, at, entry) in &self.log {
+            let text = serde_json::to_string(entry).unwrap();
+            let _ = again.apply(*seq, *at, &serde_json::from_str(&text).unwrap());
+        }
+        let rows: Vec<(String, Vec<u8>)> = self.partition.rows().collect();
+        assert_eq!(rows, again.rows().collect::<Vec<_>>(), "a replay gives the same state");
+        let mut loaded = Partition::default();
+        for (key, value) in &rows {
+            loaded.load(key, value).unwrap();
+        }
+        assert_eq!(rows, loaded.rows().collect::<Vec<_>>(), "rows read back to the same state");
+        assert_eq!(self.partition.pending(), loaded.pending());
+    }
+}
