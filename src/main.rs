@@ -1,2 +1,7 @@
-//! Placeholder.
-fn main() {}
+//! The binary: reads the command line, runs it, tells how it went.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    patchloom::cli::main()
+}

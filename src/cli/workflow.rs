@@ -1,0 +1,93 @@
+//! `patchloom workflow`: what may be said.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+/// Works on workflow definitions. Touches no data directory.
+#[derive(Clone, Debug, Subcommand)]
+#[command(subcommand_required = true)]
+pub enum WorkflowCommand {
+    /// Check definitions: every mistake with file, line, column, reason and fix
+    Check(WorkflowCheckArgs),
+    /// Draw a definition as a graph
+    Graph(WorkflowGraphArgs),
+    /// Show the exact way back of each step before anything runs
+    Unwind(WorkflowUnwindArgs),
+    /// Print the JSON Schema of the format, for editors
+    #[command(after_long_help = concat!(
+        "Examples:\n",
+        "  patchloom workflow schema > workflow.schema.json\n\n",
+        include_str!("exit_codes.txt")
+    ))]
+    Schema,
+}
+
+/// Checks definitions.
+#[derive(Clone, Debug, Args)]
+#[command(after_long_help = concat!(
+    "Examples:\n",
+    "  patchloom workflow check workflows/scan.yaml\n",
+    "  patchloom workflow check workflows/patch-lifecycle.yaml workflows/verify.yaml --json\n\n",
+    "Files that are checked together may name each other's workflows.\n\n",
+    include_str!("exit_codes.txt")
+))]
+pub struct WorkflowCheckArgs {
+    /// Definitions in YAML; - is stdin
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Print the findings as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How a graph is drawn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum GraphFormat {
+    /// Indented text.
+    #[default]
+    Text,
+    /// Graphviz.
+    Dot,
+    /// Mermaid.
+    Mermaid,
+    /// Nodes and edges as JSON.
+    Json,
+}
+
+/// Draws a definition.
+#[derive(Clone, Debug, Args)]
+#[command(after_long_help = concat!(
+    "Examples:\n",
+    "  patchloom workflow graph workflows/patch-lifecycle.yaml\n",
+    "  patchloom workflow graph workflows/patch.yaml --format dot | dot -Tsvg > patch.svg\n\n",
+    include_str!("exit_codes.txt")
+))]
+pub struct WorkflowGraphArgs {
+    /// The definition in YAML, or the name of a shipped one
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// How to draw it
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub format: GraphFormat,
+}
+
+/// Shows ways back.
+#[derive(Clone, Debug, Args)]
+#[command(after_long_help = concat!(
+    "Examples:\n",
+    "  patchloom workflow unwind workflows/patch-lifecycle.yaml\n",
+    "  patchloom workflow unwind workflows/patch.yaml --step install\n\n",
+    include_str!("exit_codes.txt")
+))]
+pub struct WorkflowUnwindArgs {
+    /// The definition in YAML, or the name of a shipped one
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Only the way back from a failure in this step
+    #[arg(long, value_name = "STEP")]
+    pub step: Option<String>,
+    /// Print it as JSON
+    #[arg(long)]
+    pub json: bool,
+}

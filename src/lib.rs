@@ -1,0 +1,12 @@
+//! The faces of Patchloom: command line, progress, reports. Composes the engine and the workers; nothing depends on it.
+//!
+//! A library beside the binary, so that tests can look at each face without starting a process.
+
+pub mod cli;
+pub mod confirm;
+pub mod data_dir;
+pub mod fault;
+pub mod logging;
+pub mod output;
+pub mod progress;
+pub mod report;

@@ -1,0 +1,111 @@
+//! Ways to make a root's life hard: holds, edited files, locks, broken repositories.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use crate::Root;
+
+/// A repository of our own test packages, under `/srv/loom` in each root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repository {
+    /// Version 1.1 of all but `loom-fail`; switched on in the small root from the start.
+    New,
+    /// `loom-fail` 1.1, whose postinst fails.
+    Broken,
+}
+
+/// The dpkg frontend lock of a root, held by another process until this is dropped.
+#[derive(Debug)]
+pub struct HeldLock {
+    holder: Child,
+}
+
+impl HeldLock {
+    /// The process that holds it.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.holder.id()
+    }
+}
+
+impl Drop for HeldLock {
+    fn drop(&mut self) {
+        // Already gone is fine: the lock goes with the process either way.
+        drop(self.holder.kill());
+        drop(self.holder.wait());
+    }
+}
+
+impl Root {
+    /// Puts a package on hold, as an administrator does.
+    ///
+    /// # Panics
+    /// Where the root does not know the package.
+    #[track_caller]
+    pub fn hold(&self, package: &str) {
+        self.inside(&["apt-mark", "hold", package]);
+    }
+
+    /// Edits a configuration file as an administrator does: dpkg will find it changed. Returns what it says now.
+    ///
+    /// # Panics
+    /// Where there is no such file.
+    #[track_caller]
+    pub fn modify_conffile(&self, path: &str) -> String {
+        let path = self.path().join(path.trim_start_matches('/'));
+        let mut text =
+            fs::read_to_string(&path).unwrap_or_else(|error| panic!("cannot read {}: {error}", path.display()));
+        text.push_str("# edited by hand\n");
+        fs::write(&path, &text).unwrap_or_else(|error| panic!("cannot write {}: {error}", path.display()));
+        text
+    }
+
+    /// Switches one of our own repositories on, and refreshes the lists.
+    ///
+    /// # Panics
+    /// Where the root's apt refuses it.
+    #[track_caller]
+    pub fn enable(&self, repository: Repository) {
+        let name = match repository {
+            Repository::New => "new",
+            Repository::Broken => "broken",
+        };
+        let list = self.path().join(format!("etc/apt/sources.list.d/loom-{name}.list"));
+        fs::write(&list, format!("deb [trusted=yes] file:/srv/loom/{name} ./\n"))
+            .unwrap_or_else(|error| panic!("cannot write {}: {error}", list.display()));
+        self.inside(&["apt-get", "-qq", "update"]);
+    }
+
+    /// Takes the dpkg frontend lock in another process, as a package manager at work does.
+    ///
+    /// # Panics
+    /// Where it is held already.
+    #[must_use]
+    #[track_caller]
+    pub fn hold_dpkg_lock(&self) -> HeldLock {
+        // dpkg takes fcntl locks, which flock(1) does not; perl is on every Debian machine, and its pack template
+        // is Linux's struct flock on 64 bits.
+        const HOLD: &str = r#"
+            use Fcntl; $| = 1;
+            open(my $file, ">>", $ARGV[0]) or die "open: $!";
+            my $whole = pack("s s x4 q q i x4", F_WRLCK, 0, 0, 0, 0);
+            fcntl($file, F_SETLK, $whole) or die "lock: $!";
+            print "held\n"; sleep 3600;"#;
+        let lock = self.path().join("var/lib/dpkg/lock-frontend");
+        let mut holder = Command::new("perl")
+            .args(["-e", HOLD])
+            .arg(&lock)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot start perl to hold {}: {error}", lock.display()));
+        let mut said = String::new();
+        if let Some(stdout) = holder.stdout.take() {
+            drop(BufReader::new(stdout).read_line(&mut said));
+        }
+        let held = HeldLock { holder };
+        assert_eq!(said, "held\n", "cannot hold {}", lock.display());
+        held
+    }
+}
