@@ -3,6 +3,21 @@
 //! Nothing here does IO, reads a clock, draws a random number, logs or awaits: time is an argument.
 //! It knows nothing of workflows, of queues or of any vendor's format.
 
+mod change;
+mod instant;
+mod outcome;
 mod package;
+mod plan;
 
+pub use change::{
+    Actor, Applied, Approval, ChangeRequest, ChangeState, ChangeType, CloseCode, Closure, Command, Condition, Decision,
+    Draft, Event, HostTask, NextState, Note, Order, Refused, Step, Window,
+};
+pub use instant::Instant;
+pub use outcome::{
+    Cause, Drift, HostOutcome, PackageOutcome, PackageSet, PackageState, PackageVerdict, UndoWay, Verdict, judge,
+};
 pub use package::{InstalledPackage, MissingPatch, PackageId, Target};
+pub use plan::{
+    CHANGES_PER_HOST_MAX, HOSTS_MAX, HostPlan, Mode, Plan, PlanDigest, PlanError, PlannedChange, UndoIntent,
+};
