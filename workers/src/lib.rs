@@ -1,1 +1,5 @@
-//! Placeholder.
+//! Worker runtime, adapters and the task handlers of the six lifecycle steps.
+//!
+//! What crosses to the engine is a task and an outcome; it never sees journals, stores or the state of a run.
+
+pub mod host;
