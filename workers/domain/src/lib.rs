@@ -4,6 +4,7 @@
 //! It knows nothing of workflows, of queues or of any vendor's format.
 
 mod change;
+mod gate;
 mod instant;
 mod outcome;
 mod package;
@@ -12,6 +13,10 @@ mod plan;
 pub use change::{
     Actor, Applied, Approval, ChangeRequest, ChangeState, ChangeType, CloseCode, Closure, Command, Condition, Decision,
     Draft, Event, HostTask, NextState, Note, Order, Refused, Step, Window,
+};
+pub use gate::{
+    Check, PREFLIGHT_AGE_MS_MAX, PackageUndo, Permit, Preflight, Refusal, SnapshotKind, SnapshotProof, UndoPackage,
+    UndoProof, permit, refusals,
 };
 pub use instant::Instant;
 pub use outcome::{

@@ -324,12 +324,15 @@ struct Canonical<'a> {
     hosts: Vec<CanonicalHost<'a>>,
 }
 
+/// Name, architecture, version before, version after, hash.
+type CanonicalChange<'a> = (&'a str, &'a str, Option<&'a str>, &'a str, Option<&'a str>);
+
 #[derive(Serialize)]
 struct CanonicalHost<'a> {
     host: &'a str,
     target: &'a Target,
     undo: UndoIntent,
-    changes: Vec<(&'a str, &'a str, Option<&'a str>, &'a str, Option<&'a str>)>,
+    changes: Vec<CanonicalChange<'a>>,
 }
 
 impl<'a> From<&'a HostPlan> for CanonicalHost<'a> {
