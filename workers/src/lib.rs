@@ -3,3 +3,6 @@
 //! What crosses to the engine is a task and an outcome; it never sees journals, stores or the state of a run.
 
 pub mod host;
+
+mod durable;
+pub mod register;
