@@ -2,7 +2,10 @@
 //!
 //! What crosses to the engine is a task and an outcome; it never sees journals, stores or the state of a run.
 
+pub mod artifact;
+mod failure;
 pub mod host;
 
 mod durable;
 pub mod register;
+pub mod runtime;

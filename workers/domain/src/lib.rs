@@ -26,3 +26,14 @@ pub use package::{InstalledPackage, MissingPatch, PackageId, Target};
 pub use plan::{
     CHANGES_PER_HOST_MAX, HOSTS_MAX, HostPlan, Mode, Plan, PlanDigest, PlanError, PlannedChange, UndoIntent,
 };
+mod changelog;
+mod deb_version;
+mod finding;
+mod package;
+mod urgency;
+
+pub use changelog::{CVES_MAX, ChangelogEntry, ChangelogSpan, between, changelog_entries, cve_ids, cve_order};
+pub use deb_version::{DebVersion, DebVersionError};
+pub use finding::{Finding, Knowledge, Severity, SeverityLevel};
+pub use package::{InstalledPackage, MissingPatch, PackageId, Target};
+pub use urgency::{HostUrgency, Judged, Priority, Urgency, judge, judge_host};

@@ -342,12 +342,7 @@ impl HostExec {
         self.run_any(order, cancel, Some(line)).await
     }
 
-    async fn run_any(
-        &self,
-        order: &Order,
-        cancel: &CancellationToken,
-        line: Option<&mut (dyn FnMut(&str) + Send)>,
-    ) -> Result<Ran, Error> {
+    async fn run_any(&self, order: &Order, cancel: &CancellationToken, line: Option<OnLine<'_>>) -> Result<Ran, Error> {
         let started = Instant::now();
         let words = self.words(order)?;
         let mut streams = Streams::new(order, line).map_err(start_error("prepare the output of", order))?;
@@ -455,11 +450,16 @@ fn start_error(action: &'static str, order: &Order) -> impl FnOnce(io::Error) ->
 struct Streams<'a> {
     stdout: Capture,
     stderr: Option<Capture>,
-    status: Option<(Capture, Lines, &'a mut (dyn FnMut(&str) + Send))>,
+    status: Option<Status<'a>>,
 }
 
+/// What comes on descriptor 3, cut into lines and handed on.
+type Status<'a> = (Capture, Lines, OnLine<'a>);
+
+type OnLine<'a> = &'a mut (dyn FnMut(&str) + Send);
+
 impl<'a> Streams<'a> {
-    fn new(order: &Order, line: Option<&'a mut (dyn FnMut(&str) + Send)>) -> io::Result<Self> {
+    fn new(order: &Order, line: Option<OnLine<'a>>) -> io::Result<Self> {
         let status = match line {
             Some(line) => Some((Capture::new(0)?, Lines::default(), line)),
             None => None,

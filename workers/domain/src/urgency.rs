@@ -1,0 +1,148 @@
+//! How urgent a patch is, by what is known of it without a feed of scores: where it comes from, what its maintainer
+//! said, which vulnerabilities it names. Knows nothing of CVSS, and says so.
+
+use serde::{Deserialize, Serialize};
+
+use crate::MissingPatch;
+
+/// The urgency that a Debian maintainer gives an upload, least first.
+///
+/// # Source
+/// Debian Policy 5.6.17: low, medium, high, emergency and critical (the last two mean the same).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Urgency {
+    /// A word that Policy does not know, or none.
+    Unknown,
+    /// Little to lose by waiting.
+    Low,
+    /// The usual one.
+    Medium,
+    /// Security updates mostly have this one.
+    High,
+    /// Drop everything.
+    Critical,
+}
+
+impl Urgency {
+    /// Reads the word.
+    #[must_use]
+    pub fn of(text: &str) -> Self {
+        match text.trim().to_ascii_lowercase().as_str() {
+            "low" => Self::Low,
+            "medium" => Self::Medium,
+            "high" => Self::High,
+            "emergency" | "critical" => Self::Critical,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+/// How soon a patch should go in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Priority {
+    /// With the next round.
+    Routine,
+    /// A security patch: within days.
+    Soon,
+    /// A security patch for named vulnerabilities that its maintainer calls urgent: first of all.
+    First,
+}
+
+/// A judgement with its reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Judged {
+    /// How soon.
+    pub priority: Priority,
+    /// Why, in one sentence without full stop.
+    pub reason: String,
+}
+
+/// Judges one patch.
+///
+/// # Example
+/// A patch from a security archive, marked `high` and naming one CVE, is `First`; the same without a CVE is `Soon`;
+/// one from the plain archive that names a CVE is `Soon` too, because point releases carry security fixes.
+#[must_use]
+pub fn judge(patch: &MissingPatch) -> Judged {
+    let urgency = patch.urgency.as_deref().map_or(Urgency::Unknown, Urgency::of);
+    let urgent = urgency >= Urgency::High;
+    let count = patch.cves.len();
+    let priority = match (patch.security, urgent, count > 0) {
+        (true, true, true) => Priority::First,
+        (true, _, _) | (false, _, true) => Priority::Soon,
+        (false, _, false) => Priority::Routine,
+    };
+    let mut reasons = Vec::new();
+    if patch.security {
+        reasons.push("from a security archive".to_owned());
+    }
+    if count > 0 {
+        reasons.push(format!("fixes {}", counted(count, "known vulnerability", "known vulnerabilities")));
+    }
+    match (&patch.urgency, urgency) {
+        (Some(text), Urgency::High | Urgency::Critical) => reasons.push(format!("its maintainer calls it {text}")),
+        (_, Urgency::High | Urgency::Critical | Urgency::Medium | Urgency::Low | Urgency::Unknown) => {}
+    }
+    if reasons.is_empty() {
+        reasons.push("no security fix is known of it".to_owned());
+    }
+    Judged { priority, reason: reasons.join(", ") }
+}
+
+/// How urgent it is for a host as a whole.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostUrgency {
+    /// That of its most urgent patch; `None` when it lacks none.
+    pub priority: Option<Priority>,
+    /// How many patches are to go in first of all.
+    pub first: usize,
+    /// How many soon.
+    pub soon: usize,
+    /// How many with the next round.
+    pub routine: usize,
+    /// How many come from a security archive.
+    pub security: usize,
+    /// How many different CVE ids they name.
+    pub cves: usize,
+    /// The whole in one sentence for a person.
+    pub summary: String,
+}
+
+/// Judges a host by all that it lacks.
+#[must_use]
+pub fn judge_host(patches: &[MissingPatch]) -> HostUrgency {
+    let judged: Vec<Priority> = patches.iter().map(|patch| judge(patch).priority).collect();
+    let count = |priority: Priority| judged.iter().filter(|&&one| one == priority).count();
+    let security = patches.iter().filter(|patch| patch.security).count();
+    let cves = patches.iter().flat_map(|patch| &patch.cves).collect::<std::collections::BTreeSet<_>>().len();
+    let first = count(Priority::First);
+    let incomplete = patches.iter().any(|patch| patch.note.is_some());
+    let summary = if patches.is_empty() {
+        "no patch is missing by the lists of this host".to_owned()
+    } else {
+        let missing = counted(patches.len(), "patch is missing", "patches are missing");
+        let from = format!("{security} from a security archive");
+        let fixes = counted(cves, "known vulnerability", "known vulnerabilities");
+        let at_least = if incomplete { "at least " } else { "" };
+        let first = match first {
+            0 => String::new(),
+            some => format!("; {some} should go in first of all"),
+        };
+        format!("{missing}, {from}; they fix {at_least}{fixes}{first} (no scores: no vulnerability feed is configured)")
+    };
+    HostUrgency {
+        priority: judged.iter().max().copied(),
+        first,
+        soon: count(Priority::Soon),
+        routine: count(Priority::Routine),
+        security,
+        cves,
+        summary,
+    }
+}
+
+fn counted(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}

@@ -1,0 +1,168 @@
+//! What a handler gets beside its input: its key, its way to hear and to tell, its directories.
+
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use patchloom_core::{Failure, TaskKey, UtcMs};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::artifact::{ArtifactError, ArtifactId, ArtifactStore};
+use crate::failure::{chain, permanent, transient};
+
+/// How far a task is.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Progress {
+    /// From 0 to 1.
+    pub fraction: f64,
+    /// What it is doing, in a few words.
+    pub text: String,
+}
+
+/// The data directory, with the names of what lies in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DataDir {
+    root: PathBuf,
+}
+
+impl DataDir {
+    /// The directory at `root`.
+    #[must_use]
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// The directory itself.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The artifact store.
+    #[must_use]
+    pub fn artifacts(&self) -> ArtifactStore {
+        ArtifactStore::new(self.root.join("artifacts"))
+    }
+
+    /// What can be fetched or computed again.
+    #[must_use]
+    pub fn cache(&self) -> PathBuf {
+        self.root.join("cache")
+    }
+
+    /// Ways back of packages.
+    #[must_use]
+    pub fn backups(&self) -> PathBuf {
+        self.root.join("backups")
+    }
+
+    /// The change register.
+    #[must_use]
+    pub fn changes(&self) -> PathBuf {
+        self.root.join("changes")
+    }
+
+    /// Reports for people.
+    #[must_use]
+    pub fn reports(&self) -> PathBuf {
+        self.root.join("reports")
+    }
+}
+
+/// What a handler gets beside its input.
+#[derive(Clone, Debug)]
+pub struct TaskContext {
+    key: TaskKey,
+    redelivered: u32,
+    cancel: CancellationToken,
+    progress: watch::Sender<Progress>,
+    data: DataDir,
+}
+
+impl TaskContext {
+    /// A context, and the end that hears its progress.
+    #[must_use]
+    pub fn new(
+        key: TaskKey,
+        redelivered: u32,
+        cancel: CancellationToken,
+        data: DataDir,
+    ) -> (Self, watch::Receiver<Progress>) {
+        let (progress, heard) = watch::channel(Progress::default());
+        (Self { key, redelivered, cancel, progress, data }, heard)
+    }
+
+    /// The idempotency key of the task.
+    #[must_use]
+    pub fn key(&self) -> &TaskKey {
+        &self.key
+    }
+
+    /// How often it was handed out before.
+    #[must_use]
+    pub fn redelivered(&self) -> u32 {
+        self.redelivered
+    }
+
+    /// Fires when the work should stop.
+    #[must_use]
+    pub fn cancel(&self) -> &CancellationToken {
+        &self.cancel
+    }
+
+    /// Tells how far the work is; never waits, and only the newest word counts.
+    pub fn progress(&self, fraction: f64, text: impl Into<String>) {
+        let fraction = if fraction.is_finite() { fraction.clamp(0.0, 1.0) } else { 0.0 };
+        self.progress.send_replace(Progress { fraction, text: text.into() });
+    }
+
+    /// The data directory.
+    #[must_use]
+    pub fn data(&self) -> &DataDir {
+        &self.data
+    }
+
+    /// The wall clock.
+    #[must_use]
+    pub fn now(&self) -> UtcMs {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        UtcMs(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// Keeps a value in the artifact store.
+    ///
+    /// # Errors
+    /// A failure with the code of the store's error; worth a retry, because disks get room again.
+    pub async fn put_json<T: Serialize + ?Sized>(&self, value: &T) -> Result<ArtifactId, Failure> {
+        let bytes = serde_json::to_vec(value)
+            .map_err(|source| artifact_failure(&ArtifactError::Json { action: "write", source }))?;
+        let store = self.data.artifacts();
+        let put = tokio::task::spawn_blocking(move || store.put(&bytes)).await;
+        put.map_err(|error| transient("E0590", format!("writing an artifact was interrupted: {error}")))?
+            .map_err(|error| artifact_failure(&error))
+    }
+
+    /// Reads a value from the artifact store.
+    ///
+    /// # Errors
+    /// A failure with the code of the store's error.
+    pub async fn get_json<T: DeserializeOwned + Send + 'static>(&self, id: &ArtifactId) -> Result<T, Failure> {
+        let (store, id) = (self.data.artifacts(), id.clone());
+        let got = tokio::task::spawn_blocking(move || store.get_json(&id)).await;
+        got.map_err(|error| transient("E0590", format!("reading an artifact was interrupted: {error}")))?
+            .map_err(|error| artifact_failure(&error))
+    }
+}
+
+fn artifact_failure(error: &ArtifactError) -> Failure {
+    match error {
+        ArtifactError::Io { .. } => transient(error.code(), chain(error)),
+        ArtifactError::Id(_)
+        | ArtifactError::Absent { .. }
+        | ArtifactError::Damaged { .. }
+        | ArtifactError::TooLarge { .. }
+        | ArtifactError::Json { .. } => permanent(error.code(), chain(error)),
+    }
+}
