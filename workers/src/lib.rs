@@ -9,3 +9,4 @@ pub mod host;
 mod durable;
 pub mod register;
 pub mod runtime;
+pub mod snapshot;

@@ -20,7 +20,8 @@ pub use gate::{
 };
 pub use instant::Instant;
 pub use outcome::{
-    Cause, Drift, HostOutcome, PackageOutcome, PackageSet, PackageState, PackageVerdict, UndoWay, Verdict, judge,
+    Cause, Drift, HostOutcome, PackageOutcome, PackageSet, PackageState, PackageVerdict, UndoWay, Verdict,
+    judge_install,
 };
 pub use package::{InstalledPackage, MissingPatch, PackageId, Target};
 pub use plan::{
@@ -29,11 +30,9 @@ pub use plan::{
 mod changelog;
 mod deb_version;
 mod finding;
-mod package;
 mod urgency;
 
 pub use changelog::{CVES_MAX, ChangelogEntry, ChangelogSpan, between, changelog_entries, cve_ids, cve_order};
 pub use deb_version::{DebVersion, DebVersionError};
 pub use finding::{Finding, Knowledge, Severity, SeverityLevel};
-pub use package::{InstalledPackage, MissingPatch, PackageId, Target};
 pub use urgency::{HostUrgency, Judged, Priority, Urgency, judge, judge_host};

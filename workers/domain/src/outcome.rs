@@ -322,7 +322,7 @@ impl Verdict {
 /// # Example
 /// A package that a failing postinst left half-configured is `Broken`, whatever the package manager returned.
 #[must_use]
-pub fn judge(before: &PackageSet, after: &PackageSet, planned: &[PlannedChange], audit: &str) -> Verdict {
+pub fn judge_install(before: &PackageSet, after: &PackageSet, planned: &[PlannedChange], audit: &str) -> Verdict {
     let packages = planned.iter().map(|change| judge_package(before, after, change)).collect();
     let mut unplanned = before.diff(after);
     unplanned.retain(|drift| !planned.iter().any(|change| change.id == drift.id));
@@ -375,7 +375,7 @@ mod tests {
     #[track_caller]
     fn check(after: &[(&str, &str, &str)], outcome: PackageOutcome, complete: bool) {
         let before = set(&[("jq", "1", "ii"), ("zip", "3", "ii")]);
-        let verdict = judge(&before, &set(after), &[planned("jq", Some("1"), "2")], "");
+        let verdict = judge_install(&before, &set(after), &[planned("jq", Some("1"), "2")], "");
         assert_eq!((verdict.packages[0].outcome, verdict.is_complete()), (outcome, complete), "{}", verdict.summary());
     }
 
@@ -403,14 +403,15 @@ mod tests {
     #[test]
     fn a_complaint_of_the_audit_is_no_success() {
         let before = set(&[("jq", "1", "ii")]);
-        let verdict = judge(&before, &set(&[("jq", "2", "ii")]), &[planned("jq", Some("1"), "2")], "broken: x\n");
+        let verdict =
+            judge_install(&before, &set(&[("jq", "2", "ii")]), &[planned("jq", Some("1"), "2")], "broken: x\n");
         assert!(!verdict.is_complete());
     }
 
     #[test]
     fn a_new_package_that_never_came_leaves_the_host_untouched() {
         let before = set(&[("jq", "1", "ii")]);
-        let verdict = judge(&before, &before, &[planned("dep", None, "2")], "");
+        let verdict = judge_install(&before, &before, &[planned("dep", None, "2")], "");
         assert!(verdict.is_untouched() && !verdict.is_complete());
     }
 
