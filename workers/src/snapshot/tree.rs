@@ -100,6 +100,23 @@ pub fn can_clone(from: &Path, to: &Path) -> bool {
     ioctl_ficlone(target.as_file(), &source).is_ok()
 }
 
+/// Makes the entry `to` equal to the file or link `from`; whether anything was to be done.
+///
+/// # Errors
+/// The path that could not be read or written.
+pub fn copy_one(from: &Path, to: &Path) -> Result<bool, Error> {
+    let source = from.symlink_metadata().map_err(error("look at", from))?;
+    let equal = match to.symlink_metadata() {
+        Ok(target) => same_content(from, &source, to, &target)?,
+        Err(_) => false,
+    };
+    if !equal {
+        replace(from, &source, to)?;
+    }
+    attributes(from, to)?;
+    Ok(!equal)
+}
+
 fn error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
     let path = path.to_owned();
     move |source| Error { action, path, source }
@@ -145,7 +162,7 @@ impl Walk<'_> {
             self.entry(&relative.join(name))?;
         }
         // Last, because filling a directory changes its times.
-        self.attributes(&from, &to)
+        attributes(&from, &to)
     }
 
     fn delete(&mut self, relative: &Path) -> Result<(), Error> {
@@ -195,7 +212,7 @@ impl Walk<'_> {
             self.figures.written += 1;
             replace(&from, &source, &to)?;
         }
-        self.attributes(&from, &to)
+        attributes(&from, &to)
     }
 
     fn inner_directory(&mut self, relative: &Path, to: &Path, target: Option<&fs::Metadata>) -> Result<(), Error> {
@@ -220,33 +237,33 @@ impl Walk<'_> {
         self.figures.written += 1;
         fs::hard_link(first, to).map_err(error("link", to))
     }
+}
 
-    fn attributes(&mut self, from: &Path, to: &Path) -> Result<(), Error> {
-        let source = from.symlink_metadata().map_err(error("look at", from))?;
-        let target = to.symlink_metadata().map_err(error("look at", to))?;
-        if (source.uid(), source.gid()) != (target.uid(), target.gid()) {
-            let (owner, group) = (Uid::from_raw(source.uid()), Gid::from_raw(source.gid()));
-            chownat(CWD, to, Some(owner), Some(group), AtFlags::SYMLINK_NOFOLLOW)
-                .map_err(io::Error::from)
-                .map_err(error("set the owner of", to))?;
-        }
-        // After the owner, because changing that clears set-user-id; a symbolic link has no mode of its own.
-        if !source.is_symlink() && to.symlink_metadata().map_err(error("look at", to))?.mode() != source.mode() {
-            fs::set_permissions(to, source.permissions()).map_err(error("set the mode of", to))?;
-        }
-        // After the mode, because an ACL is an extended attribute and a mode would change its mask.
-        extended(from, to)?;
-        let times = |data: &fs::Metadata| (data.mtime(), data.mtime_nsec());
-        if times(&source) != times(&to.symlink_metadata().map_err(error("look at", to))?) {
-            let modified = Timespec { tv_sec: source.mtime(), tv_nsec: source.mtime_nsec() };
-            let accessed = Timespec { tv_sec: source.atime(), tv_nsec: source.atime_nsec() };
-            let times = Timestamps { last_access: accessed, last_modification: modified };
-            utimensat(CWD, to, &times, AtFlags::SYMLINK_NOFOLLOW)
-                .map_err(io::Error::from)
-                .map_err(error("set the times of", to))?;
-        }
-        Ok(())
+fn attributes(from: &Path, to: &Path) -> Result<(), Error> {
+    let source = from.symlink_metadata().map_err(error("look at", from))?;
+    let target = to.symlink_metadata().map_err(error("look at", to))?;
+    if (source.uid(), source.gid()) != (target.uid(), target.gid()) {
+        let (owner, group) = (Uid::from_raw(source.uid()), Gid::from_raw(source.gid()));
+        chownat(CWD, to, Some(owner), Some(group), AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(io::Error::from)
+            .map_err(error("set the owner of", to))?;
     }
+    // After the owner, because changing that clears set-user-id; a symbolic link has no mode of its own.
+    if !source.is_symlink() && to.symlink_metadata().map_err(error("look at", to))?.mode() != source.mode() {
+        fs::set_permissions(to, source.permissions()).map_err(error("set the mode of", to))?;
+    }
+    // After the mode, because an ACL is an extended attribute and a mode would change its mask.
+    extended(from, to)?;
+    let times = |data: &fs::Metadata| (data.mtime(), data.mtime_nsec());
+    if times(&source) != times(&to.symlink_metadata().map_err(error("look at", to))?) {
+        let modified = Timespec { tv_sec: source.mtime(), tv_nsec: source.mtime_nsec() };
+        let accessed = Timespec { tv_sec: source.atime(), tv_nsec: source.atime_nsec() };
+        let times = Timestamps { last_access: accessed, last_modification: modified };
+        utimensat(CWD, to, &times, AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(io::Error::from)
+            .map_err(error("set the times of", to))?;
+    }
+    Ok(())
 }
 
 fn remove(path: &Path) -> Result<(), Error> {
