@@ -2,11 +2,14 @@
 //!
 //! What crosses to the engine is a task and an outcome; it never sees journals, stores or the state of a run.
 
+pub mod apt;
 pub mod artifact;
 mod failure;
 pub mod host;
 
+pub mod changes;
 mod durable;
+pub mod patching;
 pub mod register;
 pub mod runtime;
 pub mod snapshot;

@@ -46,25 +46,6 @@ pub struct ChangelogSpan {
     pub notes: Vec<String>,
 }
 
-/// Reads the entries of a changelog, newest first, until its end or until `enough` says so of an entry's version.
-fn entries(text: &str, mut enough: impl FnMut(&str) -> bool) -> Vec<ChangelogEntry> {
-    let mut found: Vec<ChangelogEntry> = Vec::new();
-    for line in text.lines() {
-        if let Some(entry) = heading(line) {
-            if enough(&entry.version) {
-                break;
-            }
-            found.push(entry);
-        } else if let Some(entry) = found.last_mut() {
-            match line.strip_prefix(" -- ").and_then(|trailer| trailer.rsplit_once(">  ")) {
-                Some((_, date)) => entry.date = Some(date.trim().to_owned()),
-                None => collect_cves(line, &mut entry.cves),
-            }
-        }
-    }
-    found
-}
-
 /// All entries of a changelog, newest first.
 ///
 /// What is before the first heading and what is no heading, text or trailer is passed over: changelogs of the last
@@ -74,7 +55,18 @@ fn entries(text: &str, mut enough: impl FnMut(&str) -> bool) -> Vec<ChangelogEnt
 /// Debian Policy 4.4; deb-changelog(5).
 #[must_use]
 pub fn changelog_entries(text: &str) -> Vec<ChangelogEntry> {
-    entries(text, |_| false)
+    let mut found: Vec<ChangelogEntry> = Vec::new();
+    for line in text.lines() {
+        if let Some(entry) = heading(line) {
+            found.push(entry);
+        } else if let Some(entry) = found.last_mut() {
+            match line.strip_prefix(" -- ").and_then(|trailer| trailer.rsplit_once(">  ")) {
+                Some((_, date)) => entry.date = Some(date.trim().to_owned()),
+                None => collect_cves(line, &mut entry.cves),
+            }
+        }
+    }
+    found
 }
 
 /// All CVE ids of a text, upper case.
@@ -96,28 +88,33 @@ pub fn cve_ids(text: &str) -> BTreeSet<String> {
 /// Versions are source versions; a `+bN` of a binary-only rebuild is taken off.
 #[must_use]
 pub fn between(
-    text: &str,
+    entries: &[ChangelogEntry],
     installed: &DebVersion,
     candidate: &DebVersion,
     known: Option<&BTreeSet<String>>,
 ) -> ChangelogSpan {
     let installed = installed.without_rebuild();
     let candidate = candidate.without_rebuild();
-    let is_installed = |version: &str| version.parse::<DebVersion>().is_ok_and(|version| version == installed);
-    let descends = text.lines().filter_map(heading).any(|entry| is_installed(&entry.version));
-    let inside = |version: &str| {
-        let version = version.parse::<DebVersion>();
-        version.is_ok_and(|version| version > installed && version <= candidate)
+    let versions: Vec<Option<DebVersion>> = entries.iter().map(|entry| entry.version.parse().ok()).collect();
+    let listed_at = versions.iter().position(|version| version.as_ref() == Some(&installed));
+    // In a true history all above the installed version is new, even where versions once went back in between.
+    let is_older = |version: &Option<DebVersion>| version.as_ref().is_some_and(|version| *version <= installed);
+    let end = listed_at.or_else(|| versions.iter().position(is_older)).unwrap_or(entries.len());
+    let inside = |version: &Option<DebVersion>| {
+        version.as_ref().is_some_and(|version| *version > installed && *version <= candidate)
     };
-    let is_older = |version: &str| version.parse::<DebVersion>().is_ok_and(|version| version <= installed);
-    // In a true history everything above the installed version is new, even where versions once went back.
-    let mut span = entries(text, |version| if descends { is_installed(version) } else { is_older(version) });
-    span.retain(|entry| inside(&entry.version));
-    summarize(&span, descends, &installed, known)
+    let span: Vec<&ChangelogEntry> = entries
+        .iter()
+        .zip(&versions)
+        .take(end)
+        .filter(|(_, version)| inside(version))
+        .map(|(entry, _)| entry)
+        .collect();
+    summarize(&span, listed_at.is_some(), &installed, known)
 }
 
 fn summarize(
-    span: &[ChangelogEntry],
+    span: &[&ChangelogEntry],
     descends: bool,
     installed: &DebVersion,
     known: Option<&BTreeSet<String>>,

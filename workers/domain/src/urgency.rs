@@ -65,7 +65,7 @@ pub struct Judged {
 /// A patch from a security archive, marked `high` and naming one CVE, is `First`; the same without a CVE is `Soon`;
 /// one from the plain archive that names a CVE is `Soon` too, because point releases carry security fixes.
 #[must_use]
-pub fn judge(patch: &MissingPatch) -> Judged {
+pub fn patch_urgency(patch: &MissingPatch) -> Judged {
     let urgency = patch.urgency.as_deref().map_or(Urgency::Unknown, Urgency::of);
     let urgent = urgency >= Urgency::High;
     let count = patch.cves.len();
@@ -112,8 +112,8 @@ pub struct HostUrgency {
 
 /// Judges a host by all that it lacks.
 #[must_use]
-pub fn judge_host(patches: &[MissingPatch]) -> HostUrgency {
-    let judged: Vec<Priority> = patches.iter().map(|patch| judge(patch).priority).collect();
+pub fn host_urgency(patches: &[MissingPatch]) -> HostUrgency {
+    let judged: Vec<Priority> = patches.iter().map(|patch| patch_urgency(patch).priority).collect();
     let count = |priority: Priority| judged.iter().filter(|&&one| one == priority).count();
     let security = patches.iter().filter(|patch| patch.security).count();
     let cves = patches.iter().flat_map(|patch| &patch.cves).collect::<std::collections::BTreeSet<_>>().len();

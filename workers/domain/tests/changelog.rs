@@ -28,7 +28,7 @@ openssl (3.0.20-1~deb12u1) bookworm; urgency=critical
 #[track_caller]
 fn span(text: &str, installed: &str, candidate: &str, known: Option<&[&str]>) -> ChangelogSpan {
     let known = known.map(|ids| ids.iter().map(|&id| id.to_owned()).collect::<BTreeSet<_>>());
-    between(text, &installed.parse().unwrap(), &candidate.parse().unwrap(), known.as_ref())
+    between(&changelog_entries(text), &installed.parse().unwrap(), &candidate.parse().unwrap(), known.as_ref())
 }
 
 #[test]

@@ -57,7 +57,7 @@ pub(super) struct Wanted<'a> {
     pub(super) mode: Mode,
     /// Only what lies on this machine is used.
     pub(super) offline: bool,
-    /// `cache/debs` of the data directory.
+    /// Where former .debs are kept.
     pub(super) cache: PathBuf,
     /// Where saved files of this run go.
     pub(super) files_dir: PathBuf,
@@ -103,7 +103,9 @@ fn prove(
             Some(deb) => PackageUndo::Cached { sha256: deb.sha256, size_bytes: deb.size_bytes },
             None => match offered.get(&(change.id.name.clone(), version.clone())) {
                 Some(origin) if wanted.mode == Mode::Observe => PackageUndo::Obtainable { origin: origin.clone() },
-                Some(origin) => PackageUndo::Unprovable { why: format!("{origin} lists it, but it could not be fetched") },
+                Some(origin) => {
+                    PackageUndo::Unprovable { why: format!("{origin} lists it, but it could not be fetched") }
+                }
                 None => PackageUndo::Unprovable { why: format!("{version} is neither cached nor offered any more") },
             },
         },
@@ -163,14 +165,22 @@ async fn download(wanted: &Wanted<'_>, cache: &DebCache) -> Result<(), Failure> 
     if specs.is_empty() {
         return Ok(());
     }
-    let dir = tempfile::Builder::new().prefix(".fetch-").tempdir_in(&wanted.cache).map_err(|e| io("make", &wanted.cache, &e))?;
+    let dir = tempfile::Builder::new()
+        .prefix(".fetch-")
+        .tempdir_in(&wanted.cache)
+        .map_err(|e| io("make", &wanted.cache, &e))?;
     let inside = wanted.host.shared_path(dir.path());
     let argv = ["apt-get", "-q", "-o", "Acquire::Retries=2", "download"].map(str::to_owned).into_iter().chain(specs);
-    let order = Order::reading(argv).share(dir.path()).dir(&inside.to_string_lossy()).timeout(DOWNLOAD_TIMEOUT).merged();
+    let order =
+        Order::reading(argv).share(dir.path()).dir(&inside.to_string_lossy()).timeout(DOWNLOAD_TIMEOUT).merged();
     // How it ended says nothing that the files do not say better: what came is taken, what did not is not proven.
     state::run(wanted.host, order, wanted.cancel).await?;
     let entries = std::fs::read_dir(dir.path()).map_err(|e| io("list", dir.path(), &e))?;
-    let paths: Vec<_> = entries.flatten().map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "deb")).collect();
+    let paths: Vec<_> = entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|e| e == "deb"))
+        .collect();
     take(wanted, cache, &paths).await
 }
 
@@ -328,7 +338,9 @@ mod tests {
 
     #[test]
     fn madison_and_conffiles_are_read() {
-        let rows = parse_madison("   jq | 1.6-2 | http://deb.example/debian bookworm/main amd64 Packages\n jq | 1.5 | file:/srv/repo ./ Packages\n");
+        let rows = parse_madison(
+            "   jq | 1.6-2 | http://deb.example/debian bookworm/main amd64 Packages\n jq | 1.5 | file:/srv/repo ./ Packages\n",
+        );
         assert!(is_local(&rows[&("jq".to_owned(), "1.5".to_owned())]));
         assert!(!is_local(&rows[&("jq".to_owned(), "1.6-2".to_owned())]));
         let files = parse_conffiles("\n /etc/a 0123\n /etc/b c 4567 obsolete\n\n /etc/a 0123\n");

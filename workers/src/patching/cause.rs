@@ -22,38 +22,46 @@ const SIGNS: [Sign; 8] = [
     Sign {
         code: "LOCKED",
         class: Transient,
-        texts: &["Could not get lock", "Unable to acquire the dpkg frontend lock", "lock was locked by another process", "Unable to lock"],
+        texts: &[
+            "Could not get lock",
+            "Unable to acquire the dpkg frontend lock",
+            "lock was locked by another process",
+            "Unable to lock",
+        ],
     },
     Sign { code: "HELD", class: Permanent, texts: &["Held packages were changed"] },
-    Sign {
-        code: "CONFFILE",
-        class: Permanent,
-        texts: &["end of file on stdin at conffile prompt"],
-    },
+    Sign { code: "CONFFILE", class: Permanent, texts: &["end of file on stdin at conffile prompt"] },
     Sign {
         code: "SCRIPTLET",
         class: Permanent,
         texts: &["installation script subprocess", "removal script subprocess", "script subprocess returned error"],
     },
-    Sign {
-        code: "GONE",
-        class: Permanent,
-        texts: &["was not found", "Unable to locate package"],
-    },
+    Sign { code: "GONE", class: Permanent, texts: &["was not found", "Unable to locate package"] },
     Sign {
         code: "FETCH",
         class: Transient,
         texts: &[
-            "Failed to fetch", "Hash Sum mismatch", "Temporary failure resolving", "Could not connect", "Unable to fetch some archives",
-            "Connection timed out", "Certificate verification failed", "File has unexpected size",
+            "Failed to fetch",
+            "Hash Sum mismatch",
+            "Temporary failure resolving",
+            "Could not connect",
+            "Unable to fetch some archives",
+            "Connection timed out",
+            "Certificate verification failed",
+            "File has unexpected size",
         ],
     },
     Sign {
         code: "DEPS",
         class: Permanent,
         texts: &[
-            "unmet dependencies", "held broken packages", "Unable to correct problems", "dependency problems", "but it is not going to be installed",
-            "need to be removed but remove is disabled", "Packages need to be removed",
+            "unmet dependencies",
+            "held broken packages",
+            "Unable to correct problems",
+            "dependency problems",
+            "but it is not going to be installed",
+            "need to be removed but remove is disabled",
+            "Packages need to be removed",
         ],
     },
 ];
@@ -99,7 +107,11 @@ mod tests {
         check("E: Version '9.9' for 'p' was not found", "GONE", Permanent);
         check("E: Held packages were changed and -y was used without --allow-change-held-packages.", "HELD", Permanent);
         check("end of file on stdin at conffile prompt", "CONFFILE", Permanent);
-        check("installed p package post-installation script subprocess returned error exit status 7", "SCRIPTLET", Permanent);
+        check(
+            "installed p package post-installation script subprocess returned error exit status 7",
+            "SCRIPTLET",
+            Permanent,
+        );
         check("E: Failed to fetch http://x  Hash Sum mismatch", "FETCH", Transient);
         check("E: Unable to correct problems, you have held broken packages.", "DEPS", Permanent);
         check("E: something new", "UNVERIFIED", Permanent);

@@ -33,12 +33,6 @@ pub(super) struct Site<'a> {
     pub(super) lock_timeout: Duration,
 }
 
-/// What an install came to.
-pub(super) struct Installed {
-    pub(super) verdict: Verdict,
-    pub(super) output: Value,
-}
-
 /// Options of every call of apt that changes packages.
 pub(super) fn apt_get(host: &HostExec, lock_timeout: Duration, more: &[String]) -> Order {
     let mut argv = vec!["apt-get".to_owned(), "-y".to_owned(), "-q".to_owned()];
@@ -131,15 +125,14 @@ pub(super) async fn install(
     site: &Site<'_>,
     permit: &Permit,
     touch: impl AsyncFnOnce() -> Result<(), Failure>,
-) -> Result<Installed, Failure> {
+) -> Result<Value, Failure> {
     let (context, plan) = (site.context, permit.host());
     let backups = context.data().backups();
     let _lease = quiet::lease(&backups.join("leases"), &plan.target, site.lock_timeout, context.cancel()).await?;
     let path = marker::path(&backups, context.key());
     let known = marker::read(&path)?.filter(|marker| &marker.digest == permit.digest());
     if let Some(Phase::Done { output }) = known.as_ref().map(|marker| &marker.phase) {
-        let verdict = judge_install(&Default::default(), &Default::default(), &[], "");
-        return Ok(Installed { verdict, output: output.clone() });
+        return Ok(output.clone());
     }
     context.progress(0.0, "waiting for the package manager");
     quiet::settle(site.host, site.lock_timeout, context.cancel()).await?;
@@ -172,7 +165,7 @@ pub(super) async fn install(
         "cleaned": cleaned,
     });
     marker::finish(&path, marker, Phase::Done { output: output.clone() })?;
-    Ok(Installed { verdict, output })
+    Ok(output)
 }
 
 /// Checks that the host is what the plan was made for, and puts the marker on disk.
@@ -181,7 +174,8 @@ async fn begin(site: &Site<'_>, permit: &Permit, path: &PathBuf) -> Result<Marke
     let before = state::host_state(site.host, context.cancel()).await?;
     let broken = before.packages.unsettled();
     if let Some((id, state)) = broken.first() {
-        let text = format!("{} packages are half done before anything began, such as {} {state}", broken.len(), id.name);
+        let text =
+            format!("{} packages are half done before anything began, such as {} {state}", broken.len(), id.name);
         return Err(permanent("HALF_STATE", text));
     }
     let drifted = |change: &&PlannedChange| {

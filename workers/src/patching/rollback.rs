@@ -46,7 +46,8 @@ pub(super) async fn roll_back(site: &Site<'_>, wanted: &Wanted<'_>) -> Result<Un
     let path = marker::path(&backups, context.key());
     let known = marker::read(&path)?;
     if let Some(Phase::Undone { output }) = known.as_ref().map(|marker| &marker.phase) {
-        return Ok(Undone { way: UndoWay::NothingToUndo, output: output.clone() });
+        let way = serde_json::from_value(output["way"].clone()).unwrap_or(UndoWay::NothingToUndo);
+        return Ok(Undone { way, output: output.clone() });
     }
     let Some(known) = known else {
         // The marker is on disk before the first deed: without one there was none.
@@ -157,7 +158,7 @@ impl Undo<'_> {
 
     /// Former .debs of the packages that are not as they were, under the names that apt expects.
     fn stage(&self) -> Result<tempfile::TempDir, Failure> {
-        let cache = DebCache { dir: debs_dir(self.site.context.data().cache()) };
+        let cache = DebCache { dir: debs_dir(self.site.context.data().backups()) };
         let io = |error: std::io::Error| transient("E0514", format!("cannot stage former packages: {error}"));
         std::fs::create_dir_all(&cache.dir).map_err(io)?;
         let dir = tempfile::Builder::new().prefix(".undo-").tempdir_in(&cache.dir).map_err(io)?;
@@ -183,7 +184,8 @@ impl Undo<'_> {
 
     async fn restore_marks(&mut self) -> Result<(), Failure> {
         let cancel = CancellationToken::new();
-        let (now, set) = (state::auto_marks(self.site.host, &cancel).await?, state::packages(self.site.host, &cancel).await?);
+        let (now, set) =
+            (state::auto_marks(self.site.host, &cancel).await?, state::packages(self.site.host, &cancel).await?);
         let lost: Vec<_> = self.before.auto.difference(&now).cloned().collect();
         let gained: Vec<_> = now.difference(&self.before.auto).cloned().collect();
         let held = |state: &patchloom_domain::PackageState| state.status.starts_with('h');
@@ -232,7 +234,8 @@ impl Undo<'_> {
 
     async fn failure(&self) -> Failure {
         let rest = self.difference().await.unwrap_or_else(|failure| vec![failure.message]);
-        let said: Vec<_> = self.said.iter().map(|text| text.get(text.ceil_char_boundary(text.len().saturating_sub(3000))..)).collect();
+        let said: Vec<_> =
+            self.said.iter().map(|text| text.get(text.ceil_char_boundary(text.len().saturating_sub(3000))..)).collect();
         let message = format!(
             "{} is NOT as it was before: {} differences remain, the first: {}",
             self.site.host.place(),
@@ -250,13 +253,14 @@ impl Undo<'_> {
 }
 
 fn names(dir: &Path) -> Result<Vec<String>, Failure> {
-    let entries = std::fs::read_dir(dir).map_err(|e| transient("E0514", format!("cannot list {}: {e}", dir.display())))?;
+    let entries =
+        std::fs::read_dir(dir).map_err(|e| transient("E0514", format!("cannot list {}: {e}", dir.display())))?;
     let mut names: Vec<_> = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
     names.sort();
     Ok(names)
 }
 
-/// Where former .debs lie.
-pub(super) fn debs_dir(cache: PathBuf) -> PathBuf {
-    cache.join("debs")
+/// Where former .debs lie: not in the cache, because a way back must not be swept away.
+pub(super) fn debs_dir(backups: PathBuf) -> PathBuf {
+    backups.join("debs")
 }

@@ -1,0 +1,117 @@
+//! The patches that a target lacks by its own lists, and those it is offered but does not get.
+
+use std::collections::BTreeMap;
+
+use patchloom_domain::{InstalledPackage, MissingPatch, PackageId};
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+use super::simulate::{Install, full_upgrade};
+use super::{Candidate, Error, candidates, describe};
+use crate::host::HostExec;
+
+/// What a full upgrade of a target would do and would not.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Missing {
+    /// What would be installed, sorted by name and architecture.
+    pub patches: Vec<MissingPatch>,
+    /// What is offered and not taken.
+    pub kept_back: Vec<KeptBack>,
+    /// What would be removed to make way.
+    pub removes: Vec<Removal>,
+}
+
+/// An installed package with a newer version on offer that an upgrade leaves alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptBack {
+    /// Package name.
+    pub name: String,
+    /// Version on the host.
+    pub installed: Option<String>,
+    /// Version on offer.
+    pub candidate: Option<String>,
+    /// Why it stays.
+    pub reason: KeptReason,
+}
+
+/// Why a package stays as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeptReason {
+    /// Somebody put it on hold.
+    Held,
+    /// The archive hands it out in phases, and this host is not in yet.
+    Phased,
+    /// The solver found no way to take it.
+    Dependencies,
+}
+
+/// A package that an upgrade would take away.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Removal {
+    /// Package name.
+    pub name: String,
+    /// Version on the host.
+    pub installed: Option<String>,
+}
+
+/// Compares what is installed with what apt would make of it.
+///
+/// # Errors
+/// When apt could not be asked.
+pub async fn missing(
+    exec: &HostExec,
+    installed: &[InstalledPackage],
+    cancel: &CancellationToken,
+) -> Result<Missing, Error> {
+    let simulation = full_upgrade(exec, cancel).await?;
+    let wanted: Vec<(String, String)> =
+        simulation.installs.iter().map(|one| (one.name.clone(), one.candidate.clone())).collect();
+    let described = describe(exec, &wanted, cancel).await?;
+    let mut patches: Vec<MissingPatch> = simulation.installs.iter().map(|one| patch(one, &described)).collect();
+    patches.sort_by(|a, b| a.id.cmp(&b.id));
+
+    let is_installed = |package: &&InstalledPackage| package.status.ends_with('i');
+    let versions: BTreeMap<&str, &InstalledPackage> =
+        installed.iter().filter(is_installed).map(|package| (package.id.name.as_str(), package)).collect();
+    let mut names: Vec<String> = simulation.kept_back.iter().chain(&simulation.phased).cloned().collect();
+    // A held package may also be silently left out of apt's plan: ask for those too.
+    names.extend(versions.values().filter(|package| package.held).map(|package| package.id.name.clone()));
+    names.sort();
+    names.dedup();
+    let offered = candidates::offered(exec, &names, cancel).await?;
+    let kept = |name: String| {
+        let package = versions.get(name.as_str()).copied();
+        let candidate = offered.get(&name).cloned();
+        let reason = match package {
+            Some(package) if package.held => KeptReason::Held,
+            Some(_) | None if simulation.phased.contains(&name) => KeptReason::Phased,
+            Some(_) | None => KeptReason::Dependencies,
+        };
+        let installed = package.map(|package| package.version.clone());
+        (candidate != installed).then_some(KeptBack { name, installed, candidate, reason })
+    };
+    let kept_back = names.into_iter().filter_map(kept).collect();
+    let removes = simulation.removes.into_iter().map(|(name, installed)| Removal { name, installed }).collect();
+    Ok(Missing { patches, kept_back, removes })
+}
+
+fn patch(install: &Install, described: &BTreeMap<(String, String), Candidate>) -> MissingPatch {
+    let known = described.get(&(install.name.clone(), install.candidate.clone()));
+    // An index of another architecture may be the one that answered: its hash is of another file.
+    let same_file = known.filter(|candidate| candidate.arch == install.arch);
+    MissingPatch {
+        id: PackageId { name: install.name.clone(), arch: install.arch.clone() },
+        installed: install.installed.clone(),
+        candidate: install.candidate.clone(),
+        source: known.map_or_else(|| install.name.clone(), |candidate| candidate.source.clone()),
+        source_version: known.map_or_else(|| install.candidate.clone(), |candidate| candidate.source_version.clone()),
+        origin: install.origin.clone(),
+        security: install.is_security(),
+        sha256: same_file.and_then(|candidate| candidate.sha256.clone()),
+        size_bytes: same_file.and_then(|candidate| candidate.size_bytes),
+        cves: Vec::new(),
+        urgency: None,
+        note: None,
+    }
+}
