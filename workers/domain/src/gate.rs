@@ -89,19 +89,22 @@ pub struct UndoProof {
 
 impl UndoProof {
     /// Planned changes of `host` that nothing takes back, by `name:arch`. Empty: the way back is proven.
+    ///
+    /// Where nothing changes it is enough that a former version could be fetched; where hosts change it must be here.
     #[must_use]
-    pub fn unproven(&self, host: &HostPlan) -> Vec<String> {
+    pub fn unproven(&self, host: &HostPlan, mode: Mode) -> Vec<String> {
         if self.snapshot.as_ref().is_some_and(|snapshot| snapshot.verified) {
             return Vec::new();
         }
-        if host.undo == UndoIntent::Snapshot {
+        if host.undo == UndoIntent::Snapshot && mode == Mode::Apply {
             return vec!["a snapshot is planned, and there is none".to_owned()];
         }
         let proven = |change: &&crate::PlannedChange| {
             self.packages.iter().filter(|p| p.id == change.id && p.former == change.installed).any(|p| match p.undo {
                 PackageUndo::Cached { .. } => true,
                 PackageUndo::Remove => change.installed.is_none(),
-                PackageUndo::Obtainable { .. } | PackageUndo::Unprovable { .. } => false,
+                PackageUndo::Obtainable { .. } => mode == Mode::Observe,
+                PackageUndo::Unprovable { .. } => false,
             })
         };
         host.changes.iter().filter(|c| !proven(c)).map(|c| format!("{}:{}", c.id.name, c.id.arch)).collect()
@@ -339,19 +342,19 @@ pub fn refusals(
         all.push(Refusal::HostNotCovered { change: number(), host: host.to_owned() });
         return all;
     };
-    all.extend(undo_refusal(host_plan, &digest, undo));
+    all.extend(undo_refusal(host_plan, plan.mode(), &digest, undo));
     all.extend(preflight_refusal(host, now, preflight));
     all
 }
 
-fn undo_refusal(plan: &HostPlan, digest: &PlanDigest, undo: Option<&UndoProof>) -> Option<Refusal> {
+fn undo_refusal(plan: &HostPlan, mode: Mode, digest: &PlanDigest, undo: Option<&UndoProof>) -> Option<Refusal> {
     let Some(undo) = undo else {
         return Some(Refusal::UndoMissing { host: plan.host.clone() });
     };
     if undo.host != plan.host || &undo.digest != digest {
         return Some(Refusal::UndoOfOther { host: undo.host.clone(), digest: undo.digest.clone() });
     }
-    let unproven = undo.unproven(plan);
+    let unproven = undo.unproven(plan, mode);
     (!unproven.is_empty()).then(|| Refusal::UndoNotProven { host: plan.host.clone(), unproven })
 }
 

@@ -188,7 +188,16 @@ fn a_verified_snapshot_is_a_way_back_for_every_package() {
 fn a_planned_snapshot_that_was_not_made_is_no_way_back() {
     let plan = plan(Mode::Apply, UndoIntent::Snapshot);
     let proof = ready(Mode::Apply).undo.expect("ready has one");
-    assert_eq!(proof.unproven(&plan.hosts()[0]).len(), 1);
+    assert_eq!(proof.unproven(&plan.hosts()[0], Mode::Apply).len(), 1);
+}
+
+#[test]
+fn a_version_that_could_be_fetched_is_enough_where_nothing_changes() {
+    let mut proof = ready(Mode::Observe).undo.expect("ready has one");
+    proof.packages[0].undo = PackageUndo::Obtainable { origin: "o".to_owned() };
+    let plan = plan(Mode::Observe, UndoIntent::Packages);
+    assert!(proof.unproven(&plan.hosts()[0], Mode::Observe).is_empty());
+    assert_eq!(proof.unproven(&plan.hosts()[0], Mode::Apply), ["jq:amd64"]);
 }
 
 #[test]

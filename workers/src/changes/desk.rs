@@ -47,7 +47,11 @@ impl Desk {
     /// Writes what became of a host, where the change is at work; before that and after it is closed nothing is lost
     /// by passing it over, because `change.fail` tells the rest.
     pub(crate) fn try_finish(&self, number: &str, host: &str, outcome: HostOutcome) -> Result<(), Failure> {
-        match self.get(number)?.state {
+        let change = self.get(number)?;
+        if change.tasks.get(host).is_some_and(|task| task.outcome.as_ref() == Some(&outcome)) {
+            return Ok(());
+        }
+        match change.state {
             ChangeState::Implement | ChangeState::Review => {
                 self.order(number, Command::Finish { host: host.to_owned(), outcome }).map(|_| ())
             }

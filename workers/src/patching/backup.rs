@@ -2,14 +2,14 @@
 //!
 //! Nothing on the target changes here, in either mode: everything is kept in the data directory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use patchloom_core::Failure;
 use patchloom_domain::{
-    HostPlan, Instant, Mode, PackageId, PackageUndo, PlanDigest, PlannedChange, UndoPackage, UndoProof,
+    HostPlan, Instant, Mode, PackageId, PackageUndo, PlanDigest, PlannedChange, Target, UndoPackage, UndoProof,
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::state::{self, ARCHIVES, HostState};
 use crate::durable;
-use crate::failure::{permanent, transient};
+use crate::failure::{chain, permanent, transient};
 use crate::host::{HostExec, Order};
 use crate::snapshot::tree;
 
@@ -47,6 +47,9 @@ pub struct Backup {
     pub files: Vec<SavedFile>,
     /// Where their copies lie.
     pub files_dir: PathBuf,
+    /// Whether the whole of `/etc` lies there too: of a root directory, where nobody else works. Scripts of packages
+    /// write configuration that dpkg does not know of, and a downgrade does not take that back.
+    pub etc: bool,
 }
 
 /// What a backup needs to know.
@@ -77,6 +80,10 @@ pub(super) async fn record(wanted: &Wanted<'_>, progress: &(dyn Fn(f64, String) 
     progress(0.8, "checking former versions".to_owned());
     let packages = wanted.plan.changes.iter().map(|change| prove(wanted, &cache, &offered, change)).collect();
     let files = if wanted.mode == Mode::Apply { save_files(wanted).await? } else { Vec::new() };
+    let etc = wanted.mode == Mode::Apply && matches!(wanted.plan.target, Target::Root { .. });
+    if etc {
+        save_etc(wanted)?;
+    }
     let proof = UndoProof {
         host: wanted.plan.host.clone(),
         digest: wanted.digest.clone(),
@@ -84,7 +91,7 @@ pub(super) async fn record(wanted: &Wanted<'_>, progress: &(dyn Fn(f64, String) 
         packages,
         snapshot: None,
     };
-    Ok(Backup { proof, before, files, files_dir: wanted.files_dir.clone() })
+    Ok(Backup { proof, before, files, files_dir: wanted.files_dir.clone(), etc })
 }
 
 fn io(action: &str, path: &Path, error: &dyn std::error::Error) -> Failure {
@@ -292,6 +299,24 @@ async fn save_files(wanted: &Wanted<'_>) -> Result<Vec<SavedFile>, Failure> {
         files.push(SavedFile { path, present });
     }
     Ok(files)
+}
+
+/// Where the copy of the whole `/etc` lies.
+pub(super) fn etc_path(files_dir: &Path) -> PathBuf {
+    files_dir.join("whole-etc")
+}
+
+fn save_etc(wanted: &Wanted<'_>) -> Result<(), Failure> {
+    let (place, done) = (etc_path(&wanted.files_dir), wanted.files_dir.join("whole-etc.done"));
+    // The first copy is the one that counts, once it is whole.
+    if done.exists() {
+        return Ok(());
+    }
+    std::fs::create_dir_all(&place).map_err(|e| io("make", &place, &e))?;
+    let from = wanted.host.path("/etc");
+    let copied = tree::mirror(&from, &place, &BTreeSet::new()).map_err(|e| transient("E0514", chain(&e)))?;
+    std::fs::File::open(&place).and_then(|dir| Ok(rustix::fs::syncfs(&dir)?)).map_err(|e| io("sync", &place, &e))?;
+    durable::replace(&done, copied.entries.to_string().as_bytes()).map_err(|e| io("write", &done, &e))
 }
 
 /// Where the copy of a configuration file lies.

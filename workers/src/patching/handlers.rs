@@ -265,7 +265,7 @@ impl Handler for Prove {
                 None => None,
             };
             let proof = UndoProof { snapshot, at: now(context), ..backup.proof };
-            let unproven = proof.unproven(&part);
+            let unproven = proof.unproven(&part, plan.mode());
             let total = part.changes.len();
             if plan.mode() == Mode::Apply && !unproven.is_empty() {
                 let refusal = Refusal::UndoNotProven { host: part.host.clone(), unproven };

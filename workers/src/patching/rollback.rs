@@ -2,6 +2,7 @@
 //!
 //! Repeating it changes nothing. It ends verified, or as a failure that tells an operator everything.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -210,6 +211,12 @@ impl Undo<'_> {
     /// Configuration files as they were: a downgrade takes packages back, not what was done to their files.
     fn restore_files(&mut self) -> Result<(), Failure> {
         let Some(backup) = self.wanted.backup else { return Ok(()) };
+        if backup.etc {
+            let (from, to) = (backup::etc_path(&backup.files_dir), self.site.host.path("/etc"));
+            let done = tree::mirror(&from, &to, &BTreeSet::new()).map_err(|e| permanent("E0516", chain(&e)))?;
+            self.said.push(format!("restored /etc: {} entries written, {} deleted", done.written, done.deleted));
+            return Ok(());
+        }
         for file in &backup.files {
             let (from, to) = (backup::saved_path(&backup.files_dir, &file.path), self.site.host.path(&file.path));
             if file.present {
