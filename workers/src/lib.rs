@@ -9,6 +9,7 @@ pub mod host;
 
 pub mod changes;
 mod durable;
+pub mod observe;
 pub mod patching;
 pub mod register;
 pub mod runtime;

@@ -32,7 +32,7 @@ pub struct ChangelogEntry {
 pub struct ChangelogSpan {
     /// How many entries there are.
     pub entries: usize,
-    /// The CVE ids that they name, sorted by year and number, without those of `known_before`.
+    /// The CVE ids that they name, sorted by year and number, without those that were fixed before.
     pub cves: Vec<String>,
     /// Ids that the entries name although the installed version's own changelog names them already.
     pub known_before: Vec<String>,
@@ -79,10 +79,10 @@ pub fn cve_ids(text: &str) -> BTreeSet<String> {
 
 /// What the step from `installed` to `candidate` changes, by the candidate's changelog.
 ///
-/// `known` are the ids in the installed version's own changelog, where that could be read. A candidate that was rebased
-/// on a new upstream version repeats ids that backports had fixed before: its changelog does not list the installed
-/// version, so its entries are chosen by version order, and `known` is subtracted. Where it does list it, a repeated
-/// id is a second, better fix and counts.
+/// `known` are the ids in the installed version's own changelog, where that could be read; it is needed only where the
+/// candidate's changelog does not list the installed version. An update that was rebased on a new upstream version
+/// repeats ids that backports had fixed before: those are subtracted. On the same upstream version a repeated id is a
+/// second, better fix, and counts.
 ///
 /// # Shape
 /// Versions are source versions; a `+bN` of a binary-only rebuild is taken off.
@@ -110,27 +110,45 @@ pub fn between(
         .filter(|(_, version)| inside(version))
         .map(|(entry, _)| entry)
         .collect();
-    summarize(&span, listed_at.is_some(), &installed, known)
+    let mut earlier: BTreeSet<&String> = known.into_iter().flatten().collect();
+    if let Some(at) = listed_at {
+        earlier.extend(entries[at..].iter().flat_map(|entry| &entry.cves));
+    }
+    let history = History {
+        descends: listed_at.is_some(),
+        rebased: listed_at.is_none() || installed.upstream() != candidate.upstream(),
+        is_known: listed_at.is_some() || known.is_some(),
+        earlier,
+    };
+    summarize(&span, &history, &installed)
 }
 
-fn summarize(
-    span: &[&ChangelogEntry],
+/// How the candidate comes from the installed version.
+struct History<'a> {
+    /// Its changelog lists the installed version.
     descends: bool,
-    installed: &DebVersion,
-    known: Option<&BTreeSet<String>>,
-) -> ChangelogSpan {
+    /// It is on another upstream version, or on another branch.
+    rebased: bool,
+    /// Whether the installed version's own changelog is known.
+    is_known: bool,
+    /// The ids that one names.
+    earlier: BTreeSet<&'a String>,
+}
+
+fn summarize(span: &[&ChangelogEntry], history: &History<'_>, installed: &DebVersion) -> ChangelogSpan {
     let named: BTreeSet<&String> = span.iter().flat_map(|entry| &entry.cves).collect();
-    let before = |id: &&String| known.is_some_and(|known| known.contains(*id));
-    let known_before: Vec<String> = named.iter().copied().filter(before).cloned().collect();
-    let mut cves: Vec<String> = named.into_iter().filter(|id| descends || !before(id)).cloned().collect();
+    let is_earlier = |id: &&String| history.earlier.contains(*id);
+    let known_before: Vec<String> = named.iter().copied().filter(is_earlier).cloned().collect();
+    let counts = |id: &&String| !(history.rebased && history.earlier.contains(*id));
+    let mut cves: Vec<String> = named.into_iter().filter(counts).cloned().collect();
     cves.sort_by_key(|id| cve_order(id));
     let mut notes = Vec::new();
     if span.is_empty() {
         notes.push(format!("the changelog of the candidate has no entry newer than {installed}"));
-    } else if !descends {
-        notes.push(match known {
-            Some(_) => format!("the candidate does not descend from {installed}: chosen by version order"),
-            None => format!(
+    } else if !history.descends {
+        notes.push(match history.is_known {
+            true => format!("the candidate does not descend from {installed}: chosen by version order"),
+            false => format!(
                 "the candidate does not descend from {installed}, whose own changelog is not there: \
                  some of these may have been fixed before"
             ),
@@ -142,7 +160,7 @@ fn summarize(
     }
     let urgency = span.iter().map(|entry| &entry.urgency).max_by_key(|text| Urgency::of(text)).cloned();
     let date = span.first().and_then(|entry| entry.date.clone());
-    ChangelogSpan { entries: span.len(), cves, known_before, urgency, date, descends, notes }
+    ChangelogSpan { entries: span.len(), cves, known_before, urgency, date, descends: history.descends, notes }
 }
 
 /// Year and number of a CVE id, for an order that a person expects: CVE-2024-999 before CVE-2024-10000.

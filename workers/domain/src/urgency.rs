@@ -91,6 +91,9 @@ pub fn patch_urgency(patch: &MissingPatch) -> Judged {
     Judged { priority, reason: reasons.join(", ") }
 }
 
+/// How a patch's note begins when its CVE ids could not be learned: what a host lacks is then "at least" what is known.
+pub const CVES_UNKNOWN: &str = "CVE list unknown";
+
 /// How urgent it is for a host as a whole.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostUrgency {
@@ -118,7 +121,8 @@ pub fn host_urgency(patches: &[MissingPatch]) -> HostUrgency {
     let security = patches.iter().filter(|patch| patch.security).count();
     let cves = patches.iter().flat_map(|patch| &patch.cves).collect::<std::collections::BTreeSet<_>>().len();
     let first = count(Priority::First);
-    let incomplete = patches.iter().any(|patch| patch.note.is_some());
+    let unknown = |note: &String| note.starts_with(CVES_UNKNOWN);
+    let incomplete = patches.iter().any(|patch| patch.note.as_ref().is_some_and(unknown));
     let summary = if patches.is_empty() {
         "no patch is missing by the lists of this host".to_owned()
     } else {

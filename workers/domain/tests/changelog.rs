@@ -62,6 +62,19 @@ fn a_rebased_update_does_not_count_again_what_was_fixed_before() {
 }
 
 #[test]
+fn a_rebase_that_lists_the_installed_version_still_does_not_count_again_what_that_had_fixed() {
+    let text = "rsync (3.5.0-1) s; urgency=high\n\n  * CVE-2024-12084 CVE-2026-0001\n\n -- A <a@b>  x\n\n\
+                rsync (3.2.7-1+deb12u2) s; urgency=high\n\n  * CVE-2024-12084\n\n -- A <a@b>  x\n";
+    let rebased = span(text, "3.2.7-1+deb12u2", "3.5.0-1", None);
+    assert_eq!(
+        (rebased.cves, rebased.known_before),
+        (vec!["CVE-2026-0001".to_owned()], vec!["CVE-2024-12084".to_owned()])
+    );
+    let same = span(&text.replace("3.5.0-1", "3.2.7-1+deb12u3"), "3.2.7-1+deb12u2", "3.2.7-1+deb12u3", None);
+    assert_eq!(same.cves, ["CVE-2024-12084", "CVE-2026-0001"]);
+}
+
+#[test]
 fn a_second_fix_of_the_same_id_counts_in_a_true_history() {
     let span = span(PLAIN, "3.0.22-1~deb12u1", "3.0.22-1~deb12u2", Some(&["CVE-2026-0001"]));
     assert!(span.cves.contains(&"CVE-2026-0001".to_owned()));

@@ -9,7 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
-use patchloom_domain::{ChangelogEntry, ChangelogSpan, DebVersion, InstalledPackage, MissingPatch, between, cve_ids};
+use patchloom_domain::{
+    CVES_UNKNOWN, ChangelogEntry, ChangelogSpan, DebVersion, InstalledPackage, MissingPatch, between, cve_ids,
+};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
@@ -124,7 +126,7 @@ pub async fn fill(
         let Some(before) = source_before(patch).filter(|before| *before != patch.source_version) else { continue };
         match learned.get(&(patch.source.clone(), patch.source_version.clone())) {
             Some(Learned::Entries(entries)) => apply(patch, entries, &before, &docs),
-            Some(Learned::Unknown(why)) => patch.note = Some(format!("CVE list unknown: {why}")),
+            Some(Learned::Unknown(why)) => patch.note = Some(format!("{CVES_UNKNOWN}: {why}")),
             None => {}
         }
     }
@@ -136,7 +138,7 @@ fn apply(patch: &mut MissingPatch, entries: &[ChangelogEntry], before: &str, doc
     let (before, after) = match (before.parse::<DebVersion>(), patch.source_version.parse::<DebVersion>()) {
         (Ok(before), Ok(after)) => (before, after),
         (Err(error), _) | (_, Err(error)) => {
-            patch.note = Some(format!("CVE list unknown: {error}"));
+            patch.note = Some(format!("{CVES_UNKNOWN}: {error}"));
             return;
         }
     };
@@ -145,9 +147,25 @@ fn apply(patch: &mut MissingPatch, entries: &[ChangelogEntry], before: &str, doc
         let known: Option<BTreeSet<String>> = installed_changelog(docs, &patch.id.name).map(|text| cve_ids(&text));
         span = between(entries, &before, &after, known.as_ref());
     }
-    patch.cves = span.cves;
     patch.urgency = span.urgency;
+    if has_no_kernel_code(patch) && !span.cves.is_empty() {
+        // Headers, tools and documentation are built from the kernel's source; its thousands of ids would drown all else.
+        patch.note = Some(format!(
+            "{} CVE ids of the kernel's changelog are not counted, because this package holds no kernel (a flaw of a \
+             tool that is built beside it may be among them)",
+            span.cves.len()
+        ));
+        return;
+    }
+    patch.cves = span.cves;
     patch.note = (!span.notes.is_empty()).then(|| span.notes.join("; "));
+}
+
+/// Whether a package comes from the kernel's source without being a kernel or a part of one.
+fn has_no_kernel_code(patch: &MissingPatch) -> bool {
+    let is_kernel_source = patch.source == "linux" || patch.source.starts_with("linux-");
+    let is_kernel = ["linux-image-", "linux-modules-"].iter().any(|name| patch.id.name.starts_with(name));
+    is_kernel_source && !is_kernel
 }
 
 /// One note per reason, with the sources it concerns.

@@ -220,7 +220,10 @@ impl Handler for SnapshotDrop {
             let store = snapshots(self.dir.as_ref(), context);
             let dropped = tokio::task::spawn_blocking(move || store.drop(&id)).await;
             let dropped = dropped.map_err(|error| transient("E0590", format!("dropping was interrupted: {error}")))?;
-            let dropped = dropped.map_err(|error| transient(error.code(), chain(&error)))?;
+            let dropped = dropped.map_err(|error| match &error {
+                crate::snapshot::Error::Kept { .. } => permanent(error.code(), chain(&error)),
+                _ => transient(error.code(), chain(&error)),
+            })?;
             Ok(json!({ "dropped": dropped }))
         })
     }
@@ -417,13 +420,19 @@ impl Handler for Rollback {
                 snapshot: asked.snapshot.as_ref().map(|snapshot| snapshot.id.as_str()),
                 snapshots: &snapshots(self.dir.as_ref(), context),
             };
+            let keep = |why: Option<&str>| match wanted.snapshot {
+                Some(id) => wanted.snapshots.keep(id, why).map_err(|error| transient(error.code(), chain(&error))),
+                None => Ok(()),
+            };
             match rollback::roll_back(&site, &wanted).await {
                 Ok(undone) => {
+                    keep(None)?;
                     let outcome = HostOutcome::RolledBack { cause, way: undone.way, verified: true };
                     desk.try_finish(&asked.change, &part.host, outcome)?;
                     Ok(undone.output)
                 }
                 Err(failure) => {
+                    keep(Some(&failure.message))?;
                     let message = format!("{} — and the way back failed: {}", cause.message, failure.message);
                     let outcome = HostOutcome::Failed { cause: Cause { code: failure.code.clone(), message } };
                     desk.try_finish(&asked.change, &part.host, outcome)?;

@@ -10,11 +10,28 @@ mod report;
 mod rollback;
 mod state;
 
+use std::path::PathBuf;
+
 use patchloom_domain::PackageId;
+
+use crate::runtime::{DuplicateHandler, Handlers};
 
 pub use backup::{Backup, SavedFile};
 pub use handlers::{Backups, Install, Prove, Rollback, SnapshotDrop, SnapshotMake};
 pub use state::HostState;
+
+/// Adds all handlers of this module; copies of root directories go to `snapshots`, or into the data directory.
+///
+/// # Errors
+/// [`DuplicateHandler`] when one of their task types is taken.
+pub fn register(handlers: &mut Handlers, snapshots: Option<PathBuf>) -> Result<(), DuplicateHandler> {
+    handlers.add(Backups)?;
+    handlers.add(SnapshotMake { dir: snapshots.clone() })?;
+    handlers.add(SnapshotDrop { dir: snapshots.clone() })?;
+    handlers.add(Prove { dir: snapshots.clone() })?;
+    handlers.add(Install)?;
+    handlers.add(Rollback { dir: snapshots })
+}
 
 /// A package as apt takes it: with its architecture, except where that is `all`.
 fn qualified(id: &PackageId) -> String {

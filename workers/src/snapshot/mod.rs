@@ -24,6 +24,9 @@ const SPARE_BYTES: u64 = 64 << 20;
 /// What an entry takes besides its content: an inode and a name.
 const ENTRY_BYTES: u64 = 512;
 
+/// The file that keeps a snapshot from being dropped.
+const KEEP: &str = "keep";
+
 /// Why a snapshot could not be made, restored or dropped.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -52,6 +55,14 @@ pub enum Error {
     Incomplete {
         /// Its id.
         id: String,
+    },
+    /// A host did not come back and may still need it.
+    #[error("snapshot {id} is kept, because {why}")]
+    Kept {
+        /// Its id.
+        id: String,
+        /// Why.
+        why: String,
     },
     /// It was read back and is not what the root is.
     #[error("snapshot {id} differs from {}: {what}", root.display())]
@@ -96,6 +107,7 @@ impl Error {
             Self::Inside { .. } => "E0552",
             Self::Incomplete { .. } => "E0553",
             Self::Differs { .. } => "E0554",
+            Self::Kept { .. } => "E0558",
             Self::Tree(_) | Self::Io { .. } => "E0555",
             Self::Btrfs { .. } => "E0556",
         }
@@ -210,9 +222,12 @@ impl Snapshots {
     /// Deletes a snapshot, whole or half made. One that is not there is dropped already.
     ///
     /// # Errors
-    /// When it cannot be deleted.
+    /// [`Error::Kept`], or when it cannot be deleted.
     pub fn drop(&self, id: &str) -> Result<bool, Error> {
         let home = self.home(id);
+        if let Ok(why) = std::fs::read_to_string(home.join(KEEP)) {
+            return Err(Error::Kept { id: id.to_owned(), why });
+        }
         if let Some(snapshot) = self.read(id).filter(|snapshot| snapshot.kind == SnapshotKind::Btrfs) {
             btrfs::drop(&snapshot.place)?;
         }
@@ -220,6 +235,21 @@ impl Snapshots {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(io_error("delete", &home)(error)),
+        }
+    }
+
+    /// Keeps a snapshot from being dropped, because its host did not come back; `None` lets it go again.
+    ///
+    /// # Errors
+    /// [`Error::Io`]. A snapshot that is not there needs no keeping.
+    pub fn keep(&self, id: &str, why: Option<&str>) -> Result<(), Error> {
+        let path = self.home(id).join(KEEP);
+        match why {
+            Some(why) if self.home(id).is_dir() => {
+                durable::replace(&path, why.as_bytes()).map_err(io_error("write", &path))
+            }
+            None if path.exists() => std::fs::remove_file(&path).map_err(io_error("delete", &path)),
+            Some(_) | None => Ok(()),
         }
     }
 

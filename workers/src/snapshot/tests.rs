@@ -48,3 +48,17 @@ fn a_snapshot_inside_its_own_root_is_refused() {
     let snapshots = Snapshots::new(root.join("snapshots"));
     assert_eq!(snapshots.create("a", "run-1", &root, Instant(1)).unwrap_err().code(), "E0552");
 }
+
+#[test]
+fn a_snapshot_that_a_host_still_needs_is_not_dropped() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = sample(dir.path());
+    let snapshots = Snapshots::new(dir.path().join("snapshots"));
+    snapshots.create("a", "run-1", &root, Instant(1)).unwrap();
+    snapshots.keep("a", Some("web1 did not come back")).unwrap();
+    assert_eq!(snapshots.drop("a").unwrap_err().code(), "E0558");
+    snapshots.keep("a", None).unwrap();
+    assert!(snapshots.drop("a").unwrap());
+    snapshots.keep("a", Some("too late")).unwrap();
+    assert!(!snapshots.drop("a").unwrap());
+}

@@ -1,0 +1,237 @@
+//! `prepare.check`: whether the package manager of a target is fit to be used.
+
+use patchloom_core::{Failure, FailureClass, Millis, UtcMs};
+use patchloom_domain::Target;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::scan::{PackageScan, is_broken, state_of};
+use super::{boxed, decode, encode, locks, open};
+use crate::apt::{dpkg, lists};
+use crate::host::HostExec;
+use crate::runtime::{BoxFuture, Handler, TaskContext};
+
+/// Lists older than this are called stale.
+const LISTS_AGE_MAX: Millis = Millis(7 * 86_400_000);
+
+/// A clock this far behind an archive's own date is wrong.
+const CLOCK_SLACK: Millis = Millis(86_400_000);
+
+/// Room that stays free beside what a patch needs.
+const SPARE_BYTES: u64 = 64 << 20;
+
+/// An unpacked package is about this many times the size of its .deb, and old and new lie side by side for a moment.
+const UNPACKED_FACTOR: u64 = 5;
+
+/// How a check ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CheckLevel {
+    /// Fine.
+    Ok,
+    /// Fine enough; somebody should know.
+    Warn,
+    /// A patch would fail or do harm.
+    Fail,
+}
+
+/// One check with what was found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    /// `lock`, `audit`, `states`, `disk`, `lists`, `clock`.
+    pub name: String,
+    /// How it ended.
+    pub level: CheckLevel,
+    /// What was found, in one sentence.
+    pub reason: String,
+    /// What to do about it; empty where nothing.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub remedy: String,
+}
+
+fn seen(name: &str, level: CheckLevel, reason: impl Into<String>, remedy: &str) -> Seen {
+    Seen { name: name.to_owned(), level, reason: reason.into(), remedy: remedy.to_owned() }
+}
+
+/// `prepare.check {target, mode?, host?, download_bytes?}` → `{ok, checks, warnings, preflight}`.
+///
+/// In mode `apply` a failed check fails the task, with the code of the first; a held lock is worth a retry. In mode
+/// `observe` failed checks are told and nothing is stopped: nothing will change.
+pub struct PrepareCheck;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Input {
+    target: Target,
+    #[serde(default)]
+    mode: Mode,
+    #[serde(default)]
+    host: Option<String>,
+    #[serde(default)]
+    download_bytes: u64,
+}
+
+/// Whether hosts may change.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Mode {
+    #[default]
+    Observe,
+    Apply,
+}
+
+impl Handler for PrepareCheck {
+    fn uses(&self) -> &'static str {
+        "prepare.check"
+    }
+
+    fn run<'a>(&'a self, context: &'a TaskContext, input: Value) -> BoxFuture<'a, Result<Value, Failure>> {
+        boxed(async move {
+            let input: Input = decode(self.uses(), input)?;
+            let exec = open(&input.target)?;
+            context.progress(0.1, "checking the package manager");
+            let scan = PackageScan::read(&exec, context).await?;
+            let complaints = dpkg::audit(&exec, context.cancel()).await?;
+            let lists = lists::state(&exec, context.now())?;
+            let mut checks = vec![lock(&exec), audit(complaints.as_deref()), states(&scan)];
+            checks.extend(disk(&exec, input.download_bytes));
+            checks.extend([list_age(&lists, context.now()), clock(&lists, context.now())]);
+            let failed: Vec<&Seen> = checks.iter().filter(|check| check.level == CheckLevel::Fail).collect();
+            let answer = json!({
+                "ok": failed.is_empty(),
+                "checks": checks,
+                "warnings": checks.iter().filter(|check| check.level == CheckLevel::Warn).count(),
+                "preflight": preflight(&input, &exec, context.now(), &checks),
+            });
+            match (failed.first(), input.mode) {
+                (Some(first), Mode::Apply) => Err(blocked(&exec, first, &failed, &answer)),
+                (Some(_), Mode::Observe) | (None, Mode::Observe | Mode::Apply) => encode(&answer),
+            }
+        })
+    }
+}
+
+/// The checks as the gate before an install takes them.
+fn preflight(input: &Input, exec: &HostExec, now: UtcMs, checks: &[Seen]) -> Value {
+    let row =
+        |check: &Seen| json!({ "name": check.name, "passed": check.level != CheckLevel::Fail, "detail": check.reason });
+    let host = input.host.clone().unwrap_or_else(|| exec.place());
+    json!({ "host": host, "at": now, "checks": checks.iter().map(row).collect::<Vec<_>>() })
+}
+
+fn blocked(exec: &HostExec, first: &Seen, failed: &[&Seen], answer: &Value) -> Failure {
+    let code = match first.name.as_str() {
+        "lock" => "E0531",
+        "audit" | "states" => "E0532",
+        "disk" => "E0533",
+        "lists" => "E0534",
+        _ => "E0535",
+    };
+    // Locks are let go and disks are cleaned; a broken database is not mended by waiting.
+    let class = match first.name.as_str() {
+        "lock" => FailureClass::Transient,
+        _ => FailureClass::Permanent,
+    };
+    let reasons: Vec<&str> = failed.iter().map(|check| check.reason.as_str()).collect();
+    let message = format!("{} is not ready to be patched: {}", exec.place(), reasons.join("; "));
+    Failure { code: code.to_owned(), class, message, details: answer["checks"].clone() }
+}
+
+fn lock(exec: &HostExec) -> Seen {
+    let held = locks::held(exec);
+    match held.first() {
+        None => seen("lock", CheckLevel::Ok, "no package manager is at work", ""),
+        Some(first) => seen(
+            "lock",
+            CheckLevel::Fail,
+            format!("{} is held by process {} ({})", first.file, first.pid, first.program),
+            "wait until it has finished; do not delete the lock file",
+        ),
+    }
+}
+
+fn audit(complaints: Option<&str>) -> Seen {
+    match complaints {
+        None => seen("audit", CheckLevel::Ok, "dpkg --audit finds nothing", ""),
+        Some(text) => {
+            let first = text.lines().next().unwrap_or_default();
+            seen(
+                "audit",
+                CheckLevel::Fail,
+                format!("dpkg --audit: {first}"),
+                "run dpkg --configure -a, then apt-get -f install",
+            )
+        }
+    }
+}
+
+fn states(scan: &PackageScan) -> Seen {
+    let names = |wanted: &dyn Fn(&patchloom_domain::InstalledPackage) -> bool| -> Vec<String> {
+        let row = |package: &patchloom_domain::InstalledPackage| format!("{} ({})", package.id.name, package.status);
+        scan.present().filter(|package| wanted(package)).map(row).collect()
+    };
+    let broken = names(&is_broken);
+    let waiting = names(&|package| matches!(state_of(package), 'W' | 't'));
+    match (broken.is_empty(), waiting.is_empty()) {
+        (true, true) => seen("states", CheckLevel::Ok, "every package is whole", ""),
+        (true, false) => {
+            let reason = format!("triggers are pending: {}", waiting.join(", "));
+            seen("states", CheckLevel::Warn, reason, "run dpkg --configure -a")
+        }
+        (false, _) => {
+            let reason = format!("half installed: {}", broken.join(", "));
+            seen("states", CheckLevel::Fail, reason, "run dpkg --configure -a, then apt-get -f install")
+        }
+    }
+}
+
+/// Room for the downloads, for what they unpack to, and for a kernel.
+fn disk(exec: &HostExec, download_bytes: u64) -> Vec<Seen> {
+    let unpacked = download_bytes.saturating_mul(UNPACKED_FACTOR);
+    let wanted = [("/var/cache/apt/archives", download_bytes), ("/var/lib/dpkg", 0), ("/usr", unpacked)];
+    let mut checks = Vec::new();
+    for (place, bytes) in wanted {
+        let needed = bytes.saturating_add(SPARE_BYTES);
+        let path = exec.path(place);
+        let Ok(free) = rustix::fs::statvfs(&path).map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize)) else {
+            // Not there on a small root: the file system of its parent is among the others.
+            continue;
+        };
+        let mib = |bytes: u64| bytes >> 20;
+        let reason = format!("{place}: {} MiB free, about {} needed", mib(free), mib(needed));
+        checks.push(match free >= needed {
+            true => seen("disk", CheckLevel::Ok, reason, ""),
+            false => seen("disk", CheckLevel::Fail, reason, "make room: apt-get clean, old kernels, old logs"),
+        });
+    }
+    checks
+}
+
+fn list_age(lists: &lists::Lists, now: UtcMs) -> Seen {
+    const REMEDY: &str = "run apt-get update";
+    let age = lists.updated.map(|updated| now.since(updated));
+    match (lists.indexes, age, lists.expired.first()) {
+        (0, _, _) => seen("lists", CheckLevel::Fail, "apt has no package lists", REMEDY),
+        (_, _, Some((name, _))) => {
+            seen("lists", CheckLevel::Warn, format!("the archive itself calls {name} out of date"), REMEDY)
+        }
+        (_, Some(age), None) if age > LISTS_AGE_MAX => {
+            seen("lists", CheckLevel::Warn, format!("the package lists are {} days old", age.0 / 86_400_000), REMEDY)
+        }
+        (count, Some(age), None) => {
+            seen("lists", CheckLevel::Ok, format!("{count} package lists, {} hours old", age.0 / 3_600_000), "")
+        }
+        (_, None, None) => seen("lists", CheckLevel::Warn, "nobody knows how old the package lists are", REMEDY),
+    }
+}
+
+fn clock(lists: &lists::Lists, now: UtcMs) -> Seen {
+    match lists.newest_release {
+        Some(release) if release.since(now) > CLOCK_SLACK => {
+            let days = release.since(now).0 / 86_400_000;
+            let reason = format!("the clock is {days} days behind the date of the package lists");
+            seen("clock", CheckLevel::Fail, reason, "set the clock (timedatectl set-ntp true)")
+        }
+        Some(_) | None => seen("clock", CheckLevel::Ok, "the clock agrees with the package lists", ""),
+    }
+}

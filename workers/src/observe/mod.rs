@@ -1,0 +1,82 @@
+//! Handlers that look and judge: scan, correlate, check, verify. None of them changes a target.
+
+mod applications;
+mod check;
+mod correlate;
+mod locks;
+mod rescan;
+mod scan;
+
+use std::future::Future;
+
+use patchloom_core::Failure;
+use patchloom_domain::Target;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+
+pub use applications::VerifyApplications;
+pub use check::{CheckLevel, PrepareCheck, Seen};
+pub use correlate::{CorrelateCves, CorrelateMissing};
+pub use rescan::VerifyRescan;
+pub use scan::{PackageScan, ScanFindings, ScanPackages};
+
+use crate::artifact::ArtifactId;
+use crate::failure::{chain, permanent, transient};
+use crate::host::{self, HostExec};
+use crate::runtime::{BoxFuture, DuplicateHandler, Handlers};
+
+/// Adds all handlers of this module.
+///
+/// # Errors
+/// [`DuplicateHandler`] when one of their task types is taken.
+pub fn register(handlers: &mut Handlers) -> Result<(), DuplicateHandler> {
+    handlers.add(ScanPackages)?;
+    handlers.add(ScanFindings)?;
+    handlers.add(CorrelateMissing)?;
+    handlers.add(CorrelateCves)?;
+    handlers.add(PrepareCheck)?;
+    handlers.add(VerifyRescan)?;
+    handlers.add(VerifyApplications)
+}
+
+/// Reads the input of a task.
+fn decode<T: DeserializeOwned>(uses: &str, input: Value) -> Result<T, Failure> {
+    serde_json::from_value(input)
+        .map_err(|error| permanent("E0592", format!("the input of {uses} is not what it takes: {error}")))
+}
+
+/// An artifact that may be left out: null and the empty text (the default of a workflow's input) mean none.
+fn optional<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<ArtifactId>, D::Error> {
+    match Option::<String>::deserialize(deserializer)?.filter(|text| !text.is_empty()) {
+        Some(text) => text.parse().map(Some).map_err(serde::de::Error::custom),
+        None => Ok(None),
+    }
+}
+
+/// Makes the target ready for commands.
+fn open(target: &Target) -> Result<HostExec, Failure> {
+    HostExec::new(target).map_err(|error| host_failure(&error))
+}
+
+fn host_failure(error: &host::Error) -> Failure {
+    match error {
+        host::Error::Start { .. } => transient(error.code(), chain(error)),
+        host::Error::NotARoot { .. }
+        | host::Error::NeedsRoot { .. }
+        | host::Error::Missing { .. }
+        | host::Error::Enter { .. } => permanent(error.code(), chain(error)),
+    }
+}
+
+/// The answer of a handler as JSON.
+fn encode<T: serde::Serialize>(answer: &T) -> Result<Value, Failure> {
+    serde_json::to_value(answer).map_err(|error| permanent("E0592", format!("cannot write an answer: {error}")))
+}
+
+fn boxed<'a, T>(future: impl Future<Output = T> + Send + 'a) -> BoxFuture<'a, T> {
+    Box::pin(future)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,229 @@
+//! `verify.rescan`: reads the package set again and compares it with the plan. What a command said counts for nothing.
+
+use std::collections::BTreeMap;
+
+use patchloom_core::Failure;
+use patchloom_domain::{DebVersion, Finding, InstalledPackage, PackageId, Target};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::check::Mode;
+use super::scan::{PackageScan, is_broken};
+use super::{boxed, decode, encode, open, optional};
+use crate::artifact::ArtifactId;
+use crate::failure::permanent;
+use crate::runtime::{BoxFuture, Handler, TaskContext};
+
+/// Rows shown in the small output; all of them are in the artifact.
+const SHOWN_MAX: usize = 20;
+
+/// `verify.rescan {target, plan?, mode?, before?, findings?}` → `{artifact, ok, planned, arrived, missed, drift,
+/// residual, fixed, summary, report}`.
+///
+/// `plan` is the artifact of a plan, `before` of a package scan, `findings` of a list of [`Finding`]. In mode `apply` a
+/// planned version that is not there fails the task with E0541; in mode `observe` nothing was to change, and a package
+/// set that is not the one before is told as drift.
+pub struct VerifyRescan;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Input {
+    target: Target,
+    #[serde(default)]
+    mode: Mode,
+    #[serde(default, deserialize_with = "optional")]
+    plan: Option<ArtifactId>,
+    #[serde(default, deserialize_with = "optional")]
+    before: Option<ArtifactId>,
+    #[serde(default, deserialize_with = "optional")]
+    findings: Option<ArtifactId>,
+}
+
+/// What this handler reads of a plan.
+#[derive(Default, Deserialize)]
+struct PlanView {
+    hosts: Vec<HostView>,
+}
+
+#[derive(Deserialize)]
+struct HostView {
+    target: Target,
+    changes: Vec<ChangeView>,
+}
+
+#[derive(Deserialize)]
+struct ChangeView {
+    #[serde(flatten)]
+    id: PackageId,
+    candidate: String,
+}
+
+/// A planned version that is not there, or a package that changed without a plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Difference {
+    #[serde(flatten)]
+    id: PackageId,
+    expected: Option<String>,
+    found: Option<String>,
+    reason: String,
+}
+
+/// A finding that is still there, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Residual {
+    cve: String,
+    package: String,
+    installed: String,
+    fixed: Option<String>,
+    reason: String,
+}
+
+impl Handler for VerifyRescan {
+    fn uses(&self) -> &'static str {
+        "verify.rescan"
+    }
+
+    fn run<'a>(&'a self, context: &'a TaskContext, input: Value) -> BoxFuture<'a, Result<Value, Failure>> {
+        boxed(async move {
+            let input: Input = decode(self.uses(), input)?;
+            let exec = open(&input.target)?;
+            context.progress(0.1, "reading the package database again");
+            let scan = PackageScan::read(&exec, context).await?;
+            let plan: PlanView = match &input.plan {
+                Some(id) => context.get_json(id).await?,
+                None => PlanView::default(),
+            };
+            let planned: Vec<&ChangeView> =
+                plan.hosts.iter().filter(|host| host.target == input.target).flat_map(|host| &host.changes).collect();
+            let before: Option<PackageScan> = match &input.before {
+                Some(id) => Some(context.get_json(id).await?),
+                None => None,
+            };
+            let findings: Vec<Finding> = match &input.findings {
+                Some(id) => context.get_json(id).await?,
+                None => Vec::new(),
+            };
+            let now = index(&scan);
+            let missed: Vec<Difference> = planned.iter().filter_map(|change| missed(change, &now)).collect();
+            let drift = before.as_ref().map(|before| drift(before, &now, &planned, input.mode)).unwrap_or_default();
+            let residual: Vec<Residual> =
+                findings.iter().filter_map(|finding| residual(finding, &now, &planned, input.mode)).collect();
+            let ok = match input.mode {
+                Mode::Apply => missed.is_empty() && scan.present().all(|package| !is_broken(package)),
+                Mode::Observe => drift.is_empty(),
+            };
+            let arrived = planned.len() - missed.len();
+            let summary = summary(input.mode, planned.len(), arrived, drift.len(), residual.len());
+            let answer = json!({
+                "artifact": context.put_json(&scan).await?,
+                "report": context.put_json(&json!({ "missed": missed, "drift": drift, "residual": residual })).await?,
+                "ok": ok,
+                "planned": planned.len(),
+                "arrived": arrived,
+                "missed": missed.iter().take(SHOWN_MAX).collect::<Vec<_>>(),
+                "drift": drift.iter().take(SHOWN_MAX).collect::<Vec<_>>(),
+                "drift_count": drift.len(),
+                "fixed": findings.len() - residual.len(),
+                "residual": residual.len(),
+                "summary": summary,
+            });
+            if input.mode == Mode::Apply && !ok {
+                let message = format!("{} is not as planned: {summary}", exec.place());
+                return Err(Failure { details: answer, ..permanent("E0541", message) });
+            }
+            encode(&answer)
+        })
+    }
+}
+
+fn index(scan: &PackageScan) -> BTreeMap<&PackageId, &InstalledPackage> {
+    scan.present().map(|package| (&package.id, package)).collect()
+}
+
+/// The package of a planned change. dpkg knows it by the architecture it has now, which an upgrade may change (to `all`).
+fn find<'a>(now: &BTreeMap<&PackageId, &'a InstalledPackage>, id: &PackageId) -> Option<&'a InstalledPackage> {
+    now.get(id).copied()
+}
+
+fn missed(change: &ChangeView, now: &BTreeMap<&PackageId, &InstalledPackage>) -> Option<Difference> {
+    let found = find(now, &change.id);
+    let reason = match found {
+        None => "the package is not there".to_owned(),
+        Some(package) if is_broken(package) => format!("the package is half installed ({})", package.status),
+        Some(package) if package.version != change.candidate => "another version is there".to_owned(),
+        Some(_) => return None,
+    };
+    Some(Difference {
+        id: change.id.clone(),
+        expected: Some(change.candidate.clone()),
+        found: found.map(|package| package.version.clone()),
+        reason,
+    })
+}
+
+/// What changed since `before` without being planned; in observe mode nothing was.
+fn drift(
+    before: &PackageScan,
+    now: &BTreeMap<&PackageId, &InstalledPackage>,
+    planned: &[&ChangeView],
+    mode: Mode,
+) -> Vec<Difference> {
+    let was = index(before);
+    let is_planned = |id: &PackageId| mode == Mode::Apply && planned.iter().any(|change| change.id == *id);
+    let ids: std::collections::BTreeSet<&PackageId> = was.keys().chain(now.keys()).copied().collect();
+    let differ = |id: &PackageId| {
+        let (old, new) = (was.get(id), now.get(id));
+        let state = |package: Option<&&InstalledPackage>| package.map(|p| (p.version.clone(), p.status.clone()));
+        if is_planned(id) || state(old) == state(new) {
+            return None;
+        }
+        let reason = match (old, new) {
+            (None, _) => "came without a plan",
+            (_, None) => "went without a plan",
+            (Some(_), Some(_)) => "changed without a plan",
+        };
+        let version = |package: Option<&&InstalledPackage>| package.map(|p| p.version.clone());
+        Some(Difference { id: id.clone(), expected: version(old), found: version(new), reason: reason.to_owned() })
+    };
+    ids.into_iter().filter_map(differ).collect()
+}
+
+fn residual(
+    finding: &Finding,
+    now: &BTreeMap<&PackageId, &InstalledPackage>,
+    planned: &[&ChangeView],
+    mode: Mode,
+) -> Option<Residual> {
+    let package = find(now, &finding.package)?;
+    let at_least = |fixed: &String| {
+        let versions = (package.version.parse::<DebVersion>(), fixed.parse::<DebVersion>());
+        matches!(versions, (Ok(now), Ok(fixed)) if now >= fixed)
+    };
+    if finding.fixed.as_ref().is_some_and(at_least) && !is_broken(package) {
+        return None;
+    }
+    let in_plan = planned.iter().any(|change| change.id == finding.package);
+    let reason = match (mode, in_plan, package.held) {
+        (_, _, true) => "the package is on hold",
+        (Mode::Observe, _, false) => "nothing was installed: this run only observes",
+        (Mode::Apply, true, false) => "the patch did not take",
+        (Mode::Apply, false, false) => "the patch was not part of the plan",
+    };
+    Some(Residual {
+        cve: finding.cve.clone(),
+        package: finding.package.name.clone(),
+        installed: package.version.clone(),
+        fixed: finding.fixed.clone(),
+        reason: reason.to_owned(),
+    })
+}
+
+fn summary(mode: Mode, planned: usize, arrived: usize, drift: usize, residual: usize) -> String {
+    match mode {
+        Mode::Apply => format!("{arrived} of {planned} planned versions are there, {residual} findings remain"),
+        Mode::Observe if drift == 0 => format!("nothing changed, as intended; {residual} findings remain"),
+        Mode::Observe => {
+            format!("{drift} packages were changed by somebody else meanwhile; {residual} findings remain")
+        }
+    }
+}
