@@ -28,11 +28,13 @@ pub use plan::{
     CHANGES_PER_HOST_MAX, HOSTS_MAX, HostPlan, Mode, Plan, PlanDigest, PlanError, PlannedChange, UndoIntent,
 };
 mod changelog;
+mod classify;
 mod deb_version;
 mod finding;
 mod urgency;
 
 pub use changelog::{CVES_MAX, ChangelogEntry, ChangelogSpan, between, changelog_entries, cve_ids, cve_order};
+pub use classify::{Classified, FailureKind, Manager, classify};
 pub use deb_version::{DebVersion, DebVersionError};
 pub use finding::{Finding, Knowledge, Severity, SeverityLevel};
 pub use urgency::{CVES_UNKNOWN, HostUrgency, Judged, Priority, Urgency, host_urgency, patch_urgency};

@@ -129,12 +129,16 @@ pub fn host_urgency(patches: &[MissingPatch]) -> HostUrgency {
         let missing = counted(patches.len(), "patch is missing", "patches are missing");
         let from = format!("{security} from a security archive");
         let fixes = counted(cves, "known vulnerability", "known vulnerabilities");
-        let at_least = if incomplete { "at least " } else { "" };
+        let fixes = match (cves, incomplete) {
+            (0, true) => "which vulnerabilities they fix is not known".to_owned(),
+            (_, true) => format!("they fix at least {fixes}"),
+            (_, false) => format!("they fix {fixes}"),
+        };
         let first = match first {
             0 => String::new(),
             some => format!("; {some} should go in first of all"),
         };
-        format!("{missing}, {from}; they fix {at_least}{fixes}{first} (no scores: no vulnerability feed is configured)")
+        format!("{missing}, {from}; {fixes}{first} (no scores: no vulnerability feed is configured)")
     };
     HostUrgency {
         priority: judged.iter().max().copied(),
@@ -149,4 +153,57 @@ pub fn host_urgency(patches: &[MissingPatch]) -> HostUrgency {
 
 fn counted(count: usize, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::PackageId;
+
+    fn patch(security: bool, urgency: Option<&str>, cves: &[&str], note: Option<&str>) -> MissingPatch {
+        MissingPatch {
+            id: PackageId { name: "p".to_owned(), arch: "all".to_owned() },
+            installed: Some("1".to_owned()),
+            candidate: "2".to_owned(),
+            source: "p".to_owned(),
+            source_version: "2".to_owned(),
+            origin: String::new(),
+            security,
+            sha256: None,
+            size_bytes: None,
+            cves: cves.iter().map(|&id| id.to_owned()).collect(),
+            urgency: urgency.map(str::to_owned),
+            note: note.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn origin_urgency_and_vulnerabilities_make_the_priority() {
+        for (given, expected) in [
+            (patch(true, Some("high"), &["CVE-2026-1"], None), Priority::First),
+            (patch(true, Some("EMERGENCY"), &["CVE-2026-1"], None), Priority::First),
+            (patch(true, Some("medium"), &["CVE-2026-1"], None), Priority::Soon),
+            (patch(true, Some("high"), &[], None), Priority::Soon),
+            (patch(false, Some("high"), &["CVE-2026-1"], None), Priority::Soon),
+            (patch(false, Some("high"), &[], None), Priority::Routine),
+            (patch(false, Some("odd"), &[], None), Priority::Routine),
+        ] {
+            assert_eq!(patch_urgency(&given).priority, expected, "{given:?}");
+        }
+    }
+
+    #[test]
+    fn a_host_is_told_in_one_sentence_and_never_claims_to_know_more_than_it_does() {
+        let known = patch(true, Some("high"), &["CVE-2026-1"], None);
+        let same = patch(false, None, &["CVE-2026-1"], None);
+        let unknown = patch(true, None, &[], Some("CVE list unknown: offline"));
+        let summary = |patches: &[MissingPatch]| host_urgency(patches).summary;
+        assert!(
+            summary(&[known.clone(), same]).contains("they fix 1 known vulnerability; 1 should go in first of all")
+        );
+        assert!(summary(&[known, unknown.clone()]).contains("they fix at least 1 known vulnerability;"));
+        assert!(summary(&[unknown]).contains("which vulnerabilities they fix is not known"));
+        assert_eq!(summary(&[]), "no patch is missing by the lists of this host");
+        assert_eq!(host_urgency(&[]).priority, None);
+    }
 }

@@ -134,11 +134,19 @@ impl DebCache {
         if !ran.ok() {
             match super::failed(exec, &ran) {
                 cancelled @ Error::Cancelled { .. } => return Err(cancelled),
-                failed => reasons.push(failed.to_string()),
+                failed => reasons.push(why(&ran.text()).unwrap_or_else(|| failed.to_string())),
             }
         }
         Ok(reasons)
     }
+}
+
+/// Why apt could not fetch something: what stands behind the address in its first complaint, so that the same cause
+/// reads the same for every package.
+fn why(text: &str) -> Option<String> {
+    let line = text.lines().find_map(|line| line.strip_prefix("E: Failed to fetch "))?;
+    let (_, reason) = line.split_once("  ")?;
+    Some(reason.trim().trim_end_matches(':').to_owned())
 }
 
 /// The name under which apt stores a .deb: the colon of an epoch is escaped.
@@ -176,6 +184,13 @@ mod tests {
         fs::write(&file, "content").unwrap();
         assert!(cache.adopt(&file, &right).unwrap());
         assert!(cache.has(&right) && !file.exists());
+    }
+
+    #[test]
+    fn the_cause_of_a_failed_download_is_told_without_its_address() {
+        let text = "Err:1 http://a x\nE: Failed to fetch http://a/p_1.deb  404  Not Found [IP: 10.0.0.1 80]\nE: Unable";
+        assert_eq!(why(text).as_deref(), Some("404  Not Found [IP: 10.0.0.1 80]"));
+        assert_eq!(why("E: something else"), None);
     }
 
     #[test]

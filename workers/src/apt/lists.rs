@@ -7,9 +7,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use patchloom_core::UtcMs;
 use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
 
-use super::Error;
-use crate::host::HostExec;
+use super::{Error, ask};
+use crate::host::{HostExec, Order};
 
 /// The dates stand in the first lines of a Release file; the rest are hashes.
 const HEAD_BYTES: u64 = 16 << 10;
@@ -17,7 +18,7 @@ const HEAD_BYTES: u64 = 16 << 10;
 /// What is known of the lists.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lists {
-    /// How many package indexes there are: none means that apt knows nothing to offer.
+    /// How many package indexes of configured sources there are: none means that apt knows nothing to offer.
     pub indexes: usize,
     /// When `apt-get update` last brought something or ran.
     pub updated: Option<UtcMs>,
@@ -30,8 +31,17 @@ pub struct Lists {
 /// Looks at the lists as of `now`.
 ///
 /// # Errors
-/// [`Error::Io`] when the directory cannot be read; one that is not there counts as empty.
-pub fn state(exec: &HostExec, now: UtcMs) -> Result<Lists, Error> {
+/// [`Error::Io`] when the directory cannot be read; one that is not there counts as empty. Else as apt fails.
+pub async fn state(exec: &HostExec, now: UtcMs, cancel: &CancellationToken) -> Result<Lists, Error> {
+    // Lists of sources that are configured no more do not count: with only those, apt would say that nothing is missing.
+    let argv = ["apt-get", "indextargets", "--format", "$(FILENAME)", "Identifier: Packages"];
+    let named = ask(exec, &Order::reading(argv), cancel).await?;
+    let indexes = named.lines().filter(|line| !line.trim().is_empty()).count();
+    Ok(Lists { indexes, ..on_disk(exec, now)? })
+}
+
+/// What the files tell by themselves.
+fn on_disk(exec: &HostExec, now: UtcMs) -> Result<Lists, Error> {
     let dir = exec.path("/var/lib/apt/lists");
     let mut lists = Lists::default();
     let entries = match fs::read_dir(&dir) {
@@ -42,9 +52,6 @@ pub fn state(exec: &HostExec, now: UtcMs) -> Result<Lists, Error> {
     for entry in entries {
         let entry = entry.map_err(|source| Error::Io { action: "list", path: dir.clone(), source })?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        if name.contains("_Packages") {
-            lists.indexes += 1;
-        }
         if name.ends_with("_InRelease") || name.ends_with("_Release") {
             release(&entry.path(), &name, now, &mut lists);
         }

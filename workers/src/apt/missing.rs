@@ -6,7 +6,7 @@ use patchloom_domain::{InstalledPackage, MissingPatch, PackageId};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use super::simulate::{Install, full_upgrade};
+use super::simulate::{Holds, Install, full_upgrade};
 use super::{Candidate, Error, candidates, describe};
 use crate::host::HostExec;
 
@@ -17,6 +17,9 @@ pub struct Missing {
     pub patches: Vec<MissingPatch>,
     /// What is offered and not taken.
     pub kept_back: Vec<KeptBack>,
+    /// The patches of held packages: not to be installed, but what they would fix is open on the host.
+    #[serde(default)]
+    pub withheld: Vec<MissingPatch>,
     /// What would be removed to make way.
     pub removes: Vec<Removal>,
 }
@@ -64,13 +67,8 @@ pub async fn missing(
     installed: &[InstalledPackage],
     cancel: &CancellationToken,
 ) -> Result<Missing, Error> {
-    let simulation = full_upgrade(exec, cancel).await?;
-    let wanted: Vec<(String, String)> =
-        simulation.installs.iter().map(|one| (one.name.clone(), one.candidate.clone())).collect();
-    let described = describe(exec, &wanted, cancel).await?;
-    let mut patches: Vec<MissingPatch> = simulation.installs.iter().map(|one| patch(one, &described)).collect();
-    patches.sort_by(|a, b| a.id.cmp(&b.id));
-
+    let simulation = full_upgrade(exec, Holds::Kept, cancel).await?;
+    let patches = patches_of(exec, &simulation.installs, cancel).await?;
     let is_installed = |package: &&InstalledPackage| package.status.ends_with('i');
     let versions: BTreeMap<&str, &InstalledPackage> =
         installed.iter().filter(is_installed).map(|package| (package.id.name.as_str(), package)).collect();
@@ -91,9 +89,38 @@ pub async fn missing(
         let installed = package.map(|package| package.version.clone());
         (candidate != installed).then_some(KeptBack { name, installed, candidate, reason })
     };
-    let kept_back = names.into_iter().filter_map(kept).collect();
+    let kept_back: Vec<KeptBack> = names.into_iter().filter_map(kept).collect();
+    let withheld = withheld(exec, &kept_back, cancel).await?;
     let removes = simulation.removes.into_iter().map(|(name, installed)| Removal { name, installed }).collect();
-    Ok(Missing { patches, kept_back, removes })
+    Ok(Missing { patches, kept_back, withheld, removes })
+}
+
+/// What the held packages would get without their hold.
+async fn withheld(
+    exec: &HostExec,
+    kept_back: &[KeptBack],
+    cancel: &CancellationToken,
+) -> Result<Vec<MissingPatch>, Error> {
+    let is_held = |name: &str| kept_back.iter().any(|kept| kept.name == name && kept.reason == KeptReason::Held);
+    if !kept_back.iter().any(|kept| kept.reason == KeptReason::Held) {
+        return Ok(Vec::new());
+    }
+    let mut simulation = full_upgrade(exec, Holds::Ignored, cancel).await?;
+    simulation.installs.retain(|install| is_held(&install.name));
+    patches_of(exec, &simulation.installs, cancel).await
+}
+
+/// The installs of a dry run with what the index says of them, sorted by name and architecture.
+async fn patches_of(
+    exec: &HostExec,
+    installs: &[Install],
+    cancel: &CancellationToken,
+) -> Result<Vec<MissingPatch>, Error> {
+    let wanted: Vec<(String, String)> = installs.iter().map(|one| (one.name.clone(), one.candidate.clone())).collect();
+    let described = describe(exec, &wanted, cancel).await?;
+    let mut patches: Vec<MissingPatch> = installs.iter().map(|one| patch(one, &described)).collect();
+    patches.sort_by(|a, b| a.id.cmp(&b.id));
+    Ok(patches)
 }
 
 fn patch(install: &Install, described: &BTreeMap<(String, String), Candidate>) -> MissingPatch {

@@ -99,7 +99,13 @@ pub(crate) async fn ask(exec: &HostExec, order: &Order, cancel: &CancellationTok
 
 /// Why a command that should have succeeded did not.
 pub(crate) fn failed(exec: &HostExec, ran: &Ran) -> Error {
-    let command = ran.argv.iter().take(3).map(String::as_str).collect::<Vec<_>>().join(" ");
+    // The program and its verb; its options tell a person nothing.
+    let verb = ran
+        .argv
+        .iter()
+        .skip(1)
+        .find(|word| word.chars().all(|c| c.is_ascii_lowercase() || c == '-') && !word.starts_with('-'));
+    let command = ran.argv.iter().take(1).chain(verb).map(String::as_str).collect::<Vec<_>>().join(" ");
     let reason = match ran.exit {
         Exit::Cancelled => return Error::Cancelled { command },
         Exit::TimedOut => format!("it took longer than {} s", ran.duration.as_secs()),

@@ -56,12 +56,25 @@ pub struct Simulation {
     pub phased: Vec<String>,
 }
 
+/// What becomes of packages on hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holds {
+    /// They stay as they are.
+    Kept,
+    /// As if nobody had put them on hold.
+    Ignored,
+}
+
 /// Asks apt what a full upgrade would do.
 ///
 /// # Errors
 /// When apt fails, which it does on broken dependencies and damaged lists.
-pub async fn full_upgrade(exec: &HostExec, cancel: &CancellationToken) -> Result<Simulation, Error> {
-    let argv = ["apt-get", "-s", "-q", "-o", "APT::Get::Show-User-Simulation-Note=false", "dist-upgrade"];
+pub async fn full_upgrade(exec: &HostExec, holds: Holds, cancel: &CancellationToken) -> Result<Simulation, Error> {
+    let mut argv = vec!["apt-get", "-s", "-q", "-o", "APT::Get::Show-User-Simulation-Note=false"];
+    if holds == Holds::Ignored {
+        argv.push("--ignore-hold");
+    }
+    argv.push("dist-upgrade");
     let text = ask(exec, &Order::reading(argv).timeout(Duration::from_secs(300)), cancel).await?;
     parse(&text)
 }

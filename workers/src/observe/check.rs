@@ -92,7 +92,7 @@ impl Handler for PrepareCheck {
             context.progress(0.1, "checking the package manager");
             let scan = PackageScan::read(&exec, context).await?;
             let complaints = dpkg::audit(&exec, context.cancel()).await?;
-            let lists = lists::state(&exec, context.now())?;
+            let lists = lists::state(&exec, context.now(), context.cancel()).await?;
             let mut checks = vec![lock(&exec), audit(complaints.as_deref()), states(&scan)];
             checks.extend(disk(&exec, input.download_bytes));
             checks.extend([list_age(&lists, context.now()), clock(&lists, context.now())]);

@@ -1,5 +1,7 @@
 //! `correlate.missing` and `correlate.cves`: which patches a target lacks, and which vulnerabilities they fix.
 
+use std::collections::BTreeSet;
+
 use patchloom_core::Failure;
 use patchloom_domain::{Finding, Knowledge, MissingPatch, Priority, Target, host_urgency, patch_urgency};
 use serde::Deserialize;
@@ -40,7 +42,7 @@ impl Handler for CorrelateMissing {
         boxed(async move {
             let input: MissingInput = decode(self.uses(), input)?;
             let exec = open(&input.target)?;
-            let lists = lists::state(&exec, context.now())?;
+            let lists = lists::state(&exec, context.now(), context.cancel()).await?;
             if lists.indexes == 0 {
                 // Without lists apt would answer that nothing is missing: a lie that looks like good news.
                 let message = format!("apt has no package lists on {}: run apt-get update there first", exec.place());
@@ -71,7 +73,7 @@ impl Handler for CorrelateMissing {
 }
 
 /// `correlate.cves {target, packages?, missing, offline?, bytes_max?}` → `{artifact, findings, count, security, cves,
-/// urgency, top, complete, notes, sources, known, from_cache, downloaded, downloaded_bytes}`.
+/// withheld, withheld_cves, urgency, top, complete, notes, sources, known, from_cache, downloaded, downloaded_bytes}`.
 ///
 /// The artifact is the [`Missing`] of the input with CVE ids, urgency and notes; `findings` is the artifact of a list of
 /// [`Finding`].
@@ -107,9 +109,15 @@ impl Handler for CorrelateCves {
             let tell = |part: f64, text: String| context.progress(part, text);
             let cache = context.data().cache();
             context.progress(0.0, "reading the changelogs of the patches");
-            let tally =
-                fill(&exec, &cache, &scan.packages, &mut found.patches, &limits, context.cancel(), &tell).await?;
-            let findings: Vec<Finding> = found.patches.iter().flat_map(findings_of).collect();
+            // Held ones last: what they would fix is open on the host like the rest.
+            let wanted = found.patches.len();
+            let mut all = std::mem::take(&mut found.patches);
+            all.append(&mut found.withheld);
+            let tally = fill(&exec, &cache, &scan.packages, &mut all, &limits, context.cancel(), &tell).await?;
+            let findings: Vec<Finding> = all.iter().flat_map(findings_of).collect();
+            found.withheld = all.split_off(wanted);
+            found.patches = all;
+            let withheld_cves: BTreeSet<&String> = found.withheld.iter().flat_map(|patch| &patch.cves).collect();
             let urgency = host_urgency(&found.patches);
             encode(&json!({
                 "artifact": context.put_json(&found).await?,
@@ -118,6 +126,8 @@ impl Handler for CorrelateCves {
                 "count": found.patches.len(),
                 "security": urgency.security,
                 "cves": urgency.cves,
+                "withheld": found.withheld.len(),
+                "withheld_cves": withheld_cves.len(),
                 "urgency": urgency,
                 "top": top(&found.patches),
                 "complete": tally.notes.is_empty(),
@@ -156,7 +166,7 @@ fn top(patches: &[MissingPatch]) -> Vec<Value> {
     judged.sort_by(|(a, left), (b, right)| {
         (b.priority, right.cves.len()).cmp(&(a.priority, left.cves.len())).then_with(|| left.id.cmp(&right.id))
     });
-    let mut sources = std::collections::BTreeSet::new();
+    let mut sources = BTreeSet::new();
     judged.retain(|(_, patch)| sources.insert(patch.source.clone()));
     let row = |(judged, patch): &(patchloom_domain::Judged, &MissingPatch)| {
         json!({
