@@ -1,7 +1,7 @@
 //! Installs exactly the planned versions, reads the package set back and believes nothing else.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 
 use patchloom_core::{Failure, FailureClass};
@@ -169,7 +169,7 @@ pub(super) async fn install(
 }
 
 /// Checks that the host is what the plan was made for, and puts the marker on disk.
-async fn begin(site: &Site<'_>, permit: &Permit, path: &PathBuf) -> Result<Marker, Failure> {
+async fn begin(site: &Site<'_>, permit: &Permit, path: &Path) -> Result<Marker, Failure> {
     let (context, plan) = (site.context, permit.host());
     let before = state::host_state(site.host, context.cancel()).await?;
     let broken = before.packages.unsettled();

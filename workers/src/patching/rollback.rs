@@ -126,6 +126,9 @@ impl Undo<'_> {
     }
 
     async fn by_packages(&mut self) -> Result<(), Failure> {
+        // A full disk may be why we are here: dpkg cannot write a line until there is room.
+        let freed = state::make_room(self.site.host, self.before);
+        self.said.extend((!freed.is_empty()).then(|| format!("made room: {}", freed.join(", "))));
         let dir = self.stage()?;
         let debs = names(dir.path())?;
         let host = self.site.host;
@@ -134,7 +137,18 @@ impl Undo<'_> {
         let new = self.new_packages().await?;
         self.run(configure(host)).await?;
         if !files.is_empty() || !new.is_empty() {
-            let flags = ["--fix-broken", "--allow-downgrades", "--allow-change-held-packages", "--purge", "install"];
+            // Without its binary caches apt needs no room of its own.
+            let flags = [
+                "-o",
+                "Dir::Cache::pkgcache=",
+                "-o",
+                "Dir::Cache::srcpkgcache=",
+                "--fix-broken",
+                "--allow-downgrades",
+                "--allow-change-held-packages",
+                "--purge",
+                "install",
+            ];
             let mut words: Vec<_> = flags.map(str::to_owned).to_vec();
             words.extend(files.iter().cloned());
             words.extend(new.iter().map(|name| format!("{name}-")));

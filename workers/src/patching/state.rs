@@ -134,6 +134,17 @@ pub(super) fn clean(host: &HostExec, before: &HostState, config_too: bool) -> Ve
     paths
 }
 
+/// Deletes what apt downloaded since and its binary caches, which it makes again. Returns what was deleted.
+pub(super) fn make_room(host: &HostExec, before: &HostState) -> Vec<String> {
+    let mut freed = clean(host, before, false);
+    for cache in ["/var/cache/apt/pkgcache.bin", "/var/cache/apt/srcpkgcache.bin"] {
+        if std::fs::remove_file(host.path(cache)).is_ok() {
+            freed.push(cache.to_owned());
+        }
+    }
+    freed
+}
+
 /// Residue that was not there before and stays for its owner to decide about.
 pub(super) fn new_residue(host: &HostExec, before: &HostState) -> Vec<String> {
     residue(host).into_iter().filter(|path| !before.residue.contains(path)).collect()

@@ -60,6 +60,8 @@ pub fn mirror(from: &Path, to: &Path, skip: &BTreeSet<PathBuf>) -> Result<Figure
         links: HashMap::new(),
         figures: Figures::default(),
     };
+    // All that is too much goes first: on a full disk there is no room to bring anything back before.
+    walk.prune(Path::new(""))?;
     walk.directory(Path::new(""))?;
     Ok(walk.figures)
 }
@@ -152,17 +154,35 @@ struct Walk<'a> {
 impl Walk<'_> {
     fn directory(&mut self, relative: &Path) -> Result<(), Error> {
         let (from, to) = (self.from.join(relative), self.to.join(relative));
-        let wanted: BTreeSet<_> = names(&from)?.into_iter().collect();
-        for name in names(&to)? {
-            if !wanted.contains(&name) {
-                self.delete(&relative.join(name))?;
-            }
-        }
-        for name in wanted {
+        for name in names(&from)? {
             self.entry(&relative.join(name))?;
         }
         // Last, because filling a directory changes its times.
         attributes(&from, &to)
+    }
+
+    fn prune(&mut self, relative: &Path) -> Result<(), Error> {
+        let (from, to) = (self.from.join(relative), self.to.join(relative));
+        let wanted: BTreeSet<_> = names(&from)?.into_iter().collect();
+        for name in names(&to)? {
+            let inner = relative.join(&name);
+            if !wanted.contains(&name) {
+                self.delete(&inner)?;
+                continue;
+            }
+            let (source, target) = (self.from.join(&inner), self.to.join(&inner));
+            let both = [&source, &target].map(|path| path.symlink_metadata().is_ok_and(|data| data.is_dir()));
+            if both == [true, true] && !self.skip.contains(&inner) && self.is_ours(&source, &target)? {
+                self.prune(&inner)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether neither lies on a mount of its own.
+    fn is_ours(&self, source: &Path, target: &Path) -> Result<bool, Error> {
+        let source_mount = mount_id(source).map_err(error("look at", source))?;
+        Ok(source_mount == self.from_mount && mount_id(target).map_err(error("look at", target))? == self.to_mount)
     }
 
     fn delete(&mut self, relative: &Path) -> Result<(), Error> {
@@ -344,7 +364,16 @@ fn replace(from: &Path, source: &fs::Metadata, to: &Path) -> Result<(), Error> {
         let points_at = fs::read_link(from).map_err(error("read", from))?;
         symlink(points_at, &beside).map_err(error("make link", &beside))?;
     } else if source.is_file() {
-        copy_file(from, &beside)?;
+        match copy_file(from, &beside) {
+            // No room for old and new at once: the old one is what we are here to get rid of. A crash in between is
+            // made good by the next call, which finds the entry missing.
+            Err(full) if full.source.kind() == io::ErrorKind::StorageFull && to.symlink_metadata().is_ok() => {
+                fs::remove_file(&beside).map_err(error("delete", &beside))?;
+                remove(to)?;
+                copy_file(from, &beside)?;
+            }
+            copied => copied?,
+        }
     } else {
         let kind = FileType::from_raw_mode(source.mode());
         mknodat(CWD, &beside, kind, Mode::from_raw_mode(source.mode()), Dev::from(source.rdev()))
