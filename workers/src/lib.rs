@@ -6,5 +6,11 @@ pub mod apt;
 pub mod artifact;
 mod failure;
 pub mod host;
+
+pub mod changes;
+mod durable;
 pub mod observe;
+pub mod patching;
+pub mod register;
 pub mod runtime;
+pub mod snapshot;

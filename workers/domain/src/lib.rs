@@ -3,16 +3,38 @@
 //! Nothing here does IO, reads a clock, draws a random number, logs or awaits: time is an argument.
 //! It knows nothing of workflows, of queues or of any vendor's format.
 
+mod change;
+mod gate;
+mod instant;
+mod outcome;
+mod package;
+mod plan;
+
+pub use change::{
+    Actor, Applied, Approval, ChangeRequest, ChangeState, ChangeType, CloseCode, Closure, Command, Condition, Decision,
+    Draft, Event, HostTask, NextState, Note, Order, Refused, Step, Window,
+};
+pub use gate::{
+    Check, PREFLIGHT_AGE_MS_MAX, PackageUndo, Permit, Preflight, Refusal, SnapshotKind, SnapshotProof, UndoPackage,
+    UndoProof, permit, refusals,
+};
+pub use instant::Instant;
+pub use outcome::{
+    Cause, Drift, HostOutcome, PackageOutcome, PackageSet, PackageState, PackageVerdict, UndoWay, Verdict,
+    judge_install,
+};
+pub use package::{InstalledPackage, MissingPatch, PackageId, Target};
+pub use plan::{
+    CHANGES_PER_HOST_MAX, HOSTS_MAX, HostPlan, Mode, Plan, PlanDigest, PlanError, PlannedChange, UndoIntent,
+};
 mod changelog;
 mod classify;
 mod deb_version;
 mod finding;
-mod package;
 mod urgency;
 
 pub use changelog::{CVES_MAX, ChangelogEntry, ChangelogSpan, between, changelog_entries, cve_ids, cve_order};
 pub use classify::{Classified, FailureKind, Manager, classify};
 pub use deb_version::{DebVersion, DebVersionError};
 pub use finding::{Finding, Knowledge, Severity, SeverityLevel};
-pub use package::{InstalledPackage, MissingPatch, PackageId, Target};
 pub use urgency::{CVES_UNKNOWN, HostUrgency, Judged, Priority, Urgency, host_urgency, patch_urgency};

@@ -1,0 +1,60 @@
+//! Why an install is not what was planned: the package manager's words, weighed by what it left behind.
+
+use patchloom_core::FailureClass;
+use patchloom_domain::{Cause, FailureKind, Manager, PackageOutcome, Verdict, classify};
+
+/// The cause, and whether another attempt may help. Takes no exit code: it says nothing.
+pub(super) fn find(said: &str, errors: &[String], verdict: &Verdict) -> (Cause, FailureClass) {
+    let text = format!("{}\n{said}", errors.join("\n"));
+    let broken = verdict.packages.iter().filter(|package| package.outcome == PackageOutcome::Broken);
+    let broken: Vec<_> = broken.map(|package| package.id.name.clone()).collect();
+    let known = classify(Manager::Apt, None, &text, &broken).filter(|found| found.kind != FailureKind::Unknown);
+    if let Some(found) = known {
+        // After something moved, the same call is not the same call any more: first the way back.
+        let again = found.kind.may_pass() && verdict.is_untouched();
+        let class = if again { FailureClass::Transient } else { FailureClass::Permanent };
+        return (Cause { code: found.kind.code().to_owned(), message: found.evidence.trim().to_owned() }, class);
+    }
+    if !verdict.is_untouched() || !verdict.audit.is_empty() {
+        return (Cause { code: "HALF_STATE".to_owned(), message: verdict.summary() }, FailureClass::Permanent);
+    }
+    let last = said.lines().map(str::trim).rfind(|line| line.starts_with("E:"));
+    let message = last.map_or_else(|| verdict.summary(), str::to_owned);
+    (Cause { code: "UNVERIFIED".to_owned(), message }, FailureClass::Permanent)
+}
+
+#[cfg(test)]
+mod tests {
+    use patchloom_domain::{Drift, PackageId, PackageSet, judge_install};
+
+    use super::*;
+
+    fn untouched() -> Verdict {
+        judge_install(&PackageSet::default(), &PackageSet::default(), &[], "")
+    }
+
+    #[track_caller]
+    fn check(said: &str, code: &str, class: FailureClass) {
+        let (cause, found) = find(said, &[], &untouched());
+        assert_eq!((cause.code.as_str(), found), (code, class), "{cause}");
+    }
+
+    #[test]
+    fn the_words_of_apt_name_the_cause() {
+        let lock = "E: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process 1 (perl)";
+        check(lock, "LOCKED", FailureClass::Transient);
+        let held = "E: Held packages were changed and -y was used without --allow-change-held-packages.";
+        check(held, "HELD", FailureClass::Permanent);
+        check("E: something new", "UNVERIFIED", FailureClass::Permanent);
+        check("", "UNVERIFIED", FailureClass::Permanent);
+    }
+
+    #[test]
+    fn a_host_that_moved_is_not_tried_again_but_taken_back() {
+        let mut moved = untouched();
+        let id = PackageId { name: "jq".to_owned(), arch: "amd64".to_owned() };
+        moved.unplanned = vec![Drift { id, before: None, after: None }];
+        assert_eq!(find("E: Could not get lock /x", &[], &moved).1, FailureClass::Permanent);
+        assert_eq!(find("", &[], &moved).0.code, "HALF_STATE");
+    }
+}

@@ -1,0 +1,444 @@
+//! The tasks of steps 4 and 5: their inputs and outputs, and what they write on the change request.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use patchloom_core::Failure;
+use patchloom_domain::{
+    Cause, Command, HostOutcome, HostPlan, Instant, Mode, PackageUndo, Permit, Plan, Preflight, Refusal, SnapshotProof,
+    Target, UndoIntent, UndoProof, permit, refusals,
+};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::backup::{self, Backup};
+use super::install::{self, Site};
+use super::rollback;
+use crate::artifact::ArtifactId;
+use crate::changes::{Desk, input};
+use crate::failure::{chain, permanent, transient};
+use crate::host::HostExec;
+use crate::runtime::{BoxFuture, Handler, TaskContext};
+use crate::snapshot::Snapshots;
+
+/// How long a task waits for a package manager that another process uses.
+const LOCK_TIMEOUT_SECONDS: u64 = 300;
+
+/// Reads the plan that an input names, and the part of its host.
+async fn plan_of(context: &TaskContext, id: &ArtifactId, host: Option<&str>) -> Result<(Plan, HostPlan), Failure> {
+    let plan: Plan = context.get_json(id).await?;
+    let found = match (host, plan.hosts()) {
+        (Some(host), _) => plan.host(host).cloned(),
+        (None, [only]) => Some(only.clone()),
+        (None, _) => None,
+    };
+    let missing = || {
+        let asked = host.unwrap_or("(none named)");
+        permanent("E0609", format!("the plan of {} hosts has no single host {asked}", plan.hosts().len()))
+    };
+    let part = found.ok_or_else(missing)?;
+    Ok((plan, part))
+}
+
+fn open(target: &Target) -> Result<HostExec, Failure> {
+    HostExec::new(target).map_err(|error| permanent(error.code(), chain(&error)))
+}
+
+fn now(context: &TaskContext) -> Instant {
+    Instant(context.now().0)
+}
+
+/// A value that an input holds itself or names by its artifact.
+async fn given<T: DeserializeOwned + Send + 'static>(context: &TaskContext, value: &Value) -> Result<T, Failure> {
+    let name = value.as_str().or_else(|| value.get("artifact").and_then(Value::as_str));
+    if let Some(id) = name.and_then(|text| text.parse::<ArtifactId>().ok()) {
+        return context.get_json(&id).await;
+    }
+    input(value.clone())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BackupInput {
+    plan: ArtifactId,
+    host: Option<String>,
+    #[serde(default)]
+    offline: bool,
+}
+
+/// `prepare.backup`: records the way back of each package.
+///
+/// # Shape
+/// In: `{plan, host?, offline?}`. Out: `{artifact, host, total, cached, obtainable, new, unprovable: [..], files}`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Backups;
+
+impl Handler for Backups {
+    fn uses(&self) -> &'static str {
+        "prepare.backup"
+    }
+
+    fn run<'a>(&'a self, context: &'a TaskContext, value: Value) -> BoxFuture<'a, Result<Value, Failure>> {
+        Box::pin(async move {
+            let BackupInput { plan, host, offline } = input(value)?;
+            let (plan, part) = plan_of(context, &plan, host.as_deref()).await?;
+            let exec = open(&part.target)?;
+            let key = context.key();
+            let wanted = backup::Wanted {
+                host: &exec,
+                plan: &part,
+                digest: &plan.digest(),
+                mode: plan.mode(),
+                offline,
+                cache: rollback::debs_dir(context.data().backups()),
+                files_dir: context
+                    .data()
+                    .backups()
+                    .join("files")
+                    .join(format!("{}-{}-{}", key.run, key.step, key.item)),
+                at: now(context),
+                cancel: context.cancel(),
+            };
+            let backup = backup::record(&wanted, &|fraction, text| context.progress(fraction, text)).await?;
+            let artifact = context.put_json(&backup).await?;
+            let count = |test: fn(&PackageUndo) -> bool| backup.proof.packages.iter().filter(|p| test(&p.undo)).count();
+            let reason = |p: &patchloom_domain::UndoPackage| match &p.undo {
+                PackageUndo::Unprovable { why } => Some(json!({ "package": p.id.name, "why": why })),
+                PackageUndo::Cached { .. } | PackageUndo::Obtainable { .. } | PackageUndo::Remove => None,
+            };
+            Ok(json!({
+                "artifact": artifact,
+                "host": part.host,
+                "total": backup.proof.packages.len(),
+                "cached": count(|undo| matches!(undo, PackageUndo::Cached { .. })),
+                "obtainable": count(|undo| matches!(undo, PackageUndo::Obtainable { .. })),
+                "new": count(|undo| matches!(undo, PackageUndo::Remove)),
+                "unprovable": backup.proof.packages.iter().filter_map(reason).take(100).collect::<Vec<_>>(),
+                "files": backup.files.len(),
+            }))
+        })
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SnapshotInput {
+    plan: ArtifactId,
+    host: Option<String>,
+}
+
+/// `prepare.snapshot`: snapshots the root directory, where the plan intends it and the target is one.
+///
+/// # Shape
+/// In: `{plan, host?}`. Out: `{snapshot: {id, kind, verified, bytes} | null, why?}`.
+#[derive(Clone, Debug, Default)]
+pub struct SnapshotMake {
+    /// Where copies go; `backups/snapshots` of the data directory unless told.
+    pub dir: Option<PathBuf>,
+}
+
+fn snapshots(dir: Option<&PathBuf>, context: &TaskContext) -> Snapshots {
+    Snapshots::new(dir.cloned().unwrap_or_else(|| context.data().backups().join("snapshots")))
+}
+
+impl Handler for SnapshotMake {
+    fn uses(&self) -> &'static str {
+        "prepare.snapshot"
+    }
+
+    fn run<'a>(&'a self, context: &'a TaskContext, value: Value) -> BoxFuture<'a, Result<Value, Failure>> {
+        Box::pin(async move {
+            let SnapshotInput { plan, host } = input(value)?;
+            let (plan, part) = plan_of(context, &plan, host.as_deref()).await?;
+            let none = |why: &str| Ok(json!({ "snapshot": null, "why": why }));
+            let root = match (&part.target, plan.mode(), part.undo) {
+                (_, Mode::Observe, _) => return none("nothing changes in observe mode"),
+                (Target::Local, Mode::Apply, UndoIntent::Packages | UndoIntent::PackagesThenSnapshot) => {
+                    return none("the running machine is taken back by its packages");
+                }
+                (Target::Local, Mode::Apply, UndoIntent::Snapshot) => {
+                    return Err(permanent(
+                        "E0557",
+                        "the running machine cannot be snapshotted: plan its packages as the way back",
+                    ));
+                }
+                (Target::Root { .. }, Mode::Apply, UndoIntent::Packages) => return none("the plan intends none"),
+                (Target::Root { path }, Mode::Apply, UndoIntent::PackagesThenSnapshot | UndoIntent::Snapshot) => {
+                    path.clone()
+                }
+            };
+            context.progress(0.1, format!("taking a snapshot of {root}"));
+            let key = context.key();
+            let (id, owner) = (format!("{}-{}-{}", key.run, key.step, key.item), key.run.to_string());
+            let (store, at) = (snapshots(self.dir.as_ref(), context), now(context));
+            let made = tokio::task::spawn_blocking(move || store.create(&id, &owner, root.as_ref(), at)).await;
+            let made = made.map_err(|error| transient("E0590", format!("the snapshot was interrupted: {error}")))?;
+            let made = made.map_err(|error| permanent(error.code(), chain(&error)))?;
+            Ok(
+                json!({ "snapshot": { "id": made.id, "kind": made.kind, "verified": made.verified, "bytes": made.bytes } }),
+            )
+        })
+    }
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct SnapshotRef {
+    id: String,
+    #[serde(flatten)]
+    _more: serde_json::Map<String, Value>,
+}
+
+/// `prepare.snapshot_drop`: deletes a snapshot; also the compensation of its making.
+///
+/// # Shape
+/// In: `{snapshot: {id} | null}`, or nothing known: then the one that the same step makes. Out: `{dropped}`.
+#[derive(Clone, Debug, Default)]
+pub struct SnapshotDrop {
+    /// As [`SnapshotMake::dir`].
+    pub dir: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DropInput {
+    #[serde(default)]
+    snapshot: Option<SnapshotRef>,
+}
+
+impl Handler for SnapshotDrop {
+    fn uses(&self) -> &'static str {
+        "prepare.snapshot_drop"
+    }
+
+    fn run<'a>(&'a self, context: &'a TaskContext, value: Value) -> BoxFuture<'a, Result<Value, Failure>> {
+        Box::pin(async move {
+            let DropInput { snapshot } = input(value)?;
+            let key = context.key();
+            // As a compensation it may come for a step that never returned: the id derives from the key.
+            let id = snapshot.map_or_else(|| format!("{}-{}-{}", key.run, key.step, key.item), |snapshot| snapshot.id);
+            let store = snapshots(self.dir.as_ref(), context);
+            let dropped = tokio::task::spawn_blocking(move || store.drop(&id)).await;
+            let dropped = dropped.map_err(|error| transient("E0590", format!("dropping was interrupted: {error}")))?;
+            let dropped = dropped.map_err(|error| match &error {
+                crate::snapshot::Error::Kept { .. } => permanent(error.code(), chain(&error)),
+                _ => transient(error.code(), chain(&error)),
+            })?;
+            Ok(json!({ "dropped": dropped }))
+        })
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ProveInput {
+    plan: ArtifactId,
+    host: Option<String>,
+    backup: Value,
+    #[serde(default)]
+    snapshot: Option<SnapshotRef>,
+}
+
+/// `prepare.prove`: says whether the host can be taken back, and by what.
+///
+/// # Shape
+/// In: `{plan, host?, backup, snapshot}`. Out: `{artifact, proven, undoable, total, unproven: [..], snapshot}`.
+/// In apply mode an unproven way back fails with `E0629`; in observe mode it is told.
+#[derive(Clone, Debug, Default)]
+pub struct Prove {
+    /// As [`SnapshotMake::dir`].
+    pub dir: Option<PathBuf>,
+}
+
+impl Handler for Prove {
+    fn uses(&self) -> &'static str {
+        "prepare.prove"
+    }
+
+    fn run<'a>(&'a self, context: &'a TaskContext, value: Value) -> BoxFuture<'a, Result<Value, Failure>> {
+        Box::pin(async move {
+            let ProveInput { plan, host, backup, snapshot } = input(value)?;
+            let (plan, part) = plan_of(context, &plan, host.as_deref()).await?;
+            let backup: Backup = given(context, &backup).await?;
+            let snapshot: Option<SnapshotProof> = match snapshot {
+                Some(known) => {
+                    let found = snapshots(self.dir.as_ref(), context).get(&known.id);
+                    Some(found.map_err(|error| permanent(error.code(), chain(&error)))?.proof())
+                }
+                None => None,
+            };
+            let proof = UndoProof { snapshot, at: now(context), ..backup.proof };
+            let unproven = proof.unproven(&part, plan.mode());
+            let total = part.changes.len();
+            if plan.mode() == Mode::Apply && !unproven.is_empty() {
+                let refusal = Refusal::UndoNotProven { host: part.host.clone(), unproven };
+                return Err(permanent(refusal.code(), refusal.to_string()));
+            }
+            let ready = |p: &&patchloom_domain::UndoPackage| !matches!(p.undo, PackageUndo::Unprovable { .. });
+            let undoable = if proof.snapshot.is_some() { total } else { proof.packages.iter().filter(ready).count() };
+            let artifact = context.put_json(&proof).await?;
+            Ok(json!({
+                "artifact": artifact,
+                "proven": unproven.is_empty(),
+                "undoable": undoable,
+                "total": total,
+                "unproven": unproven.iter().take(100).collect::<Vec<_>>(),
+                "snapshot": proof.snapshot,
+            }))
+        })
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct InstallInput {
+    plan: ArtifactId,
+    host: Option<String>,
+    change: String,
+    proof: Value,
+    preflight: Value,
+    #[serde(default)]
+    lock_timeout_seconds: Option<u64>,
+}
+
+/// `patch.install`: installs exactly the plan, or simulates it in observe mode.
+///
+/// # Shape
+/// In: `{plan, host?, change, proof, preflight, lock_timeout_seconds?}`. Out, installed: `{host, outcome: "installed", count, summary,
+/// evidence, continued, residue, conffiles, cleaned}`; simulated: `{host, outcome: "simulated", count, gate: [..]}`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Install;
+
+impl Handler for Install {
+    fn uses(&self) -> &'static str {
+        "patch.install"
+    }
+
+    fn run<'a>(&'a self, context: &'a TaskContext, value: Value) -> BoxFuture<'a, Result<Value, Failure>> {
+        Box::pin(async move {
+            let asked: InstallInput = input(value)?;
+            let (plan, part) = plan_of(context, &asked.plan, asked.host.as_deref()).await?;
+            let proof: UndoProof = given(context, &asked.proof).await?;
+            let preflight: Preflight = given(context, &asked.preflight).await?;
+            let desk = Desk::open(context)?;
+            let change = desk.get(&asked.change)?;
+            let host = open(&part.target)?;
+            let lock_timeout = Duration::from_secs(asked.lock_timeout_seconds.unwrap_or(LOCK_TIMEOUT_SECONDS));
+            let site = Site { context, host: &host, lock_timeout };
+            if plan.mode() == Mode::Observe {
+                context.progress(0.1, "simulating the install");
+                install::simulate(&site, &part).await?;
+                let missing = refusals(&change, &plan, &part.host, now(context), Some(&proof), Some(&preflight));
+                let missing = missing.iter().filter(|refusal| !matches!(refusal, Refusal::ObserveOnly));
+                let gate: Vec<_> = missing.map(|r| json!({ "code": r.code(), "text": r.to_string() })).collect();
+                finish(&desk, &asked.change, &part.host, HostOutcome::Simulated)?;
+                return Ok(
+                    json!({ "host": part.host, "outcome": "simulated", "count": part.changes.len(), "gate": gate }),
+                );
+            }
+            let granted = permit(&change, &plan, &part.host, now(context), Some(&proof), Some(&preflight));
+            let granted: Permit = granted.map_err(|refusals| shut(&refusals))?;
+            let touch = async || desk.order(&asked.change, Command::Touch { host: part.host.clone() }).map(|_| ());
+            let output = install::install(&site, &granted, touch).await?;
+            finish(&desk, &asked.change, &part.host, HostOutcome::Installed)?;
+            Ok(output)
+        })
+    }
+}
+
+fn finish(desk: &Desk, change: &str, host: &str, outcome: HostOutcome) -> Result<(), Failure> {
+    desk.order(change, Command::Finish { host: host.to_owned(), outcome }).map(|_| ())
+}
+
+fn shut(refusals: &[Refusal]) -> Failure {
+    let first = refusals.first().map_or("E0620", Refusal::code);
+    let text: Vec<_> = refusals.iter().map(ToString::to_string).collect();
+    Failure {
+        details: json!({ "refusals": refusals }),
+        ..permanent(first, format!("the gate is shut: {}", text.join("; ")))
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RollbackInput {
+    plan: ArtifactId,
+    host: Option<String>,
+    change: String,
+    #[serde(default)]
+    backup: Option<Value>,
+    #[serde(default)]
+    snapshot: Option<SnapshotRef>,
+    #[serde(default)]
+    why: Option<String>,
+    #[serde(default)]
+    code: Option<String>,
+    /// The output of the step that is undone; told for the record.
+    #[serde(default)]
+    got: Value,
+}
+
+/// `patch.rollback`: the compensation of `patch.install`.
+///
+/// # Shape
+/// In: `{plan, host?, change, backup, snapshot, why?, code?, got?}`. Out: `{host, way, verified, changed, evidence?, cleaned?}`.
+/// Fails with `E0517` when the host is not as it was.
+#[derive(Clone, Debug, Default)]
+pub struct Rollback {
+    /// As [`SnapshotMake::dir`].
+    pub dir: Option<PathBuf>,
+}
+
+impl Handler for Rollback {
+    fn uses(&self) -> &'static str {
+        "patch.rollback"
+    }
+
+    fn run<'a>(&'a self, context: &'a TaskContext, value: Value) -> BoxFuture<'a, Result<Value, Failure>> {
+        Box::pin(async move {
+            let asked: RollbackInput = input(value)?;
+            tracing::debug!(got = %asked.got, "taking an install back");
+            let (plan, part) = plan_of(context, &asked.plan, asked.host.as_deref()).await?;
+            let desk = Desk::open(context)?;
+            let cause = Cause {
+                code: asked.code.unwrap_or_else(|| "FAILED".to_owned()),
+                message: asked.why.unwrap_or_else(|| "the run failed".to_owned()),
+            };
+            if plan.mode() == Mode::Observe {
+                desk.try_finish(&asked.change, &part.host, HostOutcome::Unchanged)?;
+                return Ok(json!({ "host": part.host, "way": "nothing_to_undo", "verified": true, "changed": 0 }));
+            }
+            let backup: Option<Backup> = match &asked.backup {
+                Some(backup) => Some(given(context, backup).await?),
+                None => None,
+            };
+            let host = open(&part.target)?;
+            let site = Site { context, host: &host, lock_timeout: Duration::from_secs(LOCK_TIMEOUT_SECONDS) };
+            let wanted = rollback::Wanted {
+                plan: &part,
+                backup: backup.as_ref(),
+                snapshot: asked.snapshot.as_ref().map(|snapshot| snapshot.id.as_str()),
+                snapshots: &snapshots(self.dir.as_ref(), context),
+            };
+            let keep = |why: Option<&str>| match wanted.snapshot {
+                Some(id) => wanted.snapshots.keep(id, why).map_err(|error| transient(error.code(), chain(&error))),
+                None => Ok(()),
+            };
+            match rollback::roll_back(&site, &wanted).await {
+                Ok(undone) => {
+                    keep(None)?;
+                    let outcome = HostOutcome::RolledBack { cause, way: undone.way, verified: true };
+                    desk.try_finish(&asked.change, &part.host, outcome)?;
+                    Ok(undone.output)
+                }
+                Err(failure) => {
+                    keep(Some(&failure.message))?;
+                    let message = format!("{} — and the way back failed: {}", cause.message, failure.message);
+                    let outcome = HostOutcome::Failed { cause: Cause { code: failure.code.clone(), message } };
+                    desk.try_finish(&asked.change, &part.host, outcome)?;
+                    Err(failure)
+                }
+            }
+        })
+    }
+}

@@ -1,0 +1,314 @@
+//! Installs exactly the planned versions, reads the package set back and believes nothing else.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+
+use patchloom_core::{Failure, FailureClass};
+use patchloom_domain::{Cause, HostPlan, Instant, Permit, PlannedChange, Verdict, judge_install};
+use serde_json::{Value, json};
+
+use super::marker::{self, Marker, Phase};
+use super::report::{self, Line};
+use super::state::{self, HostState};
+use super::{cause, qualified, quiet, spec};
+use crate::apt::simulate;
+use crate::failure::{chain, permanent};
+use crate::host::{Exit, HostExec, Order, Ran};
+use crate::runtime::TaskContext;
+
+/// How long one run of apt may take.
+const INSTALL_TIMEOUT: Duration = Duration::from_secs(2 * 60 * 60);
+
+/// A cancelled apt gets this long to come to rest after SIGTERM.
+const GRACE: Duration = Duration::from_secs(60);
+
+/// One machine-readable line in so many is told as progress at most; the rest would only be noise.
+const EVIDENCE_LINES_MAX: usize = 2_000;
+
+/// What is needed to change a target.
+pub(super) struct Site<'a> {
+    pub(super) context: &'a TaskContext,
+    pub(super) host: &'a HostExec,
+    pub(super) lock_timeout: Duration,
+}
+
+/// Options of every call of apt that changes packages.
+pub(super) fn apt_get(host: &HostExec, lock_timeout: Duration, more: &[String]) -> Order {
+    let mut argv = vec!["apt-get".to_owned(), "-y".to_owned(), "-q".to_owned()];
+    for option in [
+        format!("DPkg::Lock::Timeout={}", lock_timeout.as_secs()),
+        "APT::Status-Fd=3".to_owned(),
+        "Dpkg::Use-Pty=0".to_owned(),
+        "Dpkg::Options::=--force-confdef".to_owned(),
+        "Dpkg::Options::=--force-confold".to_owned(),
+        "APT::Get::AutomaticRemove=false".to_owned(),
+        "APT::Install-Recommends=false".to_owned(),
+        "APT::Install-Suggests=false".to_owned(),
+    ] {
+        argv.extend(["-o".to_owned(), option]);
+    }
+    argv.extend_from_slice(more);
+    changing(host, argv)
+}
+
+/// A changing command that a later process can find again.
+pub(super) fn changing(host: &HostExec, argv: Vec<String>) -> Order {
+    Order::changing(argv)
+        .env(quiet::MARK, &quiet::target_name(host.target()))
+        .timeout(INSTALL_TIMEOUT)
+        .grace(GRACE)
+        .merged()
+}
+
+/// Finishes what dpkg left half done, as far as it can.
+pub(super) fn configure(host: &HostExec) -> Order {
+    let argv = ["dpkg", "--force-confdef", "--force-confold", "--configure", "-a"];
+    changing(host, argv.map(str::to_owned).to_vec())
+}
+
+fn specs(plan: &HostPlan) -> Vec<String> {
+    plan.changes.iter().map(|change| spec(&change.id, &change.candidate)).collect()
+}
+
+/// Simulates the install of exactly the planned versions, which must plan exactly these changes and no other.
+///
+/// # Errors
+/// `DRIFT` when apt would do something else, or the cause for which it would do nothing.
+pub(super) async fn simulate(site: &Site<'_>, plan: &HostPlan) -> Result<(), Failure> {
+    if plan.changes.is_empty() {
+        return Ok(());
+    }
+    let fixed = ["apt-get", "-s", "-y", "-q", "--no-remove", "-o", "APT::Install-Recommends=false", "install"];
+    let order = Order::reading(fixed.map(str::to_owned).into_iter().chain(specs(plan)));
+    let ran = state::run(site.host, order.timeout(Duration::from_secs(300)), site.context.cancel()).await?;
+    let found = simulate::parse(&ran.stdout.text).map_err(|error| permanent(error.code(), chain(&error)))?;
+    let row = |name: &str, from: Option<&str>, to: &str| (name.to_owned(), from.map(str::to_owned), to.to_owned());
+    let planned: BTreeSet<_> =
+        plan.changes.iter().map(|c| row(&c.id.name, c.installed.as_deref(), &c.candidate)).collect();
+    let would: BTreeSet<_> =
+        found.installs.iter().map(|i| row(&i.name, i.installed.as_deref(), &i.candidate)).collect();
+    if planned == would && found.removes.is_empty() {
+        return Ok(());
+    }
+    let untouched = judge_install(&Default::default(), &Default::default(), &[], "");
+    let (why, class) = cause::find(&ran.text(), &[], &untouched);
+    let details = json!({
+        "not_done": planned.difference(&would).collect::<Vec<_>>(),
+        "not_planned": would.difference(&planned).collect::<Vec<_>>(),
+        "removed": found.removes,
+        "said": tail(&ran),
+    });
+    if why.code != "UNVERIFIED" {
+        return Err(Failure { code: why.code, class, message: why.message, details });
+    }
+    let message = format!(
+        "apt would not do exactly what is planned on {}: {} changes missing, {} others, {} removals",
+        site.host.place(),
+        planned.difference(&would).count(),
+        would.difference(&planned).count(),
+        found.removes.len()
+    );
+    Err(Failure { details, ..permanent("DRIFT", message) })
+}
+
+fn tail(ran: &Ran) -> String {
+    let text = ran.text();
+    let start = text.len().saturating_sub(4000);
+    text.get(text.ceil_char_boundary(start)..).unwrap_or_default().to_owned()
+}
+
+/// Brings a host to its planned versions. Under the same key it goes on where a killed process stopped.
+///
+/// `touch` is called before the first change, after the marker is on disk.
+pub(super) async fn install(
+    site: &Site<'_>,
+    permit: &Permit,
+    touch: impl AsyncFnOnce() -> Result<(), Failure>,
+) -> Result<Value, Failure> {
+    let (context, plan) = (site.context, permit.host());
+    let backups = context.data().backups();
+    let _lease = quiet::lease(&backups.join("leases"), &plan.target, site.lock_timeout, context.cancel()).await?;
+    let path = marker::path(&backups, context.key());
+    let known = marker::read(&path)?.filter(|marker| &marker.digest == permit.digest());
+    if let Some(Phase::Done { output }) = known.as_ref().map(|marker| &marker.phase) {
+        return Ok(output.clone());
+    }
+    context.progress(0.0, "waiting for the package manager");
+    quiet::settle(site.host, site.lock_timeout, context.cancel()).await?;
+    let interrupted = known.filter(|marker| marker.phase == Phase::Started);
+    let continued = interrupted.is_some();
+    let marker = match interrupted {
+        Some(marker) => marker,
+        None => begin(site, permit, &path).await?,
+    };
+    touch().await?;
+    let mut attempt = Attempt { site, plan, before: &marker.before, said: String::new(), lines: Vec::new() };
+    let verdict = attempt.carry_out(continued).await?;
+    let evidence = context
+        .put_json(&json!({ "argv": marker.argv, "output": attempt.said, "status": attempt.lines, "verdict": verdict }))
+        .await?;
+    if !verdict.is_complete() {
+        return Err(attempt.failure(&verdict, evidence.as_str()));
+    }
+    let cleaned = state::clean(site.host, &marker.before, false);
+    let conffiles = attempt.conffiles();
+    let output = json!({
+        "host": plan.host,
+        "outcome": "installed",
+        "count": plan.changes.len(),
+        "summary": verdict.summary(),
+        "evidence": evidence,
+        "continued": continued,
+        "residue": state::new_residue(site.host, &marker.before),
+        "conffiles": conffiles,
+        "cleaned": cleaned,
+    });
+    marker::finish(&path, marker, Phase::Done { output: output.clone() })?;
+    Ok(output)
+}
+
+/// Checks that the host is what the plan was made for, and puts the marker on disk.
+async fn begin(site: &Site<'_>, permit: &Permit, path: &Path) -> Result<Marker, Failure> {
+    let (context, plan) = (site.context, permit.host());
+    let before = state::host_state(site.host, context.cancel()).await?;
+    let broken = before.packages.unsettled();
+    if let Some((id, state)) = broken.first() {
+        let text =
+            format!("{} packages are half done before anything began, such as {} {state}", broken.len(), id.name);
+        return Err(permanent("HALF_STATE", text));
+    }
+    let drifted = |change: &&PlannedChange| {
+        let found = before.packages.get(&change.id).filter(|state| state.is_installed()).map(|state| &state.version);
+        found != change.installed.as_ref()
+    };
+    let drifted: Vec<_> = plan.changes.iter().filter(drifted).map(|change| qualified(&change.id)).collect();
+    if !drifted.is_empty() {
+        let text = format!("the host is not what was planned for: {} changed since", drifted.join(", "));
+        return Err(permanent("DRIFT", text));
+    }
+    simulate(site, plan).await?;
+    let marker = Marker {
+        key: context.key().to_string(),
+        attempt: context.key().attempt,
+        digest: permit.digest().clone(),
+        at: Instant(context.now().0),
+        argv: install_words(plan),
+        pid: std::process::id(),
+        before,
+        phase: Phase::Started,
+    };
+    marker::write(path, &marker)?;
+    Ok(marker)
+}
+
+fn install_words(plan: &HostPlan) -> Vec<String> {
+    ["--no-remove", "install"].map(str::to_owned).into_iter().chain(specs(plan)).collect()
+}
+
+/// One way from wherever the host is to its planned versions.
+struct Attempt<'a> {
+    site: &'a Site<'a>,
+    plan: &'a HostPlan,
+    before: &'a HostState,
+    said: String,
+    lines: Vec<Line>,
+}
+
+impl Attempt<'_> {
+    async fn carry_out(&mut self, continued: bool) -> Result<Verdict, Failure> {
+        let mut verdict = self.judge().await?;
+        if continued && !verdict.is_complete() && !verdict.audit.is_empty() {
+            self.site.context.progress(0.05, "repairing an interrupted install");
+            self.run(configure(self.site.host)).await?;
+            verdict = self.judge().await?;
+        }
+        if !verdict.packages.iter().all(|p| p.outcome == patchloom_domain::PackageOutcome::Installed) {
+            let mut words = install_words(self.plan);
+            if continued {
+                // Lets apt start from a state with unmet dependencies; it still may only reach the planned versions.
+                words.insert(0, "--fix-broken".to_owned());
+            }
+            let exit = self.run(apt_get(self.site.host, self.site.lock_timeout, &words)).await?;
+            verdict = self.judge().await?;
+            let failed = self.lines.iter().any(|line| matches!(line, Line::Error { .. }));
+            if failed && exit != Exit::Cancelled && !verdict.is_complete() {
+                // A script that failed once may pass when all packages are unpacked: one more try, no more.
+                self.run(configure(self.site.host)).await?;
+                verdict = self.judge().await?;
+            }
+        }
+        self.restore_marks().await?;
+        Ok(verdict)
+    }
+
+    async fn judge(&self) -> Result<Verdict, Failure> {
+        let cancel = &tokio_util::sync::CancellationToken::new();
+        let now = state::packages(self.site.host, cancel).await?;
+        let audit = state::audit(self.site.host, cancel).await?;
+        Ok(judge_install(&self.before.packages, &now, &self.plan.changes, &audit))
+    }
+
+    async fn run(&mut self, order: Order) -> Result<Exit, Failure> {
+        let context = self.site.context;
+        let lines = &mut self.lines;
+        let mut hear = |line: &str| {
+            let Some(line) = report::parse(line) else { return };
+            match &line {
+                Line::Download { percent, text } => context.progress(0.1 + percent / 100.0 * 0.3, text.clone()),
+                Line::Package { percent, text, .. } => context.progress(0.4 + percent / 100.0 * 0.55, text.clone()),
+                Line::Error { .. } | Line::Conffile { .. } => {}
+            }
+            if lines.len() < EVIDENCE_LINES_MAX {
+                lines.push(line);
+            }
+        };
+        let ran = self.site.host.run_reporting(&order, context.cancel(), &mut hear).await;
+        let ran = ran.map_err(|error| permanent(error.code(), chain(&error)))?;
+        self.said.push_str(&format!("$ {}\n{}\n[{:?}]\n", ran.argv.join(" "), ran.text(), ran.exit));
+        Ok(ran.exit)
+    }
+
+    /// An explicit install marks what it upgrades as wanted by hand: marks come back to what they were.
+    async fn restore_marks(&mut self) -> Result<(), Failure> {
+        let cancel = tokio_util::sync::CancellationToken::new();
+        let now = state::auto_marks(self.site.host, &cancel).await?;
+        let present = state::packages(self.site.host, &cancel).await?;
+        let is_new = |change: &&PlannedChange| change.installed.is_none() && present.get(&change.id).is_some();
+        let new = self.plan.changes.iter().filter(is_new).map(|change| change.id.name.clone());
+        let lost: Vec<_> = self.before.auto.difference(&now).cloned().chain(new).collect();
+        if !lost.is_empty() {
+            let argv = ["apt-mark", "auto"].map(str::to_owned).into_iter().chain(lost).collect();
+            self.run(changing(self.site.host, argv)).await?;
+        }
+        Ok(())
+    }
+
+    fn conffiles(&self) -> Vec<String> {
+        let path = |line: &Line| match line {
+            Line::Conffile { path, .. } => Some(path.clone()),
+            Line::Download { .. } | Line::Package { .. } | Line::Error { .. } => None,
+        };
+        self.lines.iter().filter_map(path).collect()
+    }
+
+    fn failure(&self, verdict: &Verdict, evidence: &str) -> Failure {
+        let error = |line: &Line| match line {
+            Line::Error { package, text } => Some(format!("{package}: {text}")),
+            Line::Download { .. } | Line::Package { .. } | Line::Conffile { .. } => None,
+        };
+        let errors: Vec<_> = self.lines.iter().filter_map(error).collect();
+        let (Cause { code, message }, class) = cause::find(&self.said, &errors, verdict);
+        let cancelled = self.site.context.cancel().is_cancelled();
+        let class = if cancelled { FailureClass::Permanent } else { class };
+        let details = json!({
+            "evidence": evidence,
+            "verdict": verdict.summary(),
+            "errors": errors,
+            "audit": verdict.audit,
+            "packages": verdict.packages.iter().filter(|p| p.outcome != patchloom_domain::PackageOutcome::Installed).collect::<Vec<_>>(),
+            "unplanned": verdict.unplanned,
+        });
+        Failure { code, class, message: format!("{message} ({})", verdict.summary()), details }
+    }
+}

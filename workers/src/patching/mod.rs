@@ -1,0 +1,44 @@
+//! Steps 4 and 5 of the lifecycle and their way back: prove it, install exactly the plan, believe only the package set.
+
+mod backup;
+mod cause;
+mod handlers;
+mod install;
+mod marker;
+mod quiet;
+mod report;
+mod rollback;
+mod state;
+
+use std::path::PathBuf;
+
+use patchloom_domain::PackageId;
+
+use crate::runtime::{DuplicateHandler, Handlers};
+
+pub use backup::{Backup, SavedFile};
+pub use handlers::{Backups, Install, Prove, Rollback, SnapshotDrop, SnapshotMake};
+pub use state::HostState;
+
+/// Adds all handlers of this module; copies of root directories go to `snapshots`, or into the data directory.
+///
+/// # Errors
+/// [`DuplicateHandler`] when one of their task types is taken.
+pub fn register(handlers: &mut Handlers, snapshots: Option<PathBuf>) -> Result<(), DuplicateHandler> {
+    handlers.add(Backups)?;
+    handlers.add(SnapshotMake { dir: snapshots.clone() })?;
+    handlers.add(SnapshotDrop { dir: snapshots.clone() })?;
+    handlers.add(Prove { dir: snapshots.clone() })?;
+    handlers.add(Install)?;
+    handlers.add(Rollback { dir: snapshots })
+}
+
+/// A package as apt takes it: with its architecture, except where that is `all`.
+fn qualified(id: &PackageId) -> String {
+    if id.arch == "all" { id.name.clone() } else { format!("{}:{}", id.name, id.arch) }
+}
+
+/// An exact version as apt takes it.
+fn spec(id: &PackageId, version: &str) -> String {
+    format!("{}={version}", qualified(id))
+}
