@@ -10,3 +10,4 @@ pub mod logging;
 pub mod output;
 pub mod progress;
 pub mod report;
+pub mod shipped;
