@@ -62,7 +62,9 @@ async fn look(handle: &Handle, changes: &std::path::Path) -> Result<(), EngineEr
     };
     for change in listing.changes {
         let asker = change.correlation_id.split('/').next().and_then(|run| run.parse::<RunId>().ok());
-        let (Some(run), Some(decision)) = (asker.filter(|run| waiting.contains(run)), change.decision()) else { continue };
+        let (Some(run), Some(decision)) = (asker.filter(|run| waiting.contains(run)), change.decision()) else {
+            continue;
+        };
         let word = match decision.decision {
             Decision::Approved => "approved",
             Decision::Rejected => "rejected",

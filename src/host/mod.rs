@@ -79,7 +79,8 @@ impl Host {
         let pool = WorkerPool::new(Arc::new(source), handlers, DataDir::new(data), config);
         let shutdown = CancellationToken::new();
         let pool = tokio::spawn(pool.run(shutdown.clone()));
-        let decisions = tokio::spawn(decisions::carry(engine.handle.clone(), DataDir::new(data).changes(), shutdown.clone()));
+        let decisions =
+            tokio::spawn(decisions::carry(engine.handle.clone(), DataDir::new(data).changes(), shutdown.clone()));
         Ok(Self { engine, data: data.to_owned(), progress, shutdown, pool, decisions })
     }
 
@@ -117,7 +118,8 @@ impl Host {
         }
         let Some(archived) = self.engine.archived(id).map_err(open_fault)? else { return Ok(None) };
         let version = archived.run.start.version.clone();
-        let definition = self.handle().read(move |state| state.definition(&version).cloned()).await.map_err(engine_fault)?;
+        let definition =
+            self.handle().read(move |state| state.definition(&version).cloned()).await.map_err(engine_fault)?;
         Ok(definition.map(|definition| (Arc::new(archived.run), definition)))
     }
 

@@ -30,7 +30,8 @@ fn theirs(lease: &workers::Lease) -> Lease {
 
 impl TaskSource for QueueSource {
     async fn take(&self, max: usize) -> Result<Vec<workers::Lease>, SourceError> {
-        let ours = |lease: Lease| workers::Lease { task: lease.task, token: lease.token, redelivered: lease.redelivered };
+        let ours =
+            |lease: Lease| workers::Lease { task: lease.task, token: lease.token, redelivered: lease.redelivered };
         Ok(self.queue.take(max).await.into_iter().map(ours).collect())
     }
 

@@ -31,7 +31,14 @@ fn done(step: &str, output: &Value) -> String {
     match step {
         "scan" => {
             let odd = number(output, "/condition_count");
-            let odd = if odd == 0 { String::new() } else { format!(", {} to look at", text::count(usize::try_from(odd).unwrap_or(usize::MAX), "condition", "conditions")) };
+            let odd = if odd == 0 {
+                String::new()
+            } else {
+                format!(
+                    ", {} to look at",
+                    text::count(usize::try_from(odd).unwrap_or(usize::MAX), "condition", "conditions")
+                )
+            };
             format!("{} installed{odd}", count(output, "/count", "package", "packages"))
         }
         "correlate" => {

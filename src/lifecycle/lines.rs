@@ -52,11 +52,15 @@ pub(super) fn shown(status: &Status, undo: &Undo, child: Option<&Node>) -> StepS
         Undo::NotNeeded => {}
     }
     let child_end = child.and_then(|child| child.run.end());
-    let waits = child.is_some_and(|child| {
-        child.run.steps.iter().any(|step| matches!(step.status, Status::Waiting { .. }))
-    });
+    let waits =
+        child.is_some_and(|child| child.run.steps.iter().any(|step| matches!(step.status, Status::Waiting { .. })));
     let retries = child.is_some_and(|child| {
-        child.run.steps.iter().filter_map(|step| step.work.as_ref()).any(|work| work.live.values().any(|live| matches!(live.at, At::Backoff { .. })))
+        child
+            .run
+            .steps
+            .iter()
+            .filter_map(|step| step.work.as_ref())
+            .any(|work| work.live.values().any(|live| matches!(live.at, At::Backoff { .. })))
     });
     match status {
         Status::Pending => StepState::Pending,
