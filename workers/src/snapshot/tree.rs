@@ -64,8 +64,8 @@ pub fn mirror(from: &Path, to: &Path, skip: &BTreeSet<PathBuf>) -> Result<Figure
     walk.prune(Path::new(""), false)?;
     match walk.directory(Path::new("")) {
         Err(full) if full.source.kind() == io::ErrorKind::StorageFull => {
-            // No room for old and new at once: what differs is what we are here to get rid of. A crash in between is
-            // made good by the next call, which finds the entries missing.
+            // No room for old and new at once, nor for what is missing: first what differs is exchanged, which sets
+            // room free. A crash in between is made good by the next call, which finds the entry missing.
             walk.prune(Path::new(""), true)?;
             (walk.links, walk.figures.entries, walk.figures.bytes) = (HashMap::new(), 0, 0);
             walk.directory(Path::new(""))?;
@@ -170,7 +170,7 @@ impl Walk<'_> {
         attributes(&from, &to)
     }
 
-    /// Deletes what the source does not have; with `differing`, files of another content as well.
+    /// Deletes what the source does not have; with `differing`, exchanges files of another content as well.
     fn prune(&mut self, relative: &Path, differing: bool) -> Result<(), Error> {
         let (from, to) = (self.from.join(relative), self.to.join(relative));
         let wanted: BTreeSet<_> = names(&from)?.into_iter().collect();
@@ -189,7 +189,11 @@ impl Walk<'_> {
             if of_source.is_dir() && of_target.is_dir() {
                 self.prune(&inner, differing)?;
             } else if differing && !same_content(&source, &of_source, &target, &of_target)? {
+                // One after the other: should the room still not do, one file is missing and not all of them.
                 remove(&target)?;
+                replace(&source, &of_source, &target)?;
+                attributes(&source, &target)?;
+                self.figures.written += 1;
             }
         }
         Ok(())
