@@ -116,7 +116,7 @@ async fn work(host: &Host, wish: &Wish, asks: bool, args: &PatchArgs, context: &
         context.print(&report.json())?;
         eprintln!("The report is in {}.", dir.display());
     } else {
-        context.print(&summary(&report, &dir, context.out))?;
+        context.print(&summary(&report, Some(&dir), context.out))?;
     }
     Ok(match report.end {
         End::Succeeded => Exit::Ok,
