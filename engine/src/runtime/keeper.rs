@@ -222,7 +222,6 @@ impl Writer {
     }
 
     fn checkpoint(&self, work: &Work, mut batch: Batch) -> Result<(), String> {
-        let going: BTreeSet<RunId> = work.retire.iter().map(|run| run.id()).chain(work.gone.iter().copied()).collect();
         for (key, value) in &work.head_rows {
             batch.put(key.as_bytes(), value.as_slice());
         }
@@ -230,7 +229,7 @@ impl Writer {
             let (key, value) = Partition::run_row(run);
             batch.put(key, value);
         }
-        for (run, first, lines) in work.recent.chunks().filter(|(run, ..)| !going.contains(run)) {
+        for (run, first, lines) in work.recent.chunks().filter(|(run, ..)| !work.gone.contains(run)) {
             batch.put(format!("h/{run}/{first:020}"), lines);
         }
         for run in &work.gone {
@@ -299,9 +298,8 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
         if snapshot {
             self.grown = 0;
         }
-        for run in &retire {
-            self.dirty.remove(&run.id());
-        }
+        // Runs on their way to the archive are among them: should this process end before the journal says that they
+        // left, the next one must find them over, not as they were at some checkpoint before.
         let dirty = std::mem::take(&mut self.dirty);
         let head_rows = if std::mem::take(&mut self.dirty_head) {
             self.state.rows().take_while(|(key, _)| !key.starts_with("r/")).collect()
