@@ -184,3 +184,38 @@ async fn a_lost_store_is_made_again_from_the_journal() {
     assert_eq!(end(&engine, done).await.0, End::Succeeded);
     engine.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_that_is_over_is_over_after_a_restart_right_behind_its_end() {
+    for round in 0..5 {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = start(dir.path()).await;
+        let id = run(&engine, "six").await;
+        let lease = engine.queue.take(1).await.remove(0);
+        // From here on the store holds the run as it is now, half-way.
+        let stored = async {
+            while engine.handle.recent_history(id).await.unwrap().len() == engine.history(id).await.unwrap().len() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), stored).await.expect("a checkpoint is written");
+        let outcome = engine.queue.settle(&lease, answer(&lease, false)).unwrap();
+        let event = Event::AttemptFinished { task: lease.task.key, outcome };
+        engine.handle.tell("worker:test", event).await.unwrap();
+        let worker = worker(&engine, false);
+        end(&engine, id).await;
+        let before = engine.history(id).await.unwrap().len();
+        worker.abort();
+        engine.close().await;
+
+        let engine = start(dir.path()).await;
+        let open: Vec<RunId> = engine
+            .handle
+            .read(|state| state.runs().filter(|run| run.end().is_none()).map(|run| run.id()).collect())
+            .await
+            .unwrap();
+        assert_eq!(open, [], "round {round}");
+        assert!(engine.history(id).await.unwrap().len() >= before, "round {round}: the history is whole");
+        engine.close().await;
+    }
+}
