@@ -198,7 +198,7 @@ fn unknown(reference: &Reference, message: String, reason: String, fix: Option<S
     Diagnostic { code: "E0203", message, span: reference.span, reason, fix }
 }
 
-fn compile(schema: &Value) -> Result<jsonschema::Validator, String> {
+pub(super) fn compile(schema: &Value) -> Result<jsonschema::Validator, String> {
     jsonschema::draft202012::new(schema).map_err(|error| error.to_string())
 }
 

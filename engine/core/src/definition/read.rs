@@ -10,7 +10,7 @@ use crate::diagnostic::{Diagnostic, Span};
 use crate::template::Template;
 use crate::yaml::{Key, Kind, Node};
 
-const HEAD: &[&str] = &["name", "description", "inputs", "steps", "output", "timeout"];
+pub(crate) const HEAD: &[&str] = &["name", "description", "inputs", "steps", "output", "timeout"];
 
 /// A step whose `needs` are still names.
 pub(super) struct Draft {
