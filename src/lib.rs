@@ -6,6 +6,8 @@ pub mod cli;
 pub mod confirm;
 pub mod data_dir;
 pub mod fault;
+pub mod host;
+pub mod lifecycle;
 pub mod logging;
 pub mod output;
 pub mod progress;

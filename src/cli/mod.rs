@@ -6,6 +6,7 @@
 mod bench;
 mod change;
 mod completions;
+mod dispatch;
 mod doctor;
 mod explain;
 mod journal;
@@ -74,10 +75,13 @@ pub struct Global {
     pub verbose: u8,
 }
 
-/// The commands that need nothing but this machine.
+/// The commands.
 #[derive(Debug, Subcommand)]
 #[command(subcommand_required = true)]
 pub enum Command {
+    /// What needs the engine.
+    #[command(flatten)]
+    Engine(EngineCommand),
     /// Look at this machine: what is missing, and how to get it
     Doctor(DoctorArgs),
     /// Explain an error code: meaning, likely causes, what to do
@@ -192,6 +196,7 @@ pub fn run_line(line: impl IntoIterator<Item = OsString>) -> Exit {
 
 fn run(command: Command, context: &Context) -> Result<Exit, Fault> {
     match command {
+        Command::Engine(command) => dispatch::run(command, context),
         Command::Doctor(args) => doctor::run(&args, context),
         Command::Explain(args) => explain::run(&args, context),
         Command::Completions(args) => completions::run(&args, context),

@@ -1,8 +1,20 @@
-//! `patchloom patch`: what may be said.
+//! `patchloom patch`: what may be said, and what is done.
 
+use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
 
+use anyhow::anyhow;
 use clap::Args;
+use patchloom_domain::{ChangeRequest, Target};
+
+use super::Context;
+use crate::confirm;
+use crate::fault::{Exit, Fault};
+use crate::host::Host;
+use crate::lifecycle::{self, Rest, Taken, Wish};
+use crate::output::time;
+use crate::progress::Progress;
+use crate::report::{End, Mode, summary};
 
 /// What `patchloom patch --help` begins with.
 pub(super) const ABOUT: &str = "Runs the whole life of a patch: scan, correlate, change request, backup, patch, verify and close.\n\n\
@@ -44,4 +56,107 @@ pub struct PatchArgs {
     /// Where report.html and report.json go [default: reports/RUN in the data directory]
     #[arg(long, value_name = "DIR")]
     pub report_dir: Option<PathBuf>,
+}
+
+/// Runs the lifecycle and tells how it went.
+///
+/// # Errors
+/// See the fault's code; a run that failed is no fault, but [`Exit::Failed`].
+pub fn run(args: &PatchArgs, context: &Context) -> Result<Exit, Fault> {
+    let wish = wish(args)?;
+    can_work(&wish)?;
+    let asks = wish.mode == Mode::Apply && wish.target == Target::Local && !args.yes;
+    if asks && !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
+        let error = anyhow!("cannot ask whether this machine may be changed without a terminal");
+        return Err(Fault::new("E0903", Exit::Usage, error).hint("say yes beforehand with --yes"));
+    }
+    let data = context.data_dir()?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(2).build().map_err(|error| {
+            Fault::new("E0450", Exit::Internal, anyhow::Error::new(error).context("cannot start threads"))
+        })?;
+    runtime.block_on(async {
+        let host = Host::open(&data).await?;
+        let result = work(&host, &wish, asks, args, context).await;
+        host.close().await;
+        result
+    })
+}
+
+async fn work(host: &Host, wish: &Wish, asks: bool, args: &PatchArgs, context: &Context) -> Result<Exit, Fault> {
+    let taken = lifecycle::take(host, wish).await?;
+    let id = taken.run();
+    let mut asks = asks;
+    if let Taken::Continued { since, mode, .. } = &taken {
+        let ago = time::relative(*since, time::now());
+        eprintln!("Run {id} on the same target, begun {ago}, was cut off: it is brought to its end.");
+        asks &= *mode == Mode::Apply;
+    }
+    let progress = Progress::new(io::stderr(), context.talk);
+    let mut decide = |change: &ChangeRequest| -> Result<bool, Fault> {
+        if !asks {
+            return Ok(true);
+        }
+        eprintln!("\n{} ({}): {}", change.number, change.draft.digest, change.draft.title);
+        eprintln!("{}", change.draft.implementation_plan);
+        confirm::ask("Change this machine?")
+    };
+    match lifecycle::follow(host, id, progress, &mut decide).await? {
+        Rest::Over => {}
+        Rest::Interrupted => {
+            eprintln!("Interrupted. What is at work is brought to rest first; nothing is lost.");
+            let error = anyhow!("run {id} was interrupted and is not at its end");
+            return Err(Fault::new("E0905", Exit::Failed, error).hint("the same command continues it"));
+        }
+    }
+    let report = lifecycle::report(host, id).await?;
+    let dir = args.report_dir.clone().unwrap_or_else(|| host.data().reports().join(id.to_string()));
+    report.write(&dir).map_err(|error| Fault::new(error.code(), Exit::Internal, error))?;
+    if args.json {
+        context.print(&report.json())?;
+        eprintln!("The report is in {}.", dir.display());
+    } else {
+        context.print(&summary(&report, Some(&dir), context.out))?;
+    }
+    Ok(match report.end {
+        End::Succeeded => Exit::Ok,
+        End::Open | End::Failed | End::Compensated | End::Cancelled | End::CompensationFailed => Exit::Failed,
+    })
+}
+
+fn wish(args: &PatchArgs) -> Result<Wish, Fault> {
+    let target = match &args.root {
+        None => Target::Local,
+        Some(root) => {
+            let path = root.canonicalize().map_err(|error| {
+                let error =
+                    anyhow::Error::new(error).context(format!("cannot use {} as a root directory", root.display()));
+                Fault::new("E0906", Exit::BadInput, error).hint("name a directory with a whole Debian system in it")
+            })?;
+            let path = path.to_str().map(str::to_owned).ok_or_else(|| {
+                let error = anyhow!("the path of the root directory {} is not UTF-8", root.display());
+                Fault::new("E0906", Exit::BadInput, error).hint("rename it, or mount it elsewhere")
+            })?;
+            if path == "/" { Target::Local } else { Target::Root { path } }
+        }
+    };
+    Ok(Wish { target, mode: if args.apply { Mode::Apply } else { Mode::Observe }, offline: args.offline })
+}
+
+/// Whether this can be done here at all, before anything is begun.
+fn can_work(wish: &Wish) -> Result<(), Fault> {
+    let (base, what) = match &wish.target {
+        Target::Local => (PathBuf::from("/"), "this machine".to_owned()),
+        Target::Root { path } => (PathBuf::from(path), path.clone()),
+    };
+    let has = |name: &str| ["usr/bin", "bin", "usr/local/bin"].iter().any(|dir| base.join(dir).join(name).exists());
+    if !has("apt-get") || !has("dpkg-query") || !base.join("var/lib/dpkg/status").exists() {
+        let error = anyhow!("{what} has no apt: only Debian and its kin can be patched so far");
+        return Err(Fault::new("E0907", Exit::Unable, error).hint("name a Debian root directory with --root DIR"));
+    }
+    if wish.mode == Mode::Apply && !rustix::process::geteuid().is_root() {
+        let error = anyhow!("only root can change {what}");
+        return Err(Fault::new("E0908", Exit::Unable, error).hint("run it with sudo, or leave out --apply to observe"));
+    }
+    Ok(())
 }

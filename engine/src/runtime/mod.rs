@@ -13,4 +13,5 @@ pub use handle::{EngineError, Handle, Intake, Notice, Seen, StartRun, Status};
 pub use history::Item;
 pub use keeper::{EmbeddedKeeper, Keeper, KeeperOptions, Kept, NoKeeper, Work};
 pub use leader::{Leader, Tuning};
+pub use patchloom_core::run::Run as RunState;
 pub use recovery::{Archived, Engine, EngineOptions, HistoryError, OpenError, open};

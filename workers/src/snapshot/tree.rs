@@ -61,8 +61,17 @@ pub fn mirror(from: &Path, to: &Path, skip: &BTreeSet<PathBuf>) -> Result<Figure
         figures: Figures::default(),
     };
     // All that is too much goes first: on a full disk there is no room to bring anything back before.
-    walk.prune(Path::new(""))?;
-    walk.directory(Path::new(""))?;
+    walk.prune(Path::new(""), false)?;
+    match walk.directory(Path::new("")) {
+        Err(full) if full.source.kind() == io::ErrorKind::StorageFull => {
+            // No room for old and new at once, nor for what is missing: first what differs is exchanged, which sets
+            // room free. A crash in between is made good by the next call, which finds the entry missing.
+            walk.prune(Path::new(""), true)?;
+            (walk.links, walk.figures.entries, walk.figures.bytes) = (HashMap::new(), 0, 0);
+            walk.directory(Path::new(""))?;
+        }
+        done => done?,
+    }
     Ok(walk.figures)
 }
 
@@ -161,7 +170,8 @@ impl Walk<'_> {
         attributes(&from, &to)
     }
 
-    fn prune(&mut self, relative: &Path) -> Result<(), Error> {
+    /// Deletes what the source does not have; with `differing`, exchanges files of another content as well.
+    fn prune(&mut self, relative: &Path, differing: bool) -> Result<(), Error> {
         let (from, to) = (self.from.join(relative), self.to.join(relative));
         let wanted: BTreeSet<_> = names(&from)?.into_iter().collect();
         for name in names(&to)? {
@@ -171,9 +181,19 @@ impl Walk<'_> {
                 continue;
             }
             let (source, target) = (self.from.join(&inner), self.to.join(&inner));
-            let both = [&source, &target].map(|path| path.symlink_metadata().is_ok_and(|data| data.is_dir()));
-            if both == [true, true] && !self.skip.contains(&inner) && self.is_ours(&source, &target)? {
-                self.prune(&inner)?;
+            if self.skip.contains(&inner) || !self.is_ours(&source, &target)? {
+                continue;
+            }
+            let look = |path: &Path| path.symlink_metadata().map_err(error("look at", path));
+            let (of_source, of_target) = (look(&source)?, look(&target)?);
+            if of_source.is_dir() && of_target.is_dir() {
+                self.prune(&inner, differing)?;
+            } else if differing && !same_content(&source, &of_source, &target, &of_target)? {
+                // One after the other: should the room still not do, one file is missing and not all of them.
+                remove(&target)?;
+                replace(&source, &of_source, &target)?;
+                attributes(&source, &target)?;
+                self.figures.written += 1;
             }
         }
         Ok(())
@@ -364,16 +384,7 @@ fn replace(from: &Path, source: &fs::Metadata, to: &Path) -> Result<(), Error> {
         let points_at = fs::read_link(from).map_err(error("read", from))?;
         symlink(points_at, &beside).map_err(error("make link", &beside))?;
     } else if source.is_file() {
-        match copy_file(from, &beside) {
-            // No room for old and new at once: the old one is what we are here to get rid of. A crash in between is
-            // made good by the next call, which finds the entry missing.
-            Err(full) if full.source.kind() == io::ErrorKind::StorageFull && to.symlink_metadata().is_ok() => {
-                fs::remove_file(&beside).map_err(error("delete", &beside))?;
-                remove(to)?;
-                copy_file(from, &beside)?;
-            }
-            copied => copied?,
-        }
+        copy_file(from, &beside)?;
     } else {
         let kind = FileType::from_raw_mode(source.mode());
         mknodat(CWD, &beside, kind, Mode::from_raw_mode(source.mode()), Dev::from(source.rdev()))

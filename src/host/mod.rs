@@ -1,0 +1,153 @@
+//! The engine and its workers in this process: opened together on one data directory, closed together.
+//!
+//! Composes; decides nothing about patches.
+
+mod decisions;
+mod source;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use patchloom_core::{Definition, RunId, TaskKey};
+use patchloom_engine::runtime::{self, Engine, EngineOptions, Handle, OpenError};
+use patchloom_workers::runtime::{DataDir, Handlers, PoolConfig, Progress, WorkerPool};
+use patchloom_workers::{changes, observe, patching};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::fault::{Exit, Fault};
+use crate::shipped;
+
+pub use decisions::SIGNAL as DECISION_SIGNAL;
+
+/// How far each task at work is, by its key.
+pub type TaskProgress = BTreeMap<TaskKey, Progress>;
+
+/// How long tasks at work may go on when the process is asked to stop: what dpkg has begun is better finished.
+const DRAIN: Duration = Duration::from_secs(600);
+
+/// An engine with workers.
+pub struct Host {
+    engine: Engine,
+    data: PathBuf,
+    progress: watch::Receiver<TaskProgress>,
+    shutdown: CancellationToken,
+    pool: JoinHandle<()>,
+    decisions: JoinHandle<()>,
+}
+
+/// What a failure to open means to a person.
+fn open_fault(error: OpenError) -> Fault {
+    let code = error.code();
+    let (exit, hint) = match &error {
+        OpenError::DataDir(_) => (Exit::Unable, "see `patchloom doctor`, or name another one with --data-dir"),
+        OpenError::Journal(_) | OpenError::JournalLost { .. } | OpenError::Gap { .. } | OpenError::Record { .. } => {
+            (Exit::Internal, "look at it with `patchloom journal verify`; nothing was changed")
+        }
+        OpenError::Snapshot(_)
+        | OpenError::Store(_)
+        | OpenError::Archive(_)
+        | OpenError::Row(_)
+        | OpenError::Thread(_) => (Exit::Internal, "see `patchloom doctor`; nothing was changed"),
+    };
+    Fault::new(code, exit, anyhow::Error::new(error).context("cannot open the engine")).hint(hint)
+}
+
+impl Host {
+    /// Opens the engine on `data`, registers the shipped workflows and starts to work on what is open.
+    ///
+    /// # Errors
+    /// The data directory cannot be led: see the fault's code.
+    pub async fn open(data: &Path) -> Result<Self, Fault> {
+        let engine = runtime::open(data, &EngineOptions::default()).await.map_err(open_fault)?;
+        for note in &engine.notes {
+            tracing::warn!("{note}");
+        }
+        for (name, text) in shipped::all() {
+            let definition = Definition::parse(name, text)
+                .map_err(|mistakes| Fault::new("E0101", Exit::Internal, anyhow::Error::new(mistakes)))?;
+            engine.handle.register("engine", &definition).await.map_err(engine_fault)?;
+        }
+        let handlers = handlers().map_err(|error| Fault::new("E0591", Exit::Internal, error))?;
+        let (report, progress) = watch::channel(TaskProgress::new());
+        let source = source::QueueSource::new(engine.queue.clone(), engine.handle.clone(), report);
+        let config = PoolConfig { drain: DRAIN, ..PoolConfig::default() };
+        let pool = WorkerPool::new(Arc::new(source), handlers, DataDir::new(data), config);
+        let shutdown = CancellationToken::new();
+        let pool = tokio::spawn(pool.run(shutdown.clone()));
+        let decisions =
+            tokio::spawn(decisions::carry(engine.handle.clone(), DataDir::new(data).changes(), shutdown.clone()));
+        Ok(Self { engine, data: data.to_owned(), progress, shutdown, pool, decisions })
+    }
+
+    /// The engine.
+    #[must_use]
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// How to speak to the engine.
+    #[must_use]
+    pub fn handle(&self) -> &Handle {
+        &self.engine.handle
+    }
+
+    /// The data directory as the workers see it.
+    #[must_use]
+    pub fn data(&self) -> DataDir {
+        DataDir::new(&self.data)
+    }
+
+    /// How far each task at work is.
+    #[must_use]
+    pub fn progress(&self) -> watch::Receiver<TaskProgress> {
+        self.progress.clone()
+    }
+
+    /// A run as it is now, in the state or in the archive, with its definition.
+    ///
+    /// # Errors
+    /// The engine has stopped, or what is stored cannot be read.
+    pub async fn find(&self, id: RunId) -> Result<Option<(Arc<runtime::RunState>, Arc<Definition>)>, Fault> {
+        if let Some(found) = self.handle().run(id).await.map_err(engine_fault)? {
+            return Ok(Some(found));
+        }
+        let Some(archived) = self.engine.archived(id).map_err(open_fault)? else { return Ok(None) };
+        let version = archived.run.start.version.clone();
+        let definition =
+            self.handle().read(move |state| state.definition(&version).cloned()).await.map_err(engine_fault)?;
+        Ok(definition.map(|definition| (Arc::new(archived.run), definition)))
+    }
+
+    /// Lets running tasks come to an end, writes everything down and gives the data directory free.
+    pub async fn close(self) {
+        self.shutdown.cancel();
+        // A panic in either was printed; the journal has what they had recorded.
+        let _ = self.pool.await;
+        let _ = self.decisions.await;
+        self.engine.close().await;
+    }
+}
+
+/// All task types of this binary.
+fn handlers() -> anyhow::Result<Handlers> {
+    let mut handlers = Handlers::default();
+    observe::register(&mut handlers).context("cannot add the handlers that look")?;
+    changes::register(&mut handlers).context("cannot add the handlers of changes")?;
+    patching::register(&mut handlers, None).context("cannot add the handlers that patch")?;
+    Ok(handlers)
+}
+
+/// What the engine's refusal means to a person.
+pub fn engine_fault(error: runtime::EngineError) -> Fault {
+    let exit = match &error {
+        runtime::EngineError::Stopped { .. } => Exit::Internal,
+        runtime::EngineError::UnknownWorkflow(_) | runtime::EngineError::Inputs(_) => Exit::BadInput,
+        runtime::EngineError::Refused(_) => Exit::Failed,
+    };
+    Fault::new(error.code(), exit, error)
+}
