@@ -69,7 +69,8 @@ fn render(checked: &[Checked], screen: Screen) -> String {
 }
 
 fn tally(checked: &[Checked]) -> String {
-    let mistakes: usize = checked.iter().filter_map(|one| one.result.as_ref().err()).map(|found| found.list.len()).sum();
+    let mistakes: usize =
+        checked.iter().filter_map(|one| one.result.as_ref().err()).map(|found| found.list.len()).sum();
     let files = checked.iter().filter(|one| one.result.is_err()).count();
     let plural = if mistakes == 1 { "" } else { "s" };
     format!("{mistakes} mistake{plural} in {files} of {} files; patchloom explain CODE tells more", checked.len())

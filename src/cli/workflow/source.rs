@@ -94,10 +94,7 @@ pub(in crate::cli) fn bad(found: Diagnostics) -> Fault {
 fn take(from: impl Read, name: &str) -> Result<String, Fault> {
     let mut bytes = Vec::new();
     let fault = |error: anyhow::Error| Fault::new("E0906", Exit::BadInput, error);
-    from.take(BYTES_MAX + 1)
-        .read_to_end(&mut bytes)
-        .with_context(|| format!("cannot read {name}"))
-        .map_err(fault)?;
+    from.take(BYTES_MAX + 1).read_to_end(&mut bytes).with_context(|| format!("cannot read {name}")).map_err(fault)?;
     if u64::try_from(bytes.len()).map_or(true, |bytes| bytes > BYTES_MAX) {
         return Err(fault(anyhow!("cannot read {name}: it is longer than {} MiB", BYTES_MAX >> 20)));
     }

@@ -17,7 +17,8 @@ pub(super) fn run(args: &WorkflowUnwindArgs, context: &Context) -> Result<Exit, 
         ways.retain(|way| way.step.as_str() == step);
         if ways.is_empty() {
             let near = nearest(step, names.iter().map(String::as_str));
-            let hint = near.map_or_else(|| format!("its steps are {}", names.join(", ")), |near| format!("write '{near}'"));
+            let hint =
+                near.map_or_else(|| format!("its steps are {}", names.join(", ")), |near| format!("write '{near}'"));
             let error = anyhow!("'{}' has no step '{step}'", definition.name);
             return Err(Fault::new("E0909", Exit::Usage, error).hint(hint));
         }
@@ -43,7 +44,9 @@ fn render(name: &str, ways: &[WayBack], style: Style) -> String {
             out.push_str(&format!("    {catcher} takes the failure upon itself; where that does not succeed:\n"));
         }
         for pivot in &way.unless {
-            out.push_str(&format!("    nothing is undone if {pivot}, the point of no return, was done by then; else:\n"));
+            out.push_str(&format!(
+                "    nothing is undone if {pivot}, the point of no return, was done by then; else:\n"
+            ));
         }
         if way.undo.is_empty() {
             out.push_str("    nothing to undo\n");
@@ -72,7 +75,9 @@ fn steps(undo: &[Undoing], indent: usize, style: Style, out: &mut String) {
             How::Child { workflow, unless, .. } => {
                 format!("its child run {workflow} is taken back{each}{}", left_alone(unless))
             }
-            How::Unknown { workflow } => format!("its child run {workflow} is taken back, in a way that is not known here"),
+            How::Unknown { workflow } => {
+                format!("its child run {workflow} is taken back, in a way that is not known here")
+            }
         };
         let line = format!("{:indent$}{}. {:width$}  {how}", "", one.round, one.step.as_str());
         out.push_str(&format!("{line}{}\n", style.dim(sure)));
