@@ -1,6 +1,6 @@
 //! Where the commands go that need the engine.
 
-use super::{Context, EngineCommand, patch, workflow};
+use super::{Context, EngineCommand, change, journal, patch, run as runs, workflow};
 use crate::fault::{Exit, Fault};
 
 /// Runs one of them.
@@ -8,8 +8,11 @@ pub(super) fn run(command: EngineCommand, context: &Context) -> Result<Exit, Fau
     match command {
         EngineCommand::Patch(args) => patch::run(&args, context),
         EngineCommand::Workflow(command) => workflow::run(&command, context),
-        EngineCommand::Run(_) | EngineCommand::Change(_) | EngineCommand::Journal(_) | EngineCommand::Bench(_) => {
-            Err(Fault::new("E0909", Exit::Unable, anyhow::anyhow!("this build has no such command")))
+        EngineCommand::Run(command) => runs::run(&command, context),
+        EngineCommand::Change(command) => change::run(&command, context),
+        EngineCommand::Journal(command) => journal::run(&command, context),
+        EngineCommand::Bench(_) => {
+            Err(Fault::new("E0999", Exit::Unable, anyhow::anyhow!("this build has no such command")))
         }
     }
 }

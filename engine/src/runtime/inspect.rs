@@ -89,7 +89,7 @@ fn fold(dir: &DataDir) -> Result<Folded, OpenError> {
         }
         reader => reader?,
     };
-    while let Some(record) = reader.next()? {
+    while let Some(record) = reader.next().transpose()? {
         let seq = record.seq;
         let batch: Batch =
             serde_json::from_slice(&record.payload).map_err(|source| OpenError::Record { seq, source })?;

@@ -51,7 +51,7 @@ impl Source {
     /// `E0906`: neither, or the file cannot be read.
     pub fn find(path: &Path) -> Result<Self, Fault> {
         let name = path.to_str().unwrap_or_default();
-        if path.exists() || name == "-" {
+        if (path.exists() && !path.is_dir()) || name == "-" {
             return Self::read(path);
         }
         if let Some(text) = shipped::text(name) {
