@@ -59,6 +59,9 @@ pub fn inspect(path: &Path) -> Result<Inspected, OpenError> {
     Ok(Inspected { state, head, notes, histories, archive, places })
 }
 
+/// A run and the version of its workflow that it is pinned to.
+pub type Found = (Arc<Run>, Arc<Definition>);
+
 type Folded = (Partition, u64, BTreeMap<RunId, Vec<Item>>, Vec<String>);
 
 fn fold(dir: &DataDir) -> Result<Folded, OpenError> {
@@ -120,7 +123,7 @@ impl Inspected {
     ///
     /// # Errors
     /// The archive cannot be read.
-    pub fn run(&self, id: RunId) -> Result<Option<(Arc<Run>, Arc<Definition>)>, OpenError> {
+    pub fn run(&self, id: RunId) -> Result<Option<Found>, OpenError> {
         let run = match self.state.run(id) {
             Some(run) => Arc::clone(run),
             None => match self.archived(id)? {

@@ -12,7 +12,7 @@ mod release;
 
 pub use handle::{EngineError, Handle, Intake, Notice, Seen, StartRun, Status};
 pub use history::Item;
-pub use inspect::{Inspected, inspect};
+pub use inspect::{Found, Inspected, inspect};
 pub use keeper::{EmbeddedKeeper, Keeper, KeeperOptions, Kept, NoKeeper, Work};
 pub use leader::{Leader, Tuning};
 pub use patchloom_core::run::Run as RunState;
