@@ -139,6 +139,28 @@ async fn a_run_that_was_cut_off_goes_on_after_the_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_that_is_over_is_over_after_a_restart_that_came_before_its_retirement() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = start(dir.path()).await;
+    let id = run(&engine, "over").await;
+    engine.close().await;
+
+    // The store holds the run as open now. From here on only the closing writes to it: it hands the run to the archive,
+    // and its retirement is never recorded.
+    let mut options = EngineOptions::default();
+    options.tuning.checkpoint = Duration::from_secs(3600);
+    let engine = open(dir.path(), &options).await.unwrap();
+    let _worker = worker(&engine, false);
+    assert_eq!(end(&engine, id).await.0, End::Succeeded);
+    engine.close().await;
+
+    let engine = start(dir.path()).await;
+    let open_runs = |state: &patchloom_core::Partition| state.runs().filter(|run| run.end().is_none()).count();
+    assert_eq!(engine.handle.read(open_runs).await.unwrap(), 0, "a run that was over goes on");
+    engine.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_store_is_made_again_from_the_journal() {
     let dir = tempfile::tempdir().unwrap();
     let engine = start(dir.path()).await;
@@ -147,6 +169,9 @@ async fn a_lost_store_is_made_again_from_the_journal() {
     let worker = worker(&engine, false);
     end(&engine, done).await;
     worker.abort();
+    engine.close().await;
+    // Nobody works on it now: what the worker had sent when it was stopped is recorded or will never be.
+    let engine = start(dir.path()).await;
     let before: Vec<(String, Vec<u8>)> = engine.handle.read(|state| state.rows().collect()).await.unwrap();
     engine.close().await;
 
@@ -158,4 +183,39 @@ async fn a_lost_store_is_made_again_from_the_journal() {
     assert_eq!(of(&before, open_run), of(&after, open_run));
     assert_eq!(end(&engine, done).await.0, End::Succeeded);
     engine.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_that_is_over_is_over_after_a_restart_right_behind_its_end() {
+    for round in 0..5 {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = start(dir.path()).await;
+        let id = run(&engine, "six").await;
+        let lease = engine.queue.take(1).await.remove(0);
+        // From here on the store holds the run as it is now, half-way.
+        let stored = async {
+            while engine.handle.recent_history(id).await.unwrap().len() == engine.history(id).await.unwrap().len() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), stored).await.expect("a checkpoint is written");
+        let outcome = engine.queue.settle(&lease, answer(&lease, false)).unwrap();
+        let event = Event::AttemptFinished { task: lease.task.key, outcome };
+        engine.handle.tell("worker:test", event).await.unwrap();
+        let worker = worker(&engine, false);
+        end(&engine, id).await;
+        let before = engine.history(id).await.unwrap().len();
+        worker.abort();
+        engine.close().await;
+
+        let engine = start(dir.path()).await;
+        let open: Vec<RunId> = engine
+            .handle
+            .read(|state| state.runs().filter(|run| run.end().is_none()).map(|run| run.id()).collect())
+            .await
+            .unwrap();
+        assert_eq!(open, [], "round {round}");
+        assert!(engine.history(id).await.unwrap().len() >= before, "round {round}: the history is whole");
+        engine.close().await;
+    }
 }

@@ -421,7 +421,6 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
         for run in &work.retire {
             self.archiving.remove(&run.id());
             self.set_ended(run.id(), work.at);
-            self.dirty.insert(run.id());
         }
         self.gone.extend(work.gone);
         self.dirty_head |= !work.head_rows.is_empty();
