@@ -12,7 +12,7 @@ pub(super) fn run(command: EngineCommand, context: &Context) -> Result<Exit, Fau
         EngineCommand::Change(command) => change::run(&command, context),
         EngineCommand::Journal(command) => journal::run(&command, context),
         EngineCommand::Bench(_) => {
-            Err(Fault::new("E0999", Exit::Unable, anyhow::anyhow!("this build has no such command")))
+            Err(Fault::new("E0910", Exit::Unable, anyhow::anyhow!("this build cannot measure the engine")))
         }
     }
 }

@@ -9,7 +9,7 @@ use anyhow::{Context as _, anyhow};
 use patchloom_core::record::{End, Event};
 use patchloom_core::run::Run;
 use patchloom_core::{Definition, RunId};
-use patchloom_engine::runtime::{StartRun, inspect};
+use patchloom_engine::runtime::{EngineError, StartRun, inspect};
 use serde_json::{Map, Value};
 
 use super::watching::{self, Patience, Rest};
@@ -66,7 +66,7 @@ fn workflow(wanted: &str) -> Result<(String, Option<Definition>), Fault> {
         return Ok((wanted.to_owned(), None));
     }
     let (definition, _) = Source::find(path)?.definition()?;
-    Ok((definition.name.to_string(), std::sync::Arc::into_inner(definition.clone()).or(Some((*definition).clone()))))
+    Ok((definition.name.to_string(), Some((*definition).clone())))
 }
 
 fn inputs(args: &RunStartArgs) -> Result<Value, Fault> {
@@ -105,9 +105,12 @@ pub(super) fn start(args: &RunStartArgs, context: &Context) -> Result<Exit, Faul
         }
         let id = host.handle().start(&lifecycle::by(), order).await.map_err(|error| {
             let names: Vec<&str> = shipped::all().iter().map(|(name, _)| *name).collect();
-            let unknown = error.code() == "E0302";
-            let fault = engine_fault(error);
-            if unknown { fault.hint(format!("name a file in YAML, or one of {}", names.join(", "))) } else { fault }
+            let hint = match &error {
+                EngineError::UnknownWorkflow(_) => format!("name a file in YAML, or one of {}", names.join(", ")),
+                EngineError::Inputs(_) => "give them with --input NAME=VALUE or --inputs FILE".to_owned(),
+                EngineError::Stopped { .. } | EngineError::Refused(_) => "see `patchloom run list`".to_owned(),
+            };
+            engine_fault(error).hint(hint)
         })?;
         let rest = if args.wait { Some(watching::drive(&host, id, Patience::People, context).await?) } else { None };
         Ok((id, rest))

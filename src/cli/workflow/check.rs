@@ -54,7 +54,10 @@ fn check(sources: Vec<Source>) -> Vec<Checked> {
 
 fn render(checked: &[Checked], screen: Screen) -> String {
     let mut out = String::new();
-    for one in checked {
+    for (at, one) in checked.iter().enumerate() {
+        if at > 0 && (one.result.is_err() || checked[at - 1].result.is_err()) {
+            out.push('\n');
+        }
         match &one.result {
             Ok(definition) => {
                 let (steps, name) = (definition.steps.len(), &definition.name);

@@ -77,18 +77,19 @@ impl Source {
     /// # Errors
     /// The first mistake's code, with all of them as its text.
     pub fn definition(&self) -> Result<(Arc<Definition>, Known), Fault> {
-        let definition = Arc::new(self.parse().map_err(bad)?);
+        let definition = Arc::new(self.parse().map_err(|found| bad(&found))?);
         let mut known = shipped_definitions();
         known.insert(Arc::clone(&definition.name), Arc::clone(&definition));
         Ok((definition, known))
     }
 }
 
-/// A definition with mistakes as a fault.
-pub(in crate::cli) fn bad(found: Diagnostics) -> Fault {
+/// A definition with mistakes as a fault; the mistakes themselves go to stderr, as `workflow check` shows them.
+fn bad(found: &Diagnostics) -> Fault {
+    eprintln!("{}", text::lines(&found.to_string()));
     let code = found.list.first().map_or("E0101", |mistake| mistake.code);
-    let file = found.file.clone();
-    Fault::new(code, Exit::BadInput, anyhow::Error::new(found).context(format!("{file} is no sound definition")))
+    let error = anyhow!("{} has {}", found.file, text::count(found.list.len(), "mistake", "mistakes"));
+    Fault::new(code, Exit::BadInput, error)
 }
 
 fn take(from: impl Read, name: &str) -> Result<String, Fault> {
