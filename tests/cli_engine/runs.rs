@@ -86,7 +86,7 @@ fn runs_are_listed_latest_first_and_by_what_they_are() {
         list.as_array().unwrap().iter().map(|run| run["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
     };
     assert_eq!(ids(&[]), [second.clone(), first.clone()]);
-    assert_eq!(ids(&["--limit", "1"]), [second.clone()]);
+    assert_eq!(ids(&["--limit", "1"]), std::slice::from_ref(&second));
     assert_eq!(ids(&["--state", "open"]), [second]);
     assert_eq!(ids(&["--state", "cancelled"]), [first]);
     assert_eq!(ids(&["--workflow", "scan"]), [] as [String; 0]);

@@ -15,7 +15,7 @@ use crate::archive::{Archive, Location};
 use crate::datadir::DataDir;
 use crate::disk::RealDisk;
 use crate::journal;
-use crate::snapshot::Snapshots;
+use crate::snapshot::{self, Snapshots};
 
 /// Tries over when an engine trims the journal meanwhile.
 const TRIES: usize = 5;
@@ -43,7 +43,7 @@ pub fn inspect(path: &Path) -> Result<Inspected, OpenError> {
     let mut tries = 1;
     let (state, head, histories, mut notes) = loop {
         match fold(&dir) {
-            Err(OpenError::Journal(journal::Error::Trimmed { .. })) if tries < TRIES => tries += 1,
+            Err(error) if tries < TRIES && went_away(&error) => tries += 1,
             folded => break folded?,
         }
     };
@@ -57,6 +57,16 @@ pub fn inspect(path: &Path) -> Result<Inspected, OpenError> {
         notes.extend(problems.into_iter().map(|what| format!("archive: {what}")));
     }
     Ok(Inspected { state, head, notes, histories, archive, places })
+}
+
+/// Whether a file went away while it was looked at: an engine trims behind snapshots, and drops old ones.
+fn went_away(error: &OpenError) -> bool {
+    match error {
+        OpenError::Journal(journal::Error::Trimmed { .. }) => true,
+        OpenError::Journal(journal::Error::Io { source, .. })
+        | OpenError::Snapshot(snapshot::Error::Io { source, .. }) => source.kind() == std::io::ErrorKind::NotFound,
+        _ => false,
+    }
 }
 
 /// A run and the version of its workflow that it is pinned to.
