@@ -1,6 +1,6 @@
 //! Where the commands go that need the engine.
 
-use super::{Context, EngineCommand, change, journal, patch, run as runs, workflow};
+use super::{Context, EngineCommand, bench, change, journal, patch, run as runs, workflow};
 use crate::fault::{Exit, Fault};
 
 /// Runs one of them.
@@ -11,8 +11,6 @@ pub(super) fn run(command: EngineCommand, context: &Context) -> Result<Exit, Fau
         EngineCommand::Run(command) => runs::run(&command, context),
         EngineCommand::Change(command) => change::run(&command, context),
         EngineCommand::Journal(command) => journal::run(&command, context),
-        EngineCommand::Bench(_) => {
-            Err(Fault::new("E0910", Exit::Unable, anyhow::anyhow!("this build cannot measure the engine")))
-        }
+        EngineCommand::Bench(command) => bench::run(&command, context),
     }
 }

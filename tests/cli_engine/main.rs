@@ -3,5 +3,6 @@
 mod bed;
 mod changes;
 mod damage;
+mod measure;
 mod runs;
 mod workflows;
