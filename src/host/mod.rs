@@ -63,6 +63,15 @@ impl Host {
     /// # Errors
     /// The data directory cannot be led: see the fault's code.
     pub async fn open(data: &Path) -> Result<Self, Fault> {
+        let handlers = handlers().map_err(|error| Fault::new("E0591", Exit::Internal, error))?;
+        Self::open_with(data, handlers).await
+    }
+
+    /// As [`Host::open`], with these handlers: all of [`handlers`], each perhaps wrapped.
+    ///
+    /// # Errors
+    /// As [`Host::open`].
+    pub async fn open_with(data: &Path, handlers: Handlers) -> Result<Self, Fault> {
         let engine = runtime::open(data, &EngineOptions::default()).await.map_err(open_fault)?;
         for note in &engine.notes {
             tracing::warn!("{note}");
@@ -72,7 +81,6 @@ impl Host {
                 .map_err(|mistakes| Fault::new("E0101", Exit::Internal, anyhow::Error::new(mistakes)))?;
             engine.handle.register("engine", &definition).await.map_err(engine_fault)?;
         }
-        let handlers = handlers().map_err(|error| Fault::new("E0591", Exit::Internal, error))?;
         let (report, progress) = watch::channel(TaskProgress::new());
         let source = source::QueueSource::new(engine.queue.clone(), engine.handle.clone(), report);
         let config = PoolConfig { drain: DRAIN, ..PoolConfig::default() };
@@ -134,7 +142,10 @@ impl Host {
 }
 
 /// All task types of this binary.
-fn handlers() -> anyhow::Result<Handlers> {
+///
+/// # Errors
+/// Two handlers claim one task type: a mistake in this code.
+pub fn handlers() -> anyhow::Result<Handlers> {
     let mut handlers = Handlers::default();
     observe::register(&mut handlers).context("cannot add the handlers that look")?;
     changes::register(&mut handlers).context("cannot add the handlers of changes")?;

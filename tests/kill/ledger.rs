@@ -84,6 +84,12 @@ impl Ledger {
         self.state.runs().any(|run| stuck(run))
     }
 
+    /// Whether a task of this type is owed, or is behind us.
+    pub fn is_at_work(&self, uses: &str) -> bool {
+        self.end().is_some()
+            || self.state.pending().values().any(|effect| matches!(effect, Effect::Dispatch(task) if task.uses == uses))
+    }
+
     /// What was at work when the process ended: the task that counts most.
     pub fn at_work(&self) -> String {
         let Some(applied) = self.applied() else { return "(before the run)".to_owned() };

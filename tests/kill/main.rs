@@ -27,6 +27,8 @@ const PARALLEL: u64 = 2;
 const SEED_FIRST: u64 = 2026;
 /// More than any way to an end takes, on a busy machine too.
 const LIMIT: Duration = Duration::from_secs(150);
+/// How often the journal is looked at while a task is waited for.
+const LOOK_EVERY: Duration = Duration::from_millis(25);
 
 /// How long a life is that nobody disturbs.
 #[derive(Clone, Copy, Debug)]
@@ -121,20 +123,51 @@ fn undisturbed(broken: bool) -> Duration {
     began.elapsed()
 }
 
-/// When to kill, as a part of a life: often in its first moments and in its heart.
-fn instant(random: &mut Random, life: Duration) -> Duration {
-    let millis = u64::try_from(life.as_millis()).unwrap();
-    Duration::from_millis(match random.below(10) {
-        0 => random.below(40),
-        1 | 2 => random.below(millis / 4),
-        _ => random.below(millis),
-    })
+/// When to kill: so long after the start, or after a task of this type was seen at work.
+#[derive(Clone, Copy, Debug)]
+struct Aim {
+    at: Option<&'static str>,
+    after: Duration,
+}
+
+impl Aim {
+    /// All over a life, and often in its first moments, in the install and on the way back.
+    fn draw(random: &mut Random, life: Duration, broken: bool) -> Self {
+        let life = u64::try_from(life.as_millis()).unwrap();
+        let (at, below) = match (random.below(10), broken) {
+            (0, _) => (None, 40),
+            (1 | 2, _) => (None, life / 4),
+            (3 | 4, _) | (5, false) => (None, life),
+            (5 | 6, _) => (Some("patch.install"), 3_000),
+            (7.., true) => (Some("patch.rollback"), 1_500),
+            (7 | 8, false) => (Some("patch.install"), 1_000),
+            (9.., false) => (Some("verify.rescan"), 300),
+        };
+        Self { at, after: Duration::from_millis(random.below(below)) }
+    }
+
+    /// Waits for the moment; false where the process ended before.
+    fn wait(self, victim: &mut Victim, data: &Path) -> bool {
+        let end = Instant::now() + LIMIT;
+        while let Some(uses) = self.at
+            && Instant::now() < end
+        {
+            if victim.wait(LOOK_EVERY).is_some() {
+                return false;
+            }
+            // A journal that is just being made cannot be read.
+            if Ledger::read(data).is_ok_and(|ledger| ledger.is_at_work(uses)) {
+                break;
+            }
+        }
+        victim.wait(self.after).is_none()
+    }
 }
 
 /// One round: a fresh root, some kills, then to the end.
 fn play(seed: u64, life: Life) -> Told {
     let mut random = Random::new(seed);
-    let broken = random.chance(30);
+    let broken = seed % 3 == 0;
     let life = if broken { life.broken } else { life.good };
     let mut told = Told { broken, ..Told::default() };
     let (root, home) = fresh(broken);
@@ -144,10 +177,9 @@ fn play(seed: u64, life: Life) -> Told {
     let mut said = Vec::new();
     for kill in 0..kills {
         let extent = if random.chance(50) { Extent::Tree } else { Extent::Process };
-        let after = instant(&mut random, life);
+        let aim = Aim::draw(&mut random, life, broken);
         let mut victim = Victim::start(&home, &["--apply"], &format!("log-{kill}"));
-        let ended = victim.wait(after);
-        let killed = if ended.is_some() { None } else { victim.kill(extent) };
+        let killed = if aim.wait(&mut victim, &home.join("data")) { victim.kill(extent) } else { None };
         said.push(victim.said());
         let ledger = match Ledger::read(&home.join("data")) {
             Ok(ledger) => ledger,
@@ -158,10 +190,12 @@ fn play(seed: u64, life: Life) -> Told {
         };
         if let Some(count) = killed {
             let at = ledger.at_work();
-            told.story.push(format!("{extent:?} killed after {} ms at {at} ({count})", after.as_millis()));
+            let from = aim.at.unwrap_or("the start");
+            let after = aim.after.as_millis();
+            told.story.push(format!("{extent:?} of {count} killed {after} ms after {from}, at {at}"));
             *told.hits.entry(at).or_default() += 1;
         }
-        if ended.is_some() || ledger.end().is_some() {
+        if killed.is_none() || ledger.end().is_some() {
             break;
         }
     }
@@ -210,7 +244,7 @@ fn finish(home: &Path, told: &mut Told, said: &mut Vec<String>) {
 /// Holds the end of a round against what it must be.
 fn judge(root: &Root, home: &Path, before: &World, told: &mut Told) {
     let data = home.join("data");
-    told.complaints.extend(world::leftovers(home));
+    told.complaints.extend(victim::leftovers(home));
     let report = patchloom_engine::journal::verify(&data.join("journal"));
     told.complaints.extend(report.map_or_else(|error| vec![error.to_string()], |report| report.problems));
     let ledger = match Ledger::read(&data) {

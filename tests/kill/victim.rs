@@ -13,6 +13,9 @@ use rustix::process::{Pid, Signal, kill_process};
 /// How often a waiting test looks again.
 const POLL: Duration = Duration::from_millis(1);
 
+/// How long a leftover reader may take to end.
+const LEFTOVER_LIMIT: Duration = Duration::from_secs(20);
+
 /// A patchloom that works on the root of one round.
 pub struct Victim {
     child: Child,
@@ -144,4 +147,30 @@ pub fn of_round(home: &Path, known: &BTreeSet<i32>) -> BTreeSet<i32> {
         }
         found.extend(more);
     }
+}
+
+/// What is still mounted or alive, or lies where nothing should: one line each.
+pub fn leftovers(home: &Path) -> Vec<String> {
+    let mut rest = Vec::new();
+    // A reader whose patchloom was killed goes on to its end.
+    let end = Instant::now() + LEFTOVER_LIMIT;
+    let mut alive = of_round(home, &BTreeSet::new());
+    while !alive.is_empty() && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(5));
+        alive = of_round(home, &BTreeSet::new());
+    }
+    for pid in alive {
+        let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        rest.push(format!("process {pid} is alive: {}", String::from_utf8_lossy(&words).replace('\0', " ")));
+    }
+    let inside = format!("{}/", home.display());
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let points = mounts.lines().filter_map(|line| line.split(' ').nth(1)).filter(|point| point.starts_with(&inside));
+    rest.extend(points.map(|point| format!("{point} is mounted")));
+    for (dir, bad) in [("data/backups/snapshots", ""), ("data/backups/debs", ".undo-"), ("root/mnt", "")] {
+        let names = std::fs::read_dir(home.join(dir)).into_iter().flatten().flatten().map(|entry| entry.file_name());
+        let left = names.filter(|name| name.to_string_lossy().starts_with(bad));
+        rest.extend(left.map(|name| format!("{dir} still holds {}", name.display())));
+    }
+    rest
 }

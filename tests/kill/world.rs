@@ -1,17 +1,11 @@
-//! What a round may leave behind: the state of a root, and all that must not be there any more.
+//! What a round comes to: the state of a root, and its change.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use patchloom_bed::Root;
 use patchloom_domain::{ChangeState, CloseCode};
 use patchloom_workers::register::Register;
-
-use crate::victim::of_round;
-
-/// How long a leftover reader may take to end.
-const LEFTOVER_LIMIT: Duration = Duration::from_secs(20);
 
 /// A root at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,32 +57,6 @@ fn files(dir: &Path, found: &mut BTreeMap<String, Vec<u8>>) {
             found.insert(path.display().to_string(), content);
         }
     }
-}
-
-/// What is still mounted or alive, or lies where nothing should: one line each.
-pub fn leftovers(home: &Path) -> Vec<String> {
-    let mut rest = Vec::new();
-    // A reader whose patchloom was killed goes on to its end.
-    let end = Instant::now() + LEFTOVER_LIMIT;
-    let mut alive = of_round(home, &BTreeSet::new());
-    while !alive.is_empty() && Instant::now() < end {
-        std::thread::sleep(Duration::from_millis(5));
-        alive = of_round(home, &BTreeSet::new());
-    }
-    for pid in alive {
-        let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        rest.push(format!("process {pid} is alive: {}", String::from_utf8_lossy(&words).replace('\0', " ")));
-    }
-    let inside = format!("{}/", home.display());
-    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    let points = mounts.lines().filter_map(|line| line.split(' ').nth(1)).filter(|point| point.starts_with(&inside));
-    rest.extend(points.map(|point| format!("{point} is mounted")));
-    for (dir, bad) in [("data/backups/snapshots", ""), ("data/backups/debs", ".undo-"), ("root/mnt", "")] {
-        let names = std::fs::read_dir(home.join(dir)).into_iter().flatten().flatten().map(|entry| entry.file_name());
-        let left = names.filter(|name| name.to_string_lossy().starts_with(bad));
-        rest.extend(left.map(|name| format!("{dir} still holds {}", name.display())));
-    }
-    rest
 }
 
 /// How the one change of a round ended; a complaint where there are several.
