@@ -81,6 +81,7 @@ impl Host {
                 .map_err(|mistakes| Fault::new("E0101", Exit::Internal, anyhow::Error::new(mistakes)))?;
             engine.handle.register("engine", &definition).await.map_err(engine_fault)?;
         }
+        DataDir::new(data).sweep();
         let (report, progress) = watch::channel(TaskProgress::new());
         let source = source::QueueSource::new(engine.queue.clone(), engine.handle.clone(), report);
         let config = PoolConfig { drain: DRAIN, ..PoolConfig::default() };
