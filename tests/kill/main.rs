@@ -44,6 +44,8 @@ struct Told {
     hits: BTreeMap<String, usize>,
     end: Option<End>,
     broken: bool,
+    /// Whether a kill took the package manager with it, which then has to begin again.
+    felled: bool,
     /// What is wrong with it.
     complaints: Vec<String>,
     story: Vec<String>,
@@ -62,7 +64,10 @@ fn a_process_killed_at_any_moment_leaves_a_right_end() {
         }
     };
     let began = Instant::now();
-    let life = Life { good: undisturbed(false), broken: undisturbed(true) };
+    let life = std::thread::scope(|scope| {
+        let broken = scope.spawn(|| undisturbed(true));
+        Life { good: undisturbed(false), broken: broken.join().expect("a broken package is rolled back") }
+    });
     println!("undisturbed: {life:?}");
     let (next, told) = (AtomicU64::new(0), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
@@ -194,6 +199,7 @@ fn play(seed: u64, life: Life) -> Told {
             let at = ledger.at_work();
             let from = aim.at.unwrap_or("the start");
             let after = aim.after.as_millis();
+            told.felled |= extent == Extent::Tree;
             told.story.push(format!("{extent:?} of {count} killed {after} ms after {from}, at {at}"));
             *told.hits.entry(at).or_default() += 1;
         }
@@ -284,6 +290,12 @@ fn judge(root: &Root, home: &Path, before: &World, told: &mut Told) {
         ),
         other => return told.complaints.push(format!("it ended as {other:?}")),
     };
+    for pair in root.pairs().iter().filter(|_| told.end == Some(End::Succeeded) && !told.felled) {
+        let count = upgrades(root, &pair.name);
+        if count != 1 {
+            told.complaints.push(format!("dpkg upgraded {} {count} times", pair.name));
+        }
+    }
     if told.broken && told.end == Some(End::Succeeded) {
         told.complaints.push("a broken package was installed with success".to_owned());
     }
@@ -292,6 +304,13 @@ fn judge(root: &Root, home: &Path, before: &World, told: &mut Told) {
         told.complaints.push(format!("{:?}, but the change is {change:?}", told.end));
     }
     told.story.push(told.end.map_or("open", End::name).to_owned());
+}
+
+/// How often dpkg upgraded a package, as it wrote down itself: a ledger that Patchloom has no hand in.
+fn upgrades(root: &Root, package: &str) -> usize {
+    let log = std::fs::read_to_string(root.path().join("var/log/dpkg.log")).unwrap_or_default();
+    let of = format!(" upgrade {package}:");
+    log.lines().filter(|line| line.contains(&of)).count()
 }
 
 /// A further run works, and sees what is true.

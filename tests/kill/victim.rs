@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// How often a waiting test looks again.
-const POLL: Duration = Duration::from_millis(1);
+const POLL: Duration = Duration::from_millis(10);
 
 /// How long a leftover reader may take to end.
 const LEFTOVER_LIMIT: Duration = Duration::from_secs(20);
@@ -60,10 +60,10 @@ impl Victim {
             if let Some(status) = self.child.try_wait().expect("a child can be waited for") {
                 return Some(status);
             }
-            if Instant::now() >= end {
-                return None;
+            match end.checked_duration_since(Instant::now()) {
+                Some(left) if !left.is_zero() => std::thread::sleep(left.min(POLL)),
+                _ => return None,
             }
-            std::thread::sleep(POLL);
         }
     }
 
