@@ -79,7 +79,13 @@ impl Host {
         for (name, text) in shipped::all() {
             let definition = Definition::parse(name, text)
                 .map_err(|mistakes| Fault::new("E0101", Exit::Internal, anyhow::Error::new(mistakes)))?;
-            engine.handle.register("engine", &definition).await.map_err(engine_fault)?;
+            let (named, version) = (std::sync::Arc::clone(&definition.name), definition.digest.clone());
+            // What is known already need not be said again with every start.
+            let known =
+                engine.handle.read(move |state| state.latest(&named) == Some(&version)).await.map_err(engine_fault)?;
+            if !known {
+                engine.handle.register("engine", &definition).await.map_err(engine_fault)?;
+            }
         }
         DataDir::new(data).sweep();
         let (report, progress) = watch::channel(TaskProgress::new());
