@@ -87,6 +87,7 @@ impl Host {
                 engine.handle.register("engine", &definition).await.map_err(engine_fault)?;
             }
         }
+        DataDir::new(data).sweep();
         let (report, progress) = watch::channel(TaskProgress::new());
         let source = source::QueueSource::new(engine.queue.clone(), engine.handle.clone(), report);
         let config = PoolConfig { drain: DRAIN, ..PoolConfig::default() };

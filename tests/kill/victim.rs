@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// How often a waiting test looks again.
-const POLL: Duration = Duration::from_millis(1);
+const POLL: Duration = Duration::from_millis(10);
 
 /// How long a leftover reader may take to end.
 const LEFTOVER_LIMIT: Duration = Duration::from_secs(20);
@@ -60,10 +60,10 @@ impl Victim {
             if let Some(status) = self.child.try_wait().expect("a child can be waited for") {
                 return Some(status);
             }
-            if Instant::now() >= end {
-                return None;
+            match end.checked_duration_since(Instant::now()) {
+                Some(left) if !left.is_zero() => std::thread::sleep(left.min(POLL)),
+                _ => return None,
             }
-            std::thread::sleep(POLL);
         }
     }
 
@@ -167,10 +167,28 @@ pub fn leftovers(home: &Path) -> Vec<String> {
     let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     let points = mounts.lines().filter_map(|line| line.split(' ').nth(1)).filter(|point| point.starts_with(&inside));
     rest.extend(points.map(|point| format!("{point} is mounted")));
-    for (dir, bad) in [("data/backups/snapshots", ""), ("data/backups/debs", ".undo-"), ("root/mnt", "")] {
-        let names = std::fs::read_dir(home.join(dir)).into_iter().flatten().flatten().map(|entry| entry.file_name());
-        let left = names.filter(|name| name.to_string_lossy().starts_with(bad));
-        rest.extend(left.map(|name| format!("{dir} still holds {}", name.display())));
+    for dir in ["data/backups/snapshots", "root/mnt"] {
+        let left = std::fs::read_dir(home.join(dir)).into_iter().flatten().flatten();
+        rest.extend(left.map(|entry| format!("{} is left", entry.path().display())));
+    }
+    rest
+}
+
+/// Files that nobody finished, below the data directory.
+pub fn unfinished(data: &Path) -> Vec<String> {
+    let (mut rest, mut open) = (Vec::new(), vec![data.to_owned()]);
+    while let Some(dir) = open.pop() {
+        for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
+            // A saved configuration may hold any name; a lock file stays where it is locked.
+            if ["files", ".lock"].iter().any(|name| entry.file_name() == *name) {
+                continue;
+            }
+            if entry.file_name().to_string_lossy().starts_with('.') {
+                rest.push(format!("{} is left", entry.path().display()));
+            } else if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                open.push(entry.path());
+            }
+        }
     }
     rest
 }
