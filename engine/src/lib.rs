@@ -4,6 +4,7 @@ pub mod archive;
 pub mod clock;
 pub mod datadir;
 pub mod disk;
+pub mod events;
 pub mod journal;
 pub mod queue;
 pub mod rate;

@@ -88,9 +88,16 @@ async fn a_run_goes_through_its_child_and_its_history_is_kept() {
     let dir = tempfile::tempdir().unwrap();
     let engine = start(dir.path()).await;
     let _worker = worker(&engine, false);
+    let mut listener = engine.events.listen();
     let id = run(&engine, "one").await;
     assert_eq!(run(&engine, "one").await, id, "the same key gives the same run");
     assert_eq!(end(&engine, id).await, (End::Succeeded, json!({"n": 6})));
+    let told: Vec<String> = std::iter::from_fn(|| listener.try_recv().ok())
+        .filter(|event| event.subject == id.to_string())
+        .map(|event| event.kind)
+        .collect();
+    assert_eq!(told.first().map(String::as_str), Some("patchloom.run.running"), "{told:?}");
+    assert_eq!(told.last().map(String::as_str), Some("patchloom.run.succeeded"), "{told:?}");
     let names: Vec<&str> = engine.history(id).await.unwrap().iter().map(|item| item.entry.event.name()).collect();
     assert_eq!(names[..5], ["run_started", "attempt_finished", "child_started", "child_ended", "attempt_finished"]);
     engine.close().await;
@@ -139,14 +146,37 @@ async fn a_run_that_was_cut_off_goes_on_after_the_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_that_is_over_is_over_after_a_restart_that_came_before_its_retirement() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = start(dir.path()).await;
+    let id = run(&engine, "over").await;
+    engine.close().await;
+
+    // The store holds the run as open now. From here on only the closing writes to it: it hands the run to the archive,
+    // and its retirement is never recorded.
+    let mut options = EngineOptions::default();
+    options.tuning.checkpoint = Duration::from_secs(3600);
+    let engine = open(dir.path(), &options).await.unwrap();
+    let _worker = worker(&engine, false);
+    assert_eq!(end(&engine, id).await.0, End::Succeeded);
+    engine.close().await;
+
+    let engine = start(dir.path()).await;
+    let open_runs = |state: &patchloom_core::Partition| state.runs().filter(|run| run.end().is_none()).count();
+    assert_eq!(engine.handle.read(open_runs).await.unwrap(), 0, "a run that was over goes on");
+    engine.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_store_is_made_again_from_the_journal() {
     let dir = tempfile::tempdir().unwrap();
     let engine = start(dir.path()).await;
     let done = run(&engine, "four").await;
-    let open_run = run(&engine, "five").await;
     let worker = worker(&engine, false);
     end(&engine, done).await;
     worker.abort();
+    assert!(worker.await.is_err(), "nobody works on what comes now");
+    let open_run = run(&engine, "five").await;
     let before: Vec<(String, Vec<u8>)> = engine.handle.read(|state| state.rows().collect()).await.unwrap();
     engine.close().await;
 

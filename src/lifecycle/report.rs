@@ -205,8 +205,9 @@ fn missing(tree: &Tree, left: &Left) -> Vec<Missing> {
 fn way_back(way: Option<&PackageUndo>, snapshot: bool) -> Undo {
     let also = if snapshot { "; and a snapshot of the whole root" } else { "" };
     match way {
-        Some(PackageUndo::Cached { sha256, .. }) => {
-            Undo { proven: true, how: format!("former .deb cached ({}…){also}", sha256.get(..12).unwrap_or(sha256)) }
+        Some(PackageUndo::Cached { sha256, rebuilt, .. }) => {
+            let made = if *rebuilt { "rebuilt from its installed files" } else { "cached" };
+            Undo { proven: true, how: format!("former .deb {made} ({}…){also}", sha256.get(..12).unwrap_or(sha256)) }
         }
         Some(PackageUndo::Obtainable { origin }) => {
             Undo { proven: true, how: format!("former version still offered by {origin}{also}") }

@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 
 use super::history::{Recent, items};
 use super::leader::Leader;
+use super::recovery::Archived;
 use crate::archive::{Archive, Entry, Location};
 use crate::disk::RealDisk;
 use crate::journal::Head;
@@ -133,7 +134,7 @@ impl EmbeddedKeeper {
         let (work, mut inbox) = mpsc::channel::<Work>(WAITING_MAX);
         // Unbounded in type only: one report per unit of work, and those are bounded.
         let (report, reports) = mpsc::unbounded_channel();
-        let mut writer = Writer { options };
+        let mut writer = Writer { options, owed: Batch::default() };
         let thread = std::thread::Builder::new().name("keeper".to_owned()).spawn(move || {
             while let Some(work) = inbox.blocking_recv() {
                 // Nobody left to hear it: the leader has stopped.
@@ -174,18 +175,30 @@ impl Keeper for EmbeddedKeeper {
 
 struct Writer {
     options: KeeperOptions,
+    /// Rows of checkpoints that failed: a later checkpoint without them would claim what is not there.
+    owed: Batch,
 }
 
 impl Writer {
     fn write(&mut self, work: Work) -> Kept {
         let mut kept = Kept::default();
-        let mut batch = Batch::default();
+        let mut batch = std::mem::take(&mut self.owed);
         if let Err(problem) = self.archive(&work, &mut batch, &mut kept) {
             kept.problem = Some(problem);
             kept.archived.clear();
         }
-        if let Err(problem) = self.checkpoint(&work, batch).and_then(|()| self.snapshot(&work, &mut kept)) {
-            kept.problem = Some(problem);
+        match self.checkpoint(&work, &kept.archived, &mut batch) {
+            Ok(()) => {
+                if let Err(problem) = self.snapshot(&work, &mut kept) {
+                    kept.problem = Some(problem);
+                }
+            }
+            Err(problem) => {
+                self.owed = batch;
+                // Their place in the archive is not on the disk yet.
+                kept.archived.clear();
+                kept.problem = Some(problem);
+            }
         }
         kept
     }
@@ -197,19 +210,39 @@ impl Writer {
         let newest: std::collections::BTreeMap<RunId, Vec<u8>> =
             work.recent.chunks().map(|(run, _, lines)| (run, lines)).collect();
         let mut entries = Vec::with_capacity(work.retire.len());
+        let mut appended = Vec::with_capacity(work.retire.len());
         for run in &work.retire {
-            let mut history = self.stored_history(run.id())?;
-            history.extend(newest.get(&run.id()).into_iter().flatten());
-            let payload = json!({"run": run.as_ref(), "history": items(&history)});
+            kept.archived.push(run.id());
+            let mut history = Vec::new();
+            // A restart before its retirement was recorded brings a run here once more, without the history of before.
+            if let Some(former) = self.archived(run.id())? {
+                if former.run.seq >= run.seq {
+                    continue;
+                }
+                history = former.history;
+            }
+            let mut lines = self.stored_history(run.id())?;
+            lines.extend(newest.get(&run.id()).into_iter().flatten());
+            let known = history.last().map_or(0, |item| item.seq);
+            history.extend(items(&lines).into_iter().filter(|item| item.seq > known));
+            let payload = json!({"run": run.as_ref(), "history": history});
             let payload = serde_json::to_vec(&payload).map_err(|error| error.to_string())?;
             entries.push(Entry { key: *run.id().0.as_bytes(), payload });
+            appended.push(run.id());
         }
         let places = self.options.archive.append(&entries).map_err(|error| chain(&error))?;
-        for (run, place) in work.retire.iter().zip(places) {
-            batch.put(archive_key(run.id()), place.to_bytes());
-            kept.archived.push(run.id());
+        for (run, place) in appended.into_iter().zip(places) {
+            batch.put(archive_key(run), place.to_bytes());
         }
         Ok(())
+    }
+
+    fn archived(&self, run: RunId) -> Result<Option<Archived>, String> {
+        let Some(place) = archive_place(&self.options.store, run).map_err(|error| chain(&error))? else {
+            return Ok(None);
+        };
+        let entry = self.options.archive.get(place).map_err(|error| chain(&error))?;
+        serde_json::from_slice(&entry.payload).map(Some).map_err(|error| error.to_string())
     }
 
     fn stored_history(&self, run: RunId) -> Result<Vec<u8>, String> {
@@ -221,7 +254,8 @@ impl Writer {
         Ok(lines)
     }
 
-    fn checkpoint(&self, work: &Work, mut batch: Batch) -> Result<(), String> {
+    fn checkpoint(&self, work: &Work, archived: &[RunId], batch: &mut Batch) -> Result<(), String> {
+        let going: BTreeSet<RunId> = archived.iter().copied().chain(work.gone.iter().copied()).collect();
         for (key, value) in &work.head_rows {
             batch.put(key.as_bytes(), value.as_slice());
         }
@@ -229,7 +263,7 @@ impl Writer {
             let (key, value) = Partition::run_row(run);
             batch.put(key, value);
         }
-        for (run, first, lines) in work.recent.chunks().filter(|(run, ..)| !work.gone.contains(run)) {
+        for (run, first, lines) in work.recent.chunks().filter(|(run, ..)| !going.contains(run)) {
             batch.put(format!("h/{run}/{first:020}"), lines);
         }
         for run in &work.gone {
@@ -239,7 +273,7 @@ impl Writer {
                 .load(format!("h/{run}/").as_bytes(), |key, _| batch.delete(key))
                 .map_err(|error| chain(&error))?;
         }
-        self.options.store.apply(&batch, work.head.seq).map_err(|error| chain(&error))
+        self.options.store.apply(batch, work.head.seq).map_err(|error| chain(&error))
     }
 
     fn snapshot(&self, work: &Work, kept: &mut Kept) -> Result<(), String> {
@@ -298,8 +332,9 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
         if snapshot {
             self.grown = 0;
         }
-        // Runs on their way to the archive are among them: should this process end before the journal says that they
-        // left, the next one must find them over, not as they were at some checkpoint before.
+        // A run that goes to the archive is written like any other: until its retirement is recorded, a restart finds it
+        // in the state, and must not find it as it was before it ended.
+        self.dirty.extend(retire.iter().map(|run| run.id()));
         let dirty = std::mem::take(&mut self.dirty);
         let head_rows = if std::mem::take(&mut self.dirty_head) {
             self.state.rows().take_while(|(key, _)| !key.starts_with("r/")).collect()

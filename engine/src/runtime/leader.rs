@@ -15,6 +15,7 @@ use super::handle::{Handle, Message, Notice, Seen, Status};
 use super::history::Recent;
 use super::keeper::{Keeper, Work};
 use crate::clock::Clock;
+use crate::events::{Events, of_facts};
 use crate::journal::{AppendError, Appended, Head, Journal};
 use crate::queue::TaskQueue;
 
@@ -113,6 +114,8 @@ pub struct Leader<Q, K> {
     pub(super) checked: UtcMs,
     pub(super) trim_before: Option<u64>,
     notices: broadcast::Sender<Notice>,
+    /// Who hears of facts, and in whose name they are told.
+    events: Option<(Box<dyn Events>, String)>,
     status: watch::Sender<Status>,
     inbox: mpsc::Receiver<Message>,
     stopping: Vec<oneshot::Sender<()>>,
@@ -149,11 +152,19 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
             checked: UtcMs(0),
             trim_before: None,
             notices,
+            events: None,
             status,
             inbox,
             stopping: Vec::new(),
         };
         (leader, handle)
+    }
+
+    /// Tells what happens to `events`, in the name of `source`.
+    #[must_use]
+    pub fn with_events(mut self, events: impl Events, source: String) -> Self {
+        self.events = Some((Box::new(events), source));
+        self
     }
 
     /// Takes over what a recovery replayed: it is written behind with the first checkpoint.
@@ -385,6 +396,10 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
             }
         }
         self.release(effects);
+        if let Some((events, source)) = self.events.as_ref().filter(|(events, _)| !facts.is_empty() && events.wanted())
+        {
+            events.publish(of_facts(source, appended.seq, flight.at, &facts));
+        }
         if !facts.is_empty() && self.notices.receiver_count() > 0 {
             // Nobody watching any more is no error.
             let _ = self.notices.send(Notice { seq: appended.seq, facts: facts.into() });
@@ -421,7 +436,6 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
         for run in &work.retire {
             self.archiving.remove(&run.id());
             self.set_ended(run.id(), work.at);
-            self.dirty.insert(run.id());
         }
         self.gone.extend(work.gone);
         self.dirty_head |= !work.head_rows.is_empty();

@@ -14,6 +14,7 @@ use crate::archive::{self, Archive};
 use crate::clock::Clock;
 use crate::datadir::{self, DataDir};
 use crate::disk::RealDisk;
+use crate::events::InProcess;
 use crate::journal::{self, EmbeddedJournal, Journal, Options, RecordReader};
 use crate::queue::{EmbeddedQueue, Limits};
 use crate::snapshot::{self, Snapshots};
@@ -107,6 +108,8 @@ pub struct Engine {
     pub handle: Handle,
     /// Its task queue.
     pub queue: EmbeddedQueue,
+    /// What the world hears of its runs.
+    pub events: InProcess,
     /// What was repaired or rebuilt on the way, for people.
     pub notes: Vec<String>,
     /// How many records were folded in at the start.
@@ -171,8 +174,21 @@ pub async fn open(path: &Path, options: &EngineOptions) -> Result<Engine, OpenEr
     let (mut leader, handle) = Leader::new(loaded.state, opened.head, queue.clone(), keeper, clock, options.tuning);
     // What was replayed is written behind with the first checkpoint, or its history would be lost to the next start.
     leader.mark(recent, replayed > 0);
+    let events = InProcess::default();
+    let source = format!("/patchloom/{}", uuid::Uuid::from_bytes(opened.id));
+    let leader = leader.with_events(events.clone(), source);
     let leader = tokio::spawn(leader.lead(journal));
-    Ok(Engine { handle, queue, notes, replayed, store: loaded.store, archive: dir.archive(), leader, _dir: dir })
+    Ok(Engine {
+        handle,
+        queue,
+        events,
+        notes,
+        replayed,
+        store: loaded.store,
+        archive: dir.archive(),
+        leader,
+        _dir: dir,
+    })
 }
 
 struct Loaded {

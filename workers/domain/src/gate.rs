@@ -22,6 +22,9 @@ pub enum PackageUndo {
         sha256: String,
         /// Its size.
         size_bytes: u64,
+        /// Whether it was made again from the files that are installed, no archive having it any more.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        rebuilt: bool,
     },
     /// The former version is still offered, but was not fetched.
     Obtainable {

@@ -64,7 +64,7 @@ fn ready(mode: Mode) -> Given {
     let onward = vec![approve, Command::Advance(ChangeState::Scheduled), Command::Advance(ChangeState::Implement)];
     let package =
         |name: &str, former: Option<&str>, undo| UndoPackage { id: id(name), former: former.map(str::to_owned), undo };
-    let cached = PackageUndo::Cached { sha256: "ab".repeat(32), size_bytes: 1 };
+    let cached = PackageUndo::Cached { sha256: "ab".repeat(32), size_bytes: 1, rebuilt: false };
     Given {
         change: orders(opened(&plan), onward),
         undo: Some(UndoProof {

@@ -76,6 +76,9 @@ pub(super) async fn record(wanted: &Wanted<'_>, progress: &(dyn Fn(f64, String) 
     let cache = DebCache { dir: wanted.cache.clone() };
     progress(0.1, "looking for former versions".to_owned());
     collect(wanted, &cache).await?;
+    if wanted.mode == Mode::Apply {
+        rebuild_rest(wanted, &cache, progress).await?;
+    }
     let offered = offered(wanted).await?;
     progress(0.8, "checking former versions".to_owned());
     let packages = wanted.plan.changes.iter().map(|change| prove(wanted, &cache, &offered, change)).collect();
@@ -107,11 +110,16 @@ fn prove(
     let undo = match &change.installed {
         None => PackageUndo::Remove,
         Some(version) => match cache.find(&change.id, version) {
-            Some(deb) => PackageUndo::Cached { sha256: deb.sha256, size_bytes: deb.size_bytes },
+            Some(deb) => PackageUndo::Cached { sha256: deb.sha256, size_bytes: deb.size_bytes, rebuilt: deb.rebuilt },
             None => match offered.get(&(change.id.name.clone(), version.clone())) {
                 Some(origin) if wanted.mode == Mode::Observe => PackageUndo::Obtainable { origin: origin.clone() },
                 Some(origin) => {
                     PackageUndo::Unprovable { why: format!("{origin} lists it, but it could not be fetched") }
+                }
+                None if wanted.mode == Mode::Observe
+                    && super::rebuild::looks_able(wanted.host, &change.id, version) =>
+                {
+                    PackageUndo::Obtainable { origin: "this host, rebuilt from its installed files".to_owned() }
                 }
                 None => PackageUndo::Unprovable { why: format!("{version} is neither cached nor offered any more") },
             },
@@ -149,10 +157,34 @@ async fn collect(wanted: &Wanted<'_>, cache: &DebCache) -> Result<(), Failure> {
         };
         let path = wanted.host.path(&format!("{ARCHIVES}/{}", file_name(&change.id, version)));
         if path.is_file() {
-            take(wanted, cache, &[path]).await?;
+            take(wanted, cache, &[path], false).await?;
         }
     }
     if wanted.mode == Mode::Apply { download(wanted, cache).await } else { Ok(()) }
+}
+
+/// Makes the former .debs again that nobody has any more, out of the files that are installed.
+async fn rebuild_rest(
+    wanted: &Wanted<'_>,
+    cache: &DebCache,
+    progress: &(dyn Fn(f64, String) + Sync),
+) -> Result<(), Failure> {
+    for change in &wanted.plan.changes {
+        let Some(version) = change.installed.as_deref().filter(|version| cache.find(&change.id, version).is_none())
+        else {
+            continue;
+        };
+        progress(0.5, format!("rebuilding {} {version} from its files", change.id.name));
+        let dir = tempfile::Builder::new()
+            .prefix(".rebuild-")
+            .tempdir_in(&wanted.cache)
+            .map_err(|e| io("make", &wanted.cache, &e))?;
+        match super::rebuild::rebuild(wanted.host, &change.id, version, dir.path(), wanted.cancel).await? {
+            Ok(path) => take(wanted, cache, &[path], true).await?,
+            Err(why) => tracing::warn!(package = %change.id.name, %why, "a former version cannot be rebuilt"),
+        }
+    }
+    Ok(())
 }
 
 async fn download(wanted: &Wanted<'_>, cache: &DebCache) -> Result<(), Failure> {
@@ -188,7 +220,7 @@ async fn download(wanted: &Wanted<'_>, cache: &DebCache) -> Result<(), Failure> 
         .map(|entry| entry.path())
         .filter(|path| path.extension().is_some_and(|e| e == "deb"))
         .collect();
-    take(wanted, cache, &paths).await
+    take(wanted, cache, &paths, false).await
 }
 
 fn is_local(origin: &str) -> bool {
@@ -196,7 +228,7 @@ fn is_local(origin: &str) -> bool {
 }
 
 /// Takes .debs into the cache under what they say themselves, so that a wrong name proves nothing.
-async fn take(wanted: &Wanted<'_>, cache: &DebCache, paths: &[PathBuf]) -> Result<(), Failure> {
+async fn take(wanted: &Wanted<'_>, cache: &DebCache, paths: &[PathBuf], rebuilt: bool) -> Result<(), Failure> {
     for path in paths {
         let dir = path.parent().unwrap_or(Path::new("/"));
         let name = path.file_name().unwrap_or_default();
@@ -207,7 +239,7 @@ async fn take(wanted: &Wanted<'_>, cache: &DebCache, paths: &[PathBuf]) -> Resul
         let fields: Vec<_> = ran.stdout.text.trim().split('\t').map(str::to_owned).collect();
         if let ([package, version, arch], true) = (fields.as_slice(), ran.ok()) {
             let id = PackageId { name: package.clone(), arch: arch.clone() };
-            cache.take(path, &id, version)?;
+            cache.take(path, &id, version, rebuilt)?;
         }
     }
     Ok(())
@@ -223,6 +255,9 @@ pub(super) fn file_name(id: &PackageId, version: &str) -> String {
 pub(super) struct Deb {
     pub(super) sha256: String,
     pub(super) size_bytes: u64,
+    /// Made again from installed files.
+    #[serde(default)]
+    pub(super) rebuilt: bool,
 }
 
 /// Former .debs by hash, and an index by what they are.
@@ -246,10 +281,10 @@ impl DebCache {
         self.dir.join("by-name").join(format!("{}.json", file_name(id, version)))
     }
 
-    fn take(&self, from: &Path, id: &PackageId, version: &str) -> Result<(), Failure> {
+    fn take(&self, from: &Path, id: &PackageId, version: &str, rebuilt: bool) -> Result<(), Failure> {
         let bytes = std::fs::read(from).map_err(|e| io("read", from, &e))?;
         let sha256: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-        let deb = Deb { size_bytes: u64::try_from(bytes.len()).unwrap_or(u64::MAX), sha256 };
+        let deb = Deb { size_bytes: u64::try_from(bytes.len()).unwrap_or(u64::MAX), sha256, rebuilt };
         let (path, index) = (self.path(&deb.sha256), self.index(id, version));
         let dir = self.dir.join("by-name");
         std::fs::create_dir_all(&dir).map_err(|e| io("make", &dir, &e))?;
@@ -353,7 +388,7 @@ mod tests {
         let from = dir.path().join("x.deb");
         std::fs::write(&from, "content").unwrap();
         assert!(cache.find(&jq(), "1:2-3").is_none());
-        cache.take(&from, &jq(), "1:2-3").unwrap();
+        cache.take(&from, &jq(), "1:2-3", false).unwrap();
         let deb = cache.find(&jq(), "1:2-3").unwrap();
         assert_eq!(deb.size_bytes, 7);
         assert!(cache.find(&jq(), "1:2-4").is_none());

@@ -6,6 +6,7 @@ mod handlers;
 mod install;
 mod marker;
 mod quiet;
+mod rebuild;
 mod report;
 mod rollback;
 mod state;

@@ -1,0 +1,176 @@
+//! What the world hears of runs: CloudEvents, as a port. Told after the fact is durable; losing one loses no truth.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use patchloom_core::UtcMs;
+use patchloom_core::run::{Fact, FactKind};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::sync::broadcast;
+
+/// Events that a slow listener may lag behind before it is told that it missed some.
+const LAG_MAX: usize = 4_096;
+
+/// One event.
+///
+/// # Source
+/// CloudEvents 1.0.2, section 3: required and optional context attributes, JSON format.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CloudEvent {
+    /// `1.0`.
+    pub specversion: String,
+    /// Unique under `source`, and the same when the event is told again.
+    pub id: String,
+    /// Who tells it: `/patchloom/JOURNAL`.
+    pub source: String,
+    /// What happened: `patchloom.run.succeeded`, `patchloom.step.failed`, `patchloom.undo.done`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The run.
+    pub subject: String,
+    /// When, in RFC 3339.
+    pub time: String,
+    /// `application/json`.
+    pub datacontenttype: String,
+    /// The facts.
+    pub data: Value,
+}
+
+/// The port.
+pub trait Events: Send + 'static {
+    /// Whether anybody listens: nothing is put together for nobody.
+    fn wanted(&self) -> bool;
+
+    /// Tells events, in order. Never waits: a listener that is too slow misses some.
+    fn publish(&self, events: Vec<CloudEvent>);
+}
+
+/// The events that the facts of one record are.
+#[must_use]
+pub fn of_facts(source: &str, seq: u64, at: UtcMs, facts: &[Fact]) -> Vec<CloudEvent> {
+    let time = i64::try_from(at.0).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    let time = time.map(|time| time.to_string()).unwrap_or_default();
+    let event = |(nth, fact): (usize, &Fact)| {
+        let (kind, data) = match &fact.kind {
+            FactKind::Phase(phase) => (format!("patchloom.run.{phase}"), json!({"run": fact.run, "phase": phase})),
+            FactKind::Step(step, status) => {
+                (format!("patchloom.step.{status}"), json!({"run": fact.run, "step": step, "status": status}))
+            }
+            FactKind::Undo(step, state) => {
+                (format!("patchloom.undo.{state}"), json!({"run": fact.run, "step": step, "state": state}))
+            }
+        };
+        CloudEvent {
+            specversion: "1.0".to_owned(),
+            id: format!("{seq}-{nth}"),
+            source: source.to_owned(),
+            kind,
+            subject: fact.run.to_string(),
+            time: time.clone(),
+            datacontenttype: "application/json".to_owned(),
+            data,
+        }
+    };
+    facts.iter().enumerate().map(event).collect()
+}
+
+/// Events inside this process. Clones share their listeners.
+#[derive(Clone, Debug)]
+pub struct InProcess(broadcast::Sender<CloudEvent>);
+
+impl Default for InProcess {
+    fn default() -> Self {
+        Self(broadcast::channel(LAG_MAX).0)
+    }
+}
+
+impl InProcess {
+    /// What is told from now on.
+    #[must_use]
+    pub fn listen(&self) -> broadcast::Receiver<CloudEvent> {
+        self.0.subscribe()
+    }
+}
+
+impl Events for InProcess {
+    fn wanted(&self) -> bool {
+        self.0.receiver_count() > 0
+    }
+
+    fn publish(&self, events: Vec<CloudEvent>) {
+        for event in events {
+            // The last listener may have gone a moment ago.
+            let _ = self.0.send(event);
+        }
+    }
+}
+
+/// Keeps everything it is told, for simulations. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Recorded(Arc<Mutex<Vec<CloudEvent>>>);
+
+impl Recorded {
+    /// All that was told so far.
+    #[must_use]
+    pub fn all(&self) -> Vec<CloudEvent> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Events for Recorded {
+    fn wanted(&self) -> bool {
+        true
+    }
+
+    fn publish(&self, events: Vec<CloudEvent>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(events);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use patchloom_core::RunId;
+
+    use super::*;
+
+    fn facts() -> Vec<Fact> {
+        let run = RunId(uuid::Uuid::from_u128(1));
+        vec![
+            Fact { run, kind: FactKind::Phase("compensation_failed") },
+            Fact { run, kind: FactKind::Step("install".into(), "failed") },
+        ]
+    }
+
+    #[test]
+    fn a_fact_is_a_cloud_event_with_a_stable_id() {
+        let events = of_facts("/patchloom/x", 7, UtcMs(1_700_000_000_123), &facts());
+        assert_eq!(
+            serde_json::to_value(&events[1]).unwrap(),
+            json!({
+                "specversion": "1.0", "id": "7-1", "source": "/patchloom/x", "type": "patchloom.step.failed",
+                "subject": "00000000-0000-0000-0000-000000000001", "time": "2023-11-14T22:13:20.123Z",
+                "datacontenttype": "application/json",
+                "data": {"run": "00000000-0000-0000-0000-000000000001", "step": "install", "status": "failed"},
+            })
+        );
+        assert_eq!(events, of_facts("/patchloom/x", 7, UtcMs(1_700_000_000_123), &facts()));
+    }
+
+    /// What every implementation of the port must do.
+    fn conformance(events: &impl Events, mut heard: impl FnMut() -> Vec<String>) {
+        assert!(events.wanted(), "somebody listens");
+        events.publish(of_facts("/s", 1, UtcMs(0), &facts()));
+        events.publish(of_facts("/s", 2, UtcMs(0), &facts()));
+        assert_eq!(heard(), ["1-0", "1-1", "2-0", "2-1"], "all of them, in order");
+    }
+
+    #[test]
+    fn both_implementations_tell_all_in_order() {
+        let inside = InProcess::default();
+        assert!(!inside.wanted(), "nobody listens yet");
+        let mut listener = inside.listen();
+        conformance(&inside, || std::iter::from_fn(|| listener.try_recv().ok()).map(|event| event.id).collect());
+        let recorded = Recorded::default();
+        conformance(&recorded, || recorded.all().into_iter().map(|event| event.id).collect());
+    }
+}
