@@ -54,6 +54,9 @@ pub struct PatchArgs {
     /// A command for the target's shell: if it works before and not after, the patch is taken back; may be repeated
     #[arg(long = "check", value_name = "COMMAND")]
     pub checks: Vec<String>,
+    /// What takes the target back, should the patch fail
+    #[arg(long, value_enum, default_value_t = Way::PackagesThenSnapshot)]
+    pub undo: Way,
     /// How many seconds to wait for another package manager to finish
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     pub lock_timeout: u32,
@@ -63,6 +66,28 @@ pub struct PatchArgs {
     /// Where report.html and report.json go [default: reports/RUN in the data directory]
     #[arg(long, value_name = "DIR")]
     pub report_dir: Option<PathBuf>,
+}
+
+/// What takes a target back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Way {
+    /// The former packages
+    Packages,
+    /// The former packages, and a snapshot of the root directory where they are not enough
+    PackagesThenSnapshot,
+    /// A snapshot of the root directory
+    Snapshot,
+}
+
+impl Way {
+    /// The word of the workflow's input.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Packages => "packages",
+            Self::PackagesThenSnapshot => "packages_then_snapshot",
+            Self::Snapshot => "snapshot",
+        }
+    }
 }
 
 /// Runs the lifecycle and tells how it went.
@@ -152,6 +177,7 @@ fn wish(args: &PatchArgs) -> Result<Wish, Fault> {
         mode: if args.apply { Mode::Apply } else { Mode::Observe },
         offline: args.offline,
         checks: args.checks.clone(),
+        undo: args.undo.word(),
         lock_timeout_seconds: args.lock_timeout,
     })
 }

@@ -38,6 +38,8 @@ pub struct Wish {
     pub offline: bool,
     /// Commands for the target's shell that must work after, where they did before.
     pub checks: Vec<String>,
+    /// What takes the target back, as the workflow `change` names it.
+    pub undo: &'static str,
     /// How long another package manager is waited for.
     pub lock_timeout_seconds: u32,
 }
@@ -128,6 +130,7 @@ pub async fn take(host: &Host, wish: &Wish) -> Result<Taken, Fault> {
             "mode": word(wish.mode),
             "offline": wish.offline,
             "commands": wish.checks.iter().map(|line| ["sh", "-c", line]).collect::<Vec<_>>(),
+            "undo": wish.undo,
             "lock_timeout_seconds": wish.lock_timeout_seconds,
         }),
         key: None,

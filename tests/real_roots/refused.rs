@@ -8,7 +8,7 @@ use crate::bench::{Bench, Said};
 /// The run failed before its first deed: nothing differs, and the change says why.
 #[track_caller]
 fn untouched(bench: &Bench, said: &Said, before: &Tree, code: &str) {
-    assert_eq!(said.code, Some(1), "{said:#}");
+    said.ended(1, "compensated").tells("The run failed before anything was changed").tells("exactly as before");
     assert_eq!(said.report["failure"]["code"], code, "{said:#}");
     assert_eq!(said.report["failure"]["as_before"], true, "{said:#}");
     assert_eq!(before.changes_to(&bench.root.tree()), Vec::<String>::new());

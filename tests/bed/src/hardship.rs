@@ -88,8 +88,9 @@ impl Root {
         let left: Vec<&str> = text.lines().filter(|line| !line.contains("/old ")).collect();
         fs::write(&list, left.join("\n") + "\n")
             .unwrap_or_else(|error| panic!("cannot write {}: {error}", list.display()));
-        let old = self.path().join("srv/loom/old");
-        fs::remove_dir_all(&old).unwrap_or_else(|error| panic!("cannot delete {}: {error}", old.display()));
+        for old in ["srv/loom/old", "srv/repo/old"].map(|old| self.path().join(old)).iter().filter(|old| old.exists()) {
+            fs::remove_dir_all(old).unwrap_or_else(|error| panic!("cannot delete {}: {error}", old.display()));
+        }
         self.inside(&["apt-get", "-qq", "update"]);
     }
 

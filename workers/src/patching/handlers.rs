@@ -336,6 +336,12 @@ impl Handler for Install {
                     json!({ "host": part.host, "outcome": "simulated", "count": part.changes.len(), "gate": gate }),
                 );
             }
+            // Before the gate is asked: it refuses a proof that has grown old, and a good install would be rolled back
+            // only because its answer was lost.
+            if let Some(output) = install::answered(context, &plan.digest())? {
+                finish(&desk, &asked.change, &part.host, HostOutcome::Installed)?;
+                return Ok(output);
+            }
             let granted = permit(&change, &plan, &part.host, now(context), Some(&proof), Some(&preflight));
             let granted: Permit = granted.map_err(|refusals| shut(&refusals))?;
             let touch = async || desk.order(&asked.change, Command::Touch { host: part.host.clone() }).map(|_| ());
