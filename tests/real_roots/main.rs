@@ -5,5 +5,6 @@
 
 mod bench;
 mod done;
+mod machine;
 mod refused;
 mod undone;
