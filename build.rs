@@ -12,7 +12,11 @@ fn main() -> io::Result<()> {
         .collect::<io::Result<_>>()?;
     names.sort();
     let mut source = String::from("&[\n");
-    for code in names.iter().filter_map(|name| name.strip_suffix(".md")).filter(|name| name.starts_with('E')) {
+    // Codes and names of causes; a page that explains the directory itself is none.
+    let is_code = |name: &&str| {
+        !name.is_empty() && name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
+    };
+    for code in names.iter().filter_map(|name| name.strip_suffix(".md")).filter(is_code) {
         let page = pages.join(format!("{code}.md"));
         writeln!(source, "    (\"{code}\", include_str!({:?})),", page.display().to_string())
             .map_err(io::Error::other)?;

@@ -121,9 +121,20 @@ pub struct Progress<W> {
     /// Lines of the last picture, which the next one overwrites.
     drawn: usize,
     /// What was said last of each step, off a terminal.
-    said: BTreeMap<String, StepState>,
+    said: BTreeMap<String, Said>,
 }
 
+/// What was said last of a step.
+#[derive(Clone, Debug)]
+struct Said {
+    state: StepState,
+    text: String,
+    /// How long the step had taken by then.
+    elapsed: Millis,
+}
+
+/// Off a terminal, what a step does is told again this much later, if it is something else by then.
+const SAY_EVERY: Millis = Millis(5_000);
 const BAR: usize = 16;
 const NAME_MAX: usize = 24;
 /// `1 min 05 s` and the like.
@@ -176,15 +187,23 @@ impl<W: Write> Progress<W> {
         self.stream.flush()
     }
 
-    /// One line per change of a state: for logs and pipes.
+    /// One line per change of a state, and a sign of life from those that take long: for logs and pipes.
     fn report(&mut self, steps: &[StepLine]) -> io::Result<()> {
         let mut out = String::new();
         for step in steps {
-            let before = self.said.get(&step.name).copied().unwrap_or(StepState::Pending);
-            if step.state == before {
+            let elapsed = step.elapsed.unwrap_or_default();
+            let is_news = match self.said.get(&step.name) {
+                None => step.state != StepState::Pending,
+                Some(before) if before.state != step.state => true,
+                Some(before) => {
+                    let due = before.elapsed.0.saturating_add(SAY_EVERY.0);
+                    !step.state.is_settled() && before.text != step.text && elapsed.0 >= due
+                }
+            };
+            if !is_news {
                 continue;
             }
-            self.said.insert(step.name.clone(), step.state);
+            self.said.insert(step.name.clone(), Said { state: step.state, text: step.text.clone(), elapsed });
             out.push_str(&format!("{}: {}", text::plain(&step.name), step.state.word()));
             if !step.text.is_empty() {
                 out.push_str(&format!(" - {}", text::plain(&step.text)));

@@ -36,7 +36,10 @@ fn explain_knows_its_codes_and_says_so_of_others() {
     assert!(text(&page.stdout).starts_with("E0902: No place for the data directory\n"));
     assert!(!text(&page.stdout).contains('\x1b'), "no colour off a terminal");
     let list = text(&patchloom(&["explain", "--list"], dir.path()).stdout);
-    assert!(list.lines().any(|line| line.starts_with("E0711  ")));
+    assert!(list.lines().any(|line| line.starts_with("E0711 ")));
+    assert!(list.lines().any(|line| line == "SCRIPTLET   A script of a package failed"), "{list}");
+    let cause = text(&patchloom(&["explain", "scriptlet"], dir.path()).stdout);
+    assert!(cause.starts_with("SCRIPTLET: A script of a package failed\n"), "{cause}");
     let unknown = patchloom(&["explain", "E9999"], dir.path());
     assert_eq!(unknown.status.code(), Some(2));
     assert!(unknown.stdout.is_empty());

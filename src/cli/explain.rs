@@ -15,11 +15,12 @@ pub(crate) const PAGES: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/pa
 #[command(after_long_help = concat!(
     "Examples:\n",
     "  patchloom explain E0902\n",
+    "  patchloom explain SCRIPTLET\n",
     "  patchloom explain --list\n\n",
     include_str!("exit_codes.txt")
 ))]
 pub struct ExplainArgs {
-    /// The code, such as E0902
+    /// The code, such as E0902, or the name of a cause, such as SCRIPTLET
     #[arg(value_name = "CODE", required_unless_present = "list")]
     pub code: Option<String>,
     /// List all codes
@@ -29,7 +30,8 @@ pub struct ExplainArgs {
 
 pub(super) fn run(args: &ExplainArgs, context: &Context) -> Result<Exit, Fault> {
     let Some(code) = args.code.as_deref().filter(|_| !args.list) else {
-        let lines = PAGES.iter().map(|(code, page)| format!("{code}  {}\n", title(page)));
+        let width = PAGES.iter().map(|(code, _)| code.len()).filter(|width| *width <= 10).max().unwrap_or_default();
+        let lines = PAGES.iter().map(|(code, page)| format!("{code:width$}  {}\n", title(page)));
         context.print(&lines.collect::<String>())?;
         return Ok(Exit::Ok);
     };

@@ -33,7 +33,8 @@ pub(super) const ABOUT: &str = "Runs the whole life of a patch: scan, correlate,
         "  patchloom patch --json | jq '.missing[].name'\n",
         "  patchloom patch --root /mnt/image                # a Debian root directory\n",
         "  patchloom patch --root /mnt/image --apply        # patch it, or put it back\n",
-        "  patchloom patch --apply --yes                    # this machine, as root, unasked\n\n",
+        "  patchloom patch --apply --yes                    # this machine, as root, unasked\n",
+        "  patchloom patch --apply --check 'curl -fsS localhost'   # and back, should that fail after\n\n",
         include_str!("exit_codes.txt")
     )
 )]
@@ -50,12 +51,43 @@ pub struct PatchArgs {
     /// Download nothing: CVE ids and old packages come from the cache or not at all
     #[arg(long)]
     pub offline: bool,
+    /// A command for the target's shell: if it works before and not after, the patch is taken back; may be repeated
+    #[arg(long = "check", value_name = "COMMAND")]
+    pub checks: Vec<String>,
+    /// What takes the target back, should the patch fail
+    #[arg(long, value_enum, default_value_t = Way::PackagesThenSnapshot)]
+    pub undo: Way,
+    /// How many seconds to wait for another package manager to finish
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    pub lock_timeout: u32,
     /// Print the whole report as JSON instead of a summary
     #[arg(long)]
     pub json: bool,
     /// Where report.html and report.json go [default: reports/RUN in the data directory]
     #[arg(long, value_name = "DIR")]
     pub report_dir: Option<PathBuf>,
+}
+
+/// What takes a target back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Way {
+    /// The former packages
+    Packages,
+    /// The former packages, and a snapshot of the root directory where they are not enough
+    PackagesThenSnapshot,
+    /// A snapshot of the root directory
+    Snapshot,
+}
+
+impl Way {
+    /// The word of the workflow's input.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Packages => "packages",
+            Self::PackagesThenSnapshot => "packages_then_snapshot",
+            Self::Snapshot => "snapshot",
+        }
+    }
 }
 
 /// Runs the lifecycle and tells how it went.
@@ -140,7 +172,14 @@ fn wish(args: &PatchArgs) -> Result<Wish, Fault> {
             if path == "/" { Target::Local } else { Target::Root { path } }
         }
     };
-    Ok(Wish { target, mode: if args.apply { Mode::Apply } else { Mode::Observe }, offline: args.offline })
+    Ok(Wish {
+        target,
+        mode: if args.apply { Mode::Apply } else { Mode::Observe },
+        offline: args.offline,
+        checks: args.checks.clone(),
+        undo: args.undo.word(),
+        lock_timeout_seconds: args.lock_timeout,
+    })
 }
 
 /// Whether this can be done here at all, before anything is begun.

@@ -36,6 +36,12 @@ pub struct Wish {
     pub mode: Mode,
     /// Whether nothing may be downloaded.
     pub offline: bool,
+    /// Commands for the target's shell that must work after, where they did before.
+    pub checks: Vec<String>,
+    /// What takes the target back, as the workflow `change` names it.
+    pub undo: &'static str,
+    /// How long another package manager is waited for.
+    pub lock_timeout_seconds: u32,
 }
 
 /// Which run it is.
@@ -119,7 +125,14 @@ pub async fn take(host: &Host, wish: &Wish) -> Result<Taken, Fault> {
     }
     let order = StartRun {
         workflow: WORKFLOW.to_owned(),
-        inputs: json!({"target": wish.target, "mode": word(wish.mode), "offline": wish.offline}),
+        inputs: json!({
+            "target": wish.target,
+            "mode": word(wish.mode),
+            "offline": wish.offline,
+            "commands": wish.checks.iter().map(|line| ["sh", "-c", line]).collect::<Vec<_>>(),
+            "undo": wish.undo,
+            "lock_timeout_seconds": wish.lock_timeout_seconds,
+        }),
         key: None,
         labels: [("target".into(), name.as_str().into()), ("mode".into(), word(wish.mode).into())].into(),
     };

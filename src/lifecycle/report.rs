@@ -58,6 +58,7 @@ pub(super) async fn gather(host: &Host, id: RunId) -> Result<Report, Fault> {
     let mode = if run.inputs["mode"] == "apply" { Mode::Apply } else { Mode::Observe };
     let target: Target = serde_json::from_value(run.inputs["target"].clone()).unwrap_or(Target::Local);
     let offline = run.inputs["offline"] == Value::Bool(true);
+    notes.extend(residue(&tree));
     if offline {
         notes
             .push("This run was offline: CVE ids and former versions come from what was downloaded before.".to_owned());
@@ -84,6 +85,22 @@ pub(super) async fn gather(host: &Host, id: RunId) -> Result<Report, Fault> {
         failure: failure(&tree),
         notes,
     })
+}
+
+/// What the package manager left beside configuration files that were changed by hand.
+fn residue(tree: &Tree) -> Vec<String> {
+    let installed = tree.output("patch/install");
+    if outcome(tree).as_deref() != Some("installed") {
+        return Vec::new();
+    }
+    let left = installed["residue"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    left.map(|path| match path.strip_suffix(".dpkg-dist") {
+        Some(file) => {
+            format!("{file} was changed by hand and stays as it is; what the new version ships is in {path}.")
+        }
+        None => format!("The package manager left {path}, for its owner to decide about."),
+    })
+    .collect()
 }
 
 fn first<'a>(values: &[&'a Value]) -> &'a Value {
@@ -394,7 +411,8 @@ fn undone(node: &Node, way_back: &mut Vec<WayBack>) {
 
 /// Whether the package set was read back and is what it was; `None` where no rollback was made or needed.
 fn rolled_back(tree: &Tree) -> Option<bool> {
-    let child = tree.child("patch")?;
+    // Only that step changes anything: without it there is nothing to put back.
+    let Some(child) = tree.child("patch") else { return Some(true) };
     let at = child.definition.position("install")?;
     match (&child.run.steps[at].undo, &child.run.steps[at].status) {
         // The rollback reads the package set back and fails where it is not what it was.

@@ -403,6 +403,12 @@ impl Report {
         Some(self.finished?.since(self.started))
     }
 
+    /// Whether the install was begun.
+    #[must_use]
+    pub fn was_attempted(&self) -> bool {
+        self.missing.iter().any(|patch| patch.outcome.as_deref().is_some_and(|outcome| outcome != "not_attempted"))
+    }
+
     /// The verdict in one sentence.
     #[must_use]
     pub fn headline(&self) -> String {
@@ -416,6 +422,9 @@ impl Report {
             (End::Failed, Mode::Observe) => "The run failed; nothing was changed".to_owned(),
             (End::Failed, Mode::Apply) => "The run failed before anything was changed".to_owned(),
             (End::Compensated, Mode::Observe) => "The run failed and was unwound; nothing was changed".to_owned(),
+            (End::Compensated, Mode::Apply) if !self.was_attempted() => {
+                "The run failed before anything was changed".to_owned()
+            }
             (End::Compensated, Mode::Apply) => "The patch failed and was rolled back".to_owned(),
             (End::Cancelled, _) => "The run was cancelled and unwound".to_owned(),
             (End::CompensationFailed, _) => "The way back failed: an operator must look".to_owned(),

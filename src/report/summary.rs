@@ -47,7 +47,8 @@ fn failed(out: &mut String, failure: &super::Failure, screen: Screen) {
     let said = format!("{} failed: {} [{}]", failure.step, failure.message, failure.code);
     paragraph(out, "cause", &said, screen);
     for back in &failure.way_back {
-        paragraph(out, "way back", &format!("{} {}: {}", back.step, back.state.replace('_', " "), back.text), screen);
+        let text = if back.text.is_empty() { String::new() } else { format!(": {}", back.text) };
+        paragraph(out, "way back", &format!("{} {}{text}", back.step, back.state.replace('_', " ")), screen);
     }
     let now = match failure.as_before {
         Some(true) => style.green("exactly as before"),
@@ -149,6 +150,7 @@ fn what_changes(report: &Report) -> String {
     match (report.mode, report.end) {
         (Mode::Observe, _) => format!("none made; it would install {packages} ({} to download)", text::bytes(bytes)),
         (Mode::Apply, End::Succeeded) => format!("{packages} installed, read back and compared"),
+        (Mode::Apply, End::Compensated | End::Cancelled) if !report.was_attempted() => "none made".to_owned(),
         (Mode::Apply, End::Compensated | End::Cancelled) => "none left: everything was put back".to_owned(),
         (Mode::Apply, End::Failed) => "none made".to_owned(),
         (Mode::Apply, End::CompensationFailed) => "some left: see the way back above".to_owned(),

@@ -77,6 +77,34 @@ impl Root {
         self.inside(&["apt-get", "-qq", "update"]);
     }
 
+    /// Takes the versions that are installed away from all repositories: they cannot be downloaded any more.
+    ///
+    /// # Panics
+    /// Where the root's apt refuses it.
+    #[track_caller]
+    pub fn forget_old_versions(&self) {
+        let list = self.path().join("etc/apt/sources.list");
+        let text = fs::read_to_string(&list).unwrap_or_else(|error| panic!("cannot read {}: {error}", list.display()));
+        let left: Vec<&str> = text.lines().filter(|line| !line.contains("/old ")).collect();
+        fs::write(&list, left.join("\n") + "\n")
+            .unwrap_or_else(|error| panic!("cannot write {}: {error}", list.display()));
+        for old in ["srv/loom/old", "srv/repo/old"].map(|old| self.path().join(old)).iter().filter(|old| old.exists()) {
+            fs::remove_dir_all(old).unwrap_or_else(|error| panic!("cannot delete {}: {error}", old.display()));
+        }
+        self.inside(&["apt-get", "-qq", "update"]);
+    }
+
+    /// Runs a line of shell inside the root each time apt is about to call dpkg.
+    ///
+    /// # Panics
+    /// Where the root cannot be written.
+    #[track_caller]
+    pub fn before_dpkg(&self, line: &str) {
+        let conf = self.path().join("etc/apt/apt.conf.d/99before-dpkg");
+        fs::write(&conf, format!("DPkg::Pre-Invoke {{ \"{line}\"; }};\n"))
+            .unwrap_or_else(|error| panic!("cannot write {}: {error}", conf.display()));
+    }
+
     /// Takes the dpkg frontend lock in another process, as a package manager at work does.
     ///
     /// # Panics

@@ -12,9 +12,11 @@
 mod disk;
 mod hardship;
 mod root;
+mod tree;
 
 pub use hardship::{HeldLock, Repository};
 pub use root::{Pair, Root};
+pub use tree::Tree;
 
 use std::process::Command;
 

@@ -1,5 +1,7 @@
 //! `prepare.check`: whether the package manager of a target is fit to be used.
 
+use std::time::Duration;
+
 use patchloom_core::{Failure, FailureClass, Millis, UtcMs};
 use patchloom_domain::Target;
 use serde::{Deserialize, Serialize};
@@ -22,6 +24,9 @@ const SPARE_BYTES: u64 = 64 << 20;
 
 /// An unpacked package is about this many times the size of its .deb, and old and new lie side by side for a moment.
 const UNPACKED_FACTOR: u64 = 5;
+
+/// How often a held lock is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// How a check ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -53,9 +58,9 @@ fn seen(name: &str, level: CheckLevel, reason: impl Into<String>, remedy: &str) 
     Seen { name: name.to_owned(), level, reason: reason.into(), remedy: remedy.to_owned() }
 }
 
-/// `prepare.check {target, mode?, host?, download_bytes?}` → `{ok, checks, warnings, preflight}`.
+/// `prepare.check {target, mode?, host?, download_bytes?, lock_timeout_seconds?}` → `{ok, checks, warnings, preflight}`.
 ///
-/// In mode `apply` a failed check fails the task, with the code of the first; a held lock is worth a retry. In mode
+/// In mode `apply` a held lock is waited for, and a failed check fails the task, with the code of the first. In mode
 /// `observe` failed checks are told and nothing is stopped: nothing will change.
 pub struct PrepareCheck;
 
@@ -69,6 +74,8 @@ struct Input {
     host: Option<String>,
     #[serde(default)]
     download_bytes: u64,
+    #[serde(default)]
+    lock_timeout_seconds: u64,
 }
 
 /// Whether hosts may change.
@@ -89,6 +96,9 @@ impl Handler for PrepareCheck {
         boxed(async move {
             let input: Input = decode(self.uses(), input)?;
             let exec = open(&input.target)?;
+            if input.mode == Mode::Apply {
+                wait_for_lock(&exec, context, Duration::from_secs(input.lock_timeout_seconds)).await;
+            }
             context.progress(0.1, "checking the package manager");
             let scan = PackageScan::read(&exec, context).await?;
             let complaints = dpkg::audit(&exec, context.cancel()).await?;
@@ -111,6 +121,19 @@ impl Handler for PrepareCheck {
     }
 }
 
+/// Gives another package manager time to finish; who still holds the lock after it, the check will name.
+async fn wait_for_lock(exec: &HostExec, context: &TaskContext, limit: Duration) {
+    let deadline = tokio::time::Instant::now() + limit;
+    while let Some(held) = locks::held(exec).first() {
+        if tokio::time::Instant::now() >= deadline || context.cancel().is_cancelled() {
+            return;
+        }
+        context.progress(0.0, format!("waiting for process {} ({}) to finish", held.pid, held.program));
+        // Cancel-safe: it holds nothing, and the state is looked at again either way.
+        let _ = context.cancel().run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await;
+    }
+}
+
 /// The checks as the gate before an install takes them.
 fn preflight(input: &Input, exec: &HostExec, now: UtcMs, checks: &[Seen]) -> Value {
     let row =
@@ -127,11 +150,8 @@ fn blocked(exec: &HostExec, first: &Seen, failed: &[&Seen], answer: &Value) -> F
         "lists" => "E0534",
         _ => "E0535",
     };
-    // Locks are let go and disks are cleaned; a broken database is not mended by waiting.
-    let class = match first.name.as_str() {
-        "lock" => FailureClass::Transient,
-        _ => FailureClass::Permanent,
-    };
+    // A lock was waited for as long as was asked; the others are not mended by waiting.
+    let class = FailureClass::Permanent;
     let reasons: Vec<&str> = failed.iter().map(|check| check.reason.as_str()).collect();
     let message = format!("{} is not ready to be patched: {}", exec.place(), reasons.join("; "));
     Failure { code: code.to_owned(), class, message, details: answer["checks"].clone() }

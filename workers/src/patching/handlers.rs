@@ -323,11 +323,16 @@ impl Handler for Install {
             let proof: UndoProof = given(context, &asked.proof).await?;
             let preflight: Preflight = given(context, &asked.preflight).await?;
             let desk = Desk::open(context)?;
+            // Before the gate is asked: it refuses a proof that has grown old, and a good install would be rolled back
+            // only because its answer was lost.
+            if let Some(output) = install::answered(context, &plan.digest())? {
+                finish(&desk, &asked.change, &part.host, HostOutcome::Installed)?;
+                return Ok(output);
+            }
             let change = desk.get(&asked.change)?;
-            let host = open(&part.target)?;
             let lock_timeout = Duration::from_secs(asked.lock_timeout_seconds.unwrap_or(LOCK_TIMEOUT_SECONDS));
-            let site = Site { context, host: &host, lock_timeout };
             if plan.mode() == Mode::Observe {
+                let site = Site { context, host: &open(&part.target)?, lock_timeout };
                 context.progress(0.1, "simulating the install");
                 install::simulate(&site, &part).await?;
                 let missing = refusals(&change, &plan, &part.host, now(context), Some(&proof), Some(&preflight));
@@ -340,6 +345,7 @@ impl Handler for Install {
             }
             let granted = permit(&change, &plan, &part.host, now(context), Some(&proof), Some(&preflight));
             let granted: Permit = granted.map_err(|refusals| shut(&refusals))?;
+            let site = Site { context, host: &open(&part.target)?, lock_timeout };
             let touch = async || desk.order(&asked.change, Command::Touch { host: part.host.clone() }).map(|_| ());
             let output = install::install(&site, &granted, touch).await?;
             finish(&desk, &asked.change, &part.host, HostOutcome::Installed)?;

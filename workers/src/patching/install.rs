@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use patchloom_core::{Failure, FailureClass};
-use patchloom_domain::{Cause, HostPlan, Instant, Permit, PlannedChange, Verdict, judge_install};
+use patchloom_domain::{Cause, HostPlan, Instant, Permit, PlanDigest, PlannedChange, Verdict, judge_install};
 use serde_json::{Value, json};
 
 use super::marker::{self, Marker, Phase};
@@ -116,6 +116,15 @@ fn tail(ran: &Ran) -> String {
     let text = ran.text();
     let start = text.len().saturating_sub(4000);
     text.get(text.ceil_char_boundary(start)..).unwrap_or_default().to_owned()
+}
+
+/// What an install under this key was answered with, where it is done: the answer may have been lost.
+pub(super) fn answered(context: &TaskContext, digest: &PlanDigest) -> Result<Option<Value>, Failure> {
+    let known = marker::read(&marker::path(&context.data().backups(), context.key()))?;
+    Ok(known.filter(|marker| &marker.digest == digest).and_then(|marker| match marker.phase {
+        Phase::Done { output } => Some(output),
+        Phase::Started | Phase::Undone { .. } => None,
+    }))
 }
 
 /// Brings a host to its planned versions. Under the same key it goes on where a killed process stopped.

@@ -10,6 +10,8 @@ mod rebuild;
 mod report;
 mod rollback;
 mod state;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 
