@@ -4,17 +4,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use patchloom_core::record::{Event, SEMANTICS};
 use patchloom_core::run::Run;
-use patchloom_core::{Partition, RunId, UtcMs};
+use patchloom_core::{Millis, Partition, RunId, UtcMs};
 use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::history::{Item, Recent, items};
 use super::leader::Leader;
 use super::recovery::Archived;
-use crate::archive::{Archive, Entry, Location};
+use crate::archive::{Archive, Entry, FileInfo, Location};
 use crate::disk::RealDisk;
 use crate::journal::Head;
 use crate::queue::TaskQueue;
@@ -118,6 +119,8 @@ pub struct KeeperOptions {
     pub snapshots: Snapshots<RealDisk>,
     /// The id of the journal.
     pub journal: [u8; 16],
+    /// How long finished runs are kept in the archive.
+    pub archive_kept: Duration,
 }
 
 /// Writes store, archive and snapshots on a thread.
@@ -136,7 +139,7 @@ impl EmbeddedKeeper {
         let (work, mut inbox) = mpsc::channel::<Work>(WAITING_MAX);
         // Unbounded in type only: one report per unit of work, and those are bounded.
         let (report, reports) = mpsc::unbounded_channel();
-        let mut writer = Writer { options, owed: Batch::default() };
+        let mut writer = Writer { options, pruned: UtcMs(0), owed: Batch::default() };
         let thread = std::thread::Builder::new().name("keeper".to_owned()).spawn(move || {
             while let Some(work) = inbox.blocking_recv() {
                 // Nobody left to hear it: the leader has stopped.
@@ -175,8 +178,13 @@ impl Keeper for EmbeddedKeeper {
     }
 }
 
+/// How often the archive is looked through for files that have had their time.
+const PRUNE_EVERY: Millis = Millis(3_600_000);
+
 struct Writer {
     options: KeeperOptions,
+    /// When the archive was last looked through.
+    pruned: UtcMs,
     /// Rows of checkpoints that failed: a later checkpoint without them would claim what is not there.
     owed: Batch,
 }
@@ -201,6 +209,9 @@ impl Writer {
                 kept.archived.clear();
                 kept.problem = Some(problem);
             }
+        }
+        if let Err(problem) = self.prune(work.at) {
+            kept.problem = Some(problem);
         }
         let archived: BTreeSet<RunId> = kept.archived.iter().copied().collect();
         kept.refused = work.retire.iter().map(|run| run.id()).filter(|run| !archived.contains(run)).collect();
@@ -233,6 +244,30 @@ impl Writer {
         for (run, place) in appended.into_iter().zip(places) {
             batch.put(archive_key(run), place.to_bytes());
         }
+        Ok(())
+    }
+
+    /// Removes archive files whose last run ended long ago, and the rows that lead to them.
+    fn prune(&mut self, now: UtcMs) -> Result<(), String> {
+        let kept = Millis(u64::try_from(self.options.archive_kept.as_millis()).unwrap_or(u64::MAX));
+        if now.since(self.pruned) < PRUNE_EVERY {
+            return Ok(());
+        }
+        self.pruned = now;
+        let young = |file: &FileInfo| now.since(UtcMs(file.modified_utc_ms)) < kept;
+        let gone = self.options.archive.prune(young).map_err(|error| chain(&error))?;
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let mut batch = Batch::default();
+        let leads_there = |value: &[u8]| Location::from_bytes(value).is_some_and(|place| gone.contains(&place.file));
+        let see = |key: &[u8], value: &[u8]| {
+            if leads_there(value) {
+                batch.delete(key);
+            }
+        };
+        self.options.store.load(b"a/", see).map_err(|error| chain(&error))?;
+        self.owed.extend(batch);
         Ok(())
     }
 

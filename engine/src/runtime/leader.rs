@@ -45,6 +45,8 @@ pub struct Tuning {
     pub snapshot_bytes: u64,
     /// How long a run that did not succeed stays where it can be retried.
     pub failed_kept: Duration,
+    /// How long finished runs are kept in the archive. Whole files go, once the last run in them is that old.
+    pub archive_kept: Duration,
     /// How long to wait before a record is tried again that the disk refused.
     pub disk_retry: Duration,
 }
@@ -59,6 +61,7 @@ impl Default for Tuning {
             checkpoint_bytes: 32 << 20,
             snapshot_bytes: 64 << 20,
             failed_kept: Duration::from_secs(7 * 86_400),
+            archive_kept: Duration::from_secs(400 * 86_400),
             disk_retry: Duration::from_secs(1),
         }
     }

@@ -163,7 +163,13 @@ pub async fn open(path: &Path, options: &EngineOptions) -> Result<Engine, OpenEr
     }
     notes.append(&mut loaded.notes);
     let recent = replay(&journal, &mut loaded).await?;
-    let keeper = KeeperOptions { store: loaded.store.clone(), archive, snapshots, journal: opened.id };
+    let keeper = KeeperOptions {
+        store: loaded.store.clone(),
+        archive,
+        snapshots,
+        journal: opened.id,
+        archive_kept: options.tuning.archive_kept,
+    };
     if let Some(histories) = rebuilt {
         refill(&keeper, &loaded.state, histories)?;
     }
