@@ -252,3 +252,22 @@ fn fill(journal: &mut SimJournal, sizes: &[usize], round: usize, done: &mut Vec<
     }
     None
 }
+
+#[tokio::test]
+async fn a_record_whose_flush_failed_is_flushed_again_before_anything_builds_on_it() {
+    let disk = SimDisk::new();
+    let (mut journal, _) = SimJournal::open(&disk, 1, None).unwrap();
+    journal.append(b"one".to_vec()).await.unwrap();
+    disk.fail_syncs(1);
+    assert!(matches!(journal.append(b"two".to_vec()).await, Err(AppendError::Poisoned { .. })));
+    drop(journal);
+    // The process dies, the kernel lives: reads still show the record.
+    disk.crash(Crash::Process);
+    let (mut journal, opened) = SimJournal::open(&disk, 1, None).unwrap();
+    assert_eq!(opened.head.seq, 2);
+    journal.append(b"three".to_vec()).await.unwrap();
+    drop(journal);
+    disk.crash(Crash::LoseUnsynced);
+    let (journal, opened) = SimJournal::open(&disk, 1, None).unwrap();
+    assert_eq!((opened.head.seq, journal.head().seq), (3, 3), "what was acknowledged behind it is there");
+}

@@ -140,13 +140,17 @@ impl Partition {
     /// Whether nobody will ever ask anything of this run again, but to read it.
     #[must_use]
     pub fn may_retire(&self, run: &Run) -> bool {
-        let parent_over = match &run.start.parent {
-            None => true,
-            Some(link) => {
-                run.informed == run.endings && self.runs.get(&link.run).is_none_or(|parent| parent.end().is_some())
-            }
-        };
-        run.end().is_some() && parent_over
+        let told = run.start.parent.is_none() || run.informed == run.endings;
+        // All of them: a retry of the root may take back what the child of its child did.
+        run.end().is_some() && told && self.ancestors(run).all(|ancestor| ancestor.end().is_some())
+    }
+
+    /// The runs above this one, from its parent on, as far as they are in the state.
+    pub fn ancestors<'a>(&'a self, run: &Run) -> impl Iterator<Item = &'a Arc<Run>> + use<'a> {
+        let above = |run: &Run| run.start.parent.as_ref().map(|link| link.run);
+        std::iter::successors(above(run).and_then(|id| self.runs.get(&id)), move |run| {
+            above(run).and_then(|id| self.runs.get(&id))
+        })
     }
 
     /// A run.

@@ -113,9 +113,14 @@ impl<D: Disk> Log<D> {
         if scan.torn.is_some() {
             // Cut, and durably so: the next record must not be read together with the rest of this one.
             file.set_len(end).map_err(io("cut", &last.path))?;
-            file.sync_data().map_err(io("flush", &last.path))?;
             file_bytes = end;
         }
+        // The last record may be one that was never flushed, or whose flush failed: then reads show it, and no later
+        // flush makes it durable. Nothing may build on it before it was written and flushed again.
+        file.write_all_at(&bytes[scan.last..scan.end], widen(scan.last)).map_err(io("write", &last.path))?;
+        file.sync_data().map_err(io("flush", &last.path))?;
+        // The same holds for the name of the segment that it is in.
+        disk.sync_dir(dir).map_err(io("flush", dir))?;
         let first = segments[0].header.seq_first;
         let opened = Opened { id: last.header.journal, head: scan.head, first, created, repaired: scan.torn };
         let (dir, head) = (dir.to_owned(), scan.head);

@@ -18,6 +18,8 @@ pub(crate) struct Segment {
 pub(crate) struct Scan {
     /// Behind the last valid record.
     pub(crate) end: usize,
+    /// Where the last valid record begins; the end, where there is none.
+    pub(crate) last: usize,
     pub(crate) head: Head,
     pub(crate) records: u64,
     /// What lies behind the end, where it is not blank.
@@ -87,16 +89,18 @@ fn read_header<D: Disk>(disk: &D, path: &Path, seq: u64) -> Result<Header, Error
 /// ever unflushed, so what is invalid with nothing valid behind it was never acknowledged.
 pub(crate) fn scan(segment: &Segment, bytes: &[u8]) -> Result<Scan, Error> {
     let mut cursor = Cursor::new(segment);
+    let mut last = cursor.at;
     loop {
         match frame::parse(bytes.get(cursor.at..).unwrap_or_default()) {
             Parsed::Frame { seq, hash, payload, bytes } => {
                 cursor.check(segment, seq, hash, payload)?;
+                last = cursor.at;
                 cursor.at += bytes;
             }
             parsed @ (Parsed::Blank | Parsed::Invalid(_)) => {
                 let torn = tail(segment, bytes, cursor.at, cursor.head.seq + 1, &parsed)?;
                 let records = cursor.head.seq + 1 - segment.header.seq_first;
-                return Ok(Scan { end: cursor.at, head: cursor.head, records, torn });
+                return Ok(Scan { end: cursor.at, last, head: cursor.head, records, torn });
             }
         }
     }

@@ -23,7 +23,7 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
         self.release(owed);
         let over: Vec<Arc<Run>> = self.state.runs().filter(|run| run.end().is_some()).cloned().collect();
         for run in over {
-            self.set_ended(run.id(), self.archive_time(&run));
+            self.note_end(&run);
         }
     }
 
@@ -113,7 +113,7 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
             self.unset_ended(fact.run);
             if let Some(run) = self.state.run(fact.run).filter(|run| run.end().is_some()).cloned() {
                 self.forget_timers(run.id());
-                self.set_ended(run.id(), self.archive_time(&run));
+                self.note_end(&run);
                 self.children_may_go(&run);
             }
         }
@@ -144,8 +144,24 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
         }
     }
 
-    /// When a run that is over may go to the archive.
+    /// Has a run that is over go to the archive when its time comes. While a run above it is open it has none: it may
+    /// be taken back, and is noted when that one ends.
+    fn note_end(&mut self, run: &Run) {
+        if self.state.ancestors(run).all(|ancestor| ancestor.end().is_some()) {
+            self.set_ended(run.id(), self.archive_time(run));
+        }
+    }
+
+    /// When a run that is over may go to the archive: not before those above it, which may be retried until then.
     fn archive_time(&self, run: &Run) -> UtcMs {
+        let own = self.own_archive_time(run);
+        // One later than its parent each: who is retried must not find its children gone.
+        self.state.ancestors(run).zip(1..).fold(own, |when, (ancestor, above)| {
+            when.max(UtcMs(self.own_archive_time(ancestor).0.saturating_add(above)))
+        })
+    }
+
+    fn own_archive_time(&self, run: &Run) -> UtcMs {
         let ended = run.ended.unwrap_or(run.started);
         let stays = match run.end() {
             Some(End::Succeeded) | None => Duration::ZERO,
@@ -155,7 +171,7 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
         UtcMs(ended.0.saturating_add(u64::try_from(stays.as_millis()).unwrap_or(u64::MAX)))
     }
 
-    /// The children of a run that is over were kept for it; they may go when it goes.
+    /// The runs below one that is over were kept for it; they may go when it goes.
     fn children_may_go(&mut self, run: &Arc<Run>) {
         let Some(definition) = self.state.definition(&run.start.version).cloned() else { return };
         for (step, state) in definition.steps.iter().zip(&run.steps) {
@@ -163,10 +179,9 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
             for item in 0..work.next {
                 for attempt in 1..=work.highest {
                     let child = run.id().child(&step.name, item, attempt);
-                    if let Some(child) = self.state.run(child) {
-                        let when = self.archive_time(run).max(self.archive_time(child));
-                        let id = child.id();
-                        self.set_ended(id, when);
+                    if let Some(child) = self.state.run(child).filter(|child| child.end().is_some()).cloned() {
+                        self.note_end(&child);
+                        self.children_may_go(&child);
                     }
                 }
             }

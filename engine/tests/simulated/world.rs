@@ -1,0 +1,297 @@
+//! The world's course: runs begin, things break and come back, until all runs are over.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use patchloom_core::record::{End, Event, SEMANTICS, Start};
+use patchloom_core::{Definition, Millis, RunId, UtcMs};
+use patchloom_engine::clock::Clock;
+use patchloom_engine::journal::{Journal, RecordReader};
+use patchloom_engine::queue::Limits;
+use patchloom_engine::runtime::{Handle, Leader, NoKeeper, Status, Tuning};
+use patchloom_engine::sim::{Crash, Latency, LossyIntake, NetFaults, QueueFaults, SimDisk, SimJournal, SimQueue};
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+
+use super::books::{Booked, Books, Rows};
+use super::core_world::{Dice, definition};
+use super::people::{Crew, Line, operate};
+
+/// What a world came to.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Course {
+    pub ends: BTreeMap<End, u32>,
+    pub roots: u32,
+    pub restarts: u32,
+    pub records: usize,
+    /// Of all records.
+    pub digest: [u8; 32],
+}
+
+/// The leader of the day and all that dies with it.
+struct Day {
+    leader: JoinHandle<Booked>,
+    taker: JoinHandle<()>,
+    handle: Handle,
+    queue: SimQueue,
+}
+
+struct World {
+    dice: Dice,
+    disk: SimDisk,
+    books: Books,
+    clock: Clock,
+    crew: Crew,
+    day: Day,
+    restarts: u32,
+    roots: Vec<RunId>,
+}
+
+fn tuning() -> Tuning {
+    Tuning { sweep: Duration::from_secs(5), entries_max: 8, ..Tuning::default() }
+}
+
+/// Opens the journal, folds it and leads.
+async fn dawn(dice: &mut Dice, disk: &SimDisk, books: &Books, clock: &Clock) -> (Day, Line) {
+    let latency = Latency { seed: dice.next(), wait_max: Duration::from_millis(5) };
+    let (journal, opened) = SimJournal::open(disk, SEMANTICS, Some(latency)).expect("the journal opens after a crash");
+    let mut reader = journal.read_from(journal.first()).await.unwrap();
+    let mut records = Vec::new();
+    while let Some(record) = RecordReader::next(&mut reader).await.unwrap() {
+        records.push(record.payload);
+    }
+    books.reopened(records);
+    let state = books.fresh();
+    let rows: Rows = state.rows().collect();
+    assert!(rows == books.lock().model.rows().collect::<Rows>(), "a fresh fold gives the same state");
+    let limits = Limits { heartbeat: Millis(30_000), deliveries: 4 };
+    let faults = QueueFaults { twice: dice.below(20), lost: dice.below(8) };
+    let queue = SimQueue::new(clock.clone(), limits, faults, dice.next());
+    let (leader, handle) = Leader::new(state, opened.head, queue.clone(), NoKeeper::default(), clock.clone(), tuning());
+    let net = NetFaults {
+        lost: dice.below(5),
+        unanswered: dice.below(5),
+        twice: dice.below(5),
+        delay_max: Duration::from_millis(dice.below(200)),
+        patience: Duration::from_secs(2),
+    };
+    let line = LossyIntake::new(handle.clone(), net, dice.next());
+    let leader = tokio::spawn(leader.lead(Booked { journal, books: books.clone() }));
+    (Day { leader, taker: tokio::spawn(async {}), handle, queue }, line)
+}
+
+/// Plays the world of `seed` to its end.
+pub async fn play(seed: u64) -> Course {
+    let mut dice = Dice(seed);
+    let (disk, books) = (SimDisk::new(), Books::default());
+    let clock = Clock::of_runtime(UtcMs(1_700_000_000_000));
+    let (day, line) = dawn(&mut dice, &disk, &books, &clock).await;
+    let luck = Arc::new(AtomicU64::new(*dice.pick(&[99, 90, 70, 40])));
+    let crew = Crew { books: books.clone(), line: Arc::new(Mutex::new((0, line))), luck };
+    let mut world = World { dice, disk, books, clock, crew, day, restarts: 0, roots: Vec::new() };
+    world.staff();
+    world.course().await
+}
+
+impl World {
+    fn staff(&mut self) {
+        let dice = Dice(self.dice.next());
+        self.day.taker = tokio::spawn(self.crew.clone().take(self.day.queue.clone(), dice));
+    }
+
+    async fn course(mut self) -> Course {
+        let leaf = definition(&mut self.dice, "leaf", &[]);
+        let inner = definition(&mut self.dice, "inner", &["leaf"]);
+        let root = definition(&mut self.dice, "root", &["leaf", "inner"]);
+        for text in [leaf, inner, root] {
+            let definition = Definition::parse("generated", &text).unwrap_or_else(|wrong| panic!("{wrong}\n{text}"));
+            let _ = self.crew.say("user:sim", Event::DefinitionRegistered { text: definition.canonical }).await;
+        }
+        let mut to_start = 12 + self.dice.below(9);
+        let mut faults = self.dice.below(8);
+        for turn in 0_u32.. {
+            assert!(turn < 3_000, "no end in sight: {:#?}", self.open_runs());
+            let calm = to_start == 0 && faults == 0;
+            if calm && turn > 80 {
+                self.crew.luck.store(97, Ordering::Relaxed);
+            }
+            if to_start > 0 {
+                let now = to_start.min(1 + self.dice.below(5));
+                (0..now).for_each(|_| self.start());
+                to_start -= now;
+            }
+            let nap = if calm { self.dice.below(120_000) } else { self.dice.below(8_000) };
+            tokio::time::sleep(Duration::from_millis(nap)).await;
+            if faults > 0 && self.dice.percent(60) {
+                faults -= 1;
+                self.break_something().await;
+            }
+            if self.day.leader.is_finished() {
+                self.restart(Crash::Process).await;
+            }
+            self.look().await;
+            let events = operate(&self.books.lock().model, &mut self.dice, calm && turn > 40);
+            for event in events {
+                let crew = self.crew.clone();
+                tokio::spawn(async move { crew.say("user:sim", event).await });
+            }
+            if calm && self.is_over() {
+                break;
+            }
+        }
+        self.finish().await
+    }
+
+    fn start(&mut self) {
+        let run = RunId(Uuid::from_u128((u128::from(self.dice.next()) << 64) | u128::from(self.dice.next())));
+        let name = *self.dice.pick(&["root", "root", "inner", "leaf"]);
+        let pins = self.books.lock().model.pins(name).expect("its definitions are registered");
+        let start = Start {
+            run,
+            workflow: name.into(),
+            version: pins[name].clone(),
+            pins: Arc::new(pins),
+            inputs: json!({}),
+            parent: None,
+            key: Some(format!("key-{run}").into()),
+            labels: BTreeMap::new(),
+            seed: self.dice.next(),
+        };
+        self.roots.push(run);
+        let crew = self.crew.clone();
+        tokio::spawn(async move { crew.say("user:sim", Event::RunStarted(Arc::new(start))).await });
+    }
+
+    async fn break_something(&mut self) {
+        match self.dice.below(10) {
+            0..4 => {
+                let crash = self.crash();
+                self.restart(crash).await;
+            }
+            4..6 => {
+                // The power goes in the middle of what the journal writes.
+                self.disk.freeze_after(self.dice.below(6));
+                tokio::time::sleep(Duration::from_millis(self.dice.below(3_000))).await;
+                let crash = self.crash();
+                self.restart(crash).await;
+            }
+            6..8 => {
+                self.disk.set_capacity(Some(self.disk.used() + self.dice.below(3_000)));
+                tokio::time::sleep(Duration::from_millis(self.dice.below(20_000))).await;
+                if self.dice.percent(30) {
+                    let crash = self.crash();
+                    self.restart(crash).await;
+                }
+                self.disk.set_capacity(None);
+                tokio::time::sleep(Duration::from_secs(2)).await;
+            }
+            _ => {
+                self.disk.fail_syncs(1);
+                tokio::time::sleep(Duration::from_millis(self.dice.below(10_000))).await;
+                let crash = self.crash();
+                self.restart(crash).await;
+            }
+        }
+    }
+
+    fn crash(&mut self) -> Crash {
+        match self.dice.below(3) {
+            0 => Crash::Process,
+            1 => Crash::LoseUnsynced,
+            _ => Crash::Power { seed: self.dice.next() },
+        }
+    }
+
+    /// The machine dies and comes back.
+    async fn restart(&mut self, crash: Crash) {
+        self.restarts += 1;
+        self.day.taker.abort();
+        self.day.leader.abort();
+        let leader = &mut self.day.leader;
+        if let Err(error) = leader.await
+            && error.is_panic()
+        {
+            std::panic::resume_unwind(error.into_panic());
+        }
+        self.disk.crash(crash);
+        // While the disk is full, the machine stays down: opening may need room.
+        self.disk.set_capacity(None);
+        tokio::time::sleep(Duration::from_millis(self.dice.below(5_000))).await;
+        let (day, line) = dawn(&mut self.dice, &self.disk, &self.books, &self.clock).await;
+        self.day = day;
+        *self.crew.line.lock().unwrap() = (self.restarts, line);
+        self.staff();
+    }
+
+    /// Compares the leader with the books.
+    async fn look(&mut self) {
+        self.books.check();
+        let (books, queue) = (self.books.clone(), self.day.queue.clone());
+        let compare = move |state: &patchloom_core::Partition| {
+            let books = books.lock();
+            assert!(state.rows().eq(books.model.rows()), "the leader's state is not what the journal folds to");
+            let published: std::collections::BTreeSet<_> = queue.keys().into_iter().collect();
+            let (dispatch, cancel) = books.owed();
+            let lost: Vec<_> = dispatch.difference(&published).collect();
+            assert!(lost.is_empty(), "owed and not in the queue: {lost:?}");
+            let owed = dispatch.union(&cancel).cloned().collect();
+            let stale: Vec<_> = published.difference(&owed).collect();
+            assert!(stale.is_empty(), "in the queue and not owed: {stale:?}");
+        };
+        if self.day.handle.read(compare).await.is_err() {
+            assert!(
+                matches!(&*self.day.handle.status().borrow(), Status::Stopped { .. }) || self.day.leader.is_finished()
+            );
+            self.restart(Crash::LoseUnsynced).await;
+        }
+    }
+
+    fn open_runs(&self) -> Vec<Arc<patchloom_core::run::Run>> {
+        self.books.lock().model.runs().filter(|run| run.end().is_none()).cloned().collect()
+    }
+
+    fn is_over(&self) -> bool {
+        let books = self.books.lock();
+        let begun = self.roots.iter().all(|run| books.ended.contains_key(run));
+        begun && books.model.runs().all(|run| run.end().is_some())
+    }
+
+    async fn finish(mut self) -> Course {
+        // A quiet moment: what was still under way comes to rest.
+        tokio::time::sleep(Duration::from_secs(120)).await;
+        self.look().await;
+        self.restart(Crash::LoseUnsynced).await;
+        tokio::time::sleep(Duration::from_secs(120)).await;
+        self.look().await;
+        let left = self.day.queue.keys();
+        assert!(left.is_empty(), "all runs are over and the queue holds {left:?}");
+        self.day.handle.stop().await;
+        if let Err(error) = self.day.leader.await {
+            std::panic::resume_unwind(error.into_panic());
+        }
+        self.day.taker.abort();
+        self.books.check();
+        let books = self.books.lock();
+        let mut ends = BTreeMap::new();
+        for (run, ended) in &books.ended {
+            let opened = books.opened.get(run).copied().unwrap_or_default();
+            assert!(*ended <= opened + 1, "{run} ended {ended} times and was opened again {opened} times");
+            if let Some(end) = books.model.run(*run).and_then(|run| run.end()) {
+                *ends.entry(end).or_default() += 1;
+            }
+        }
+        let mut hasher = Sha256::new();
+        books.records.iter().for_each(|record| hasher.update(record));
+        Course {
+            ends,
+            roots: u32::try_from(self.roots.len()).unwrap(),
+            restarts: self.restarts,
+            records: books.records.len(),
+            digest: hasher.finalize().into(),
+        }
+    }
+}
