@@ -1,6 +1,7 @@
 //! The engine around the pure heart: journal, snapshots, store, archive. Knows bytes and sequence numbers, nothing of patches.
 
 pub mod archive;
+pub mod bench;
 pub mod clock;
 pub mod datadir;
 pub mod disk;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::disk::{Disk, DiskFile, RealDisk, widen};
 
 /// How fast the disk makes small writes durable.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
 pub struct RawRate {
     /// Writes made durable per second, one after the other.
     pub per_second: f64,

@@ -12,6 +12,7 @@ mod explain;
 mod journal;
 mod patch;
 mod run;
+mod store;
 mod workflow;
 
 use std::ffi::OsString;

@@ -63,6 +63,15 @@ impl Host {
     /// # Errors
     /// The data directory cannot be led: see the fault's code.
     pub async fn open(data: &Path) -> Result<Self, Fault> {
+        let handlers = handlers().map_err(|error| Fault::new("E0591", Exit::Internal, error))?;
+        Self::open_with(data, handlers).await
+    }
+
+    /// As [`Host::open`], with these handlers: all of [`handlers`], each perhaps wrapped.
+    ///
+    /// # Errors
+    /// As [`Host::open`].
+    pub async fn open_with(data: &Path, handlers: Handlers) -> Result<Self, Fault> {
         let engine = runtime::open(data, &EngineOptions::default()).await.map_err(open_fault)?;
         for note in &engine.notes {
             tracing::warn!("{note}");
@@ -70,9 +79,15 @@ impl Host {
         for (name, text) in shipped::all() {
             let definition = Definition::parse(name, text)
                 .map_err(|mistakes| Fault::new("E0101", Exit::Internal, anyhow::Error::new(mistakes)))?;
-            engine.handle.register("engine", &definition).await.map_err(engine_fault)?;
+            let (named, version) = (std::sync::Arc::clone(&definition.name), definition.digest.clone());
+            // What is known already need not be said again with every start.
+            let known =
+                engine.handle.read(move |state| state.latest(&named) == Some(&version)).await.map_err(engine_fault)?;
+            if !known {
+                engine.handle.register("engine", &definition).await.map_err(engine_fault)?;
+            }
         }
-        let handlers = handlers().map_err(|error| Fault::new("E0591", Exit::Internal, error))?;
+        DataDir::new(data).sweep();
         let (report, progress) = watch::channel(TaskProgress::new());
         let source = source::QueueSource::new(engine.queue.clone(), engine.handle.clone(), report);
         let config = PoolConfig { drain: DRAIN, ..PoolConfig::default() };
@@ -134,7 +149,10 @@ impl Host {
 }
 
 /// All task types of this binary.
-fn handlers() -> anyhow::Result<Handlers> {
+///
+/// # Errors
+/// Two handlers claim one task type: a mistake in this code.
+pub fn handlers() -> anyhow::Result<Handlers> {
     let mut handlers = Handlers::default();
     observe::register(&mut handlers).context("cannot add the handlers that look")?;
     changes::register(&mut handlers).context("cannot add the handlers of changes")?;

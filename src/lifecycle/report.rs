@@ -227,7 +227,7 @@ fn way_back(way: Option<&PackageUndo>, snapshot: bool) -> Undo {
             Undo { proven: true, how: format!("former .deb {made} ({}…){also}", sha256.get(..12).unwrap_or(sha256)) }
         }
         Some(PackageUndo::Obtainable { origin }) => {
-            Undo { proven: true, how: format!("former version still offered by {origin}{also}") }
+            Undo { proven: true, how: format!("former version to be had from {origin}{also}") }
         }
         Some(PackageUndo::Remove) => Undo { proven: true, how: format!("comes new: is removed again{also}") },
         Some(PackageUndo::Unprovable { .. }) if snapshot => {

@@ -197,6 +197,22 @@ fn missing(out: &mut String, report: &Report) {
     out.push_str("</tbody></table></div>\n</section>\n");
 }
 
+/// CVE ids that stand open on the page; the others unfold, without a script.
+const CVES_OPEN: usize = 4;
+
+fn folded(ids: &[String]) -> String {
+    let (open, rest) = ids.split_at(ids.len().min(CVES_OPEN));
+    let open = format!("<span class=\"mono\">{}</span>", open.join(" "));
+    if rest.is_empty() {
+        return open;
+    }
+    format!(
+        "{open}<details><summary>{} more</summary><span class=\"mono\">{}</span></details>",
+        rest.len(),
+        rest.join(" ")
+    )
+}
+
 fn missing_row(out: &mut String, patch: &Missing) {
     let urgency = match patch.urgency {
         Urgency::Critical | Urgency::Emergency | Urgency::High => "bad",
@@ -210,7 +226,7 @@ fn missing_row(out: &mut String, patch: &Missing) {
         (_, note) => {
             let ids: Vec<String> = patch.cves.iter().map(|id| safe(id).replace('-', "\u{2011}")).collect();
             let note = note.as_ref().map(|note| format!("<span class=\"soft\">{}</span>", safe(note)));
-            format!("<span class=\"mono\">{}</span>{}", ids.join(" "), note.unwrap_or_default())
+            format!("{}{}", folded(&ids), note.unwrap_or_default())
         }
     };
     put!(

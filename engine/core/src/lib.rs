@@ -15,6 +15,8 @@ mod expr;
 mod template;
 
 mod definition;
+mod schema;
+mod unwind;
 
 mod effect;
 pub mod record;
@@ -23,12 +25,14 @@ mod backoff;
 mod partition;
 pub mod run;
 
-pub use definition::{Action, Compensate, Definition, Digest, ForEach, Input, Retry, Set, Step, Wait};
+pub use definition::{Action, Compensate, Definition, Digest, ForEach, Input, Retry, Set, Step, Wait, relations};
 pub use diagnostic::{Diagnostic, Diagnostics, Place, Span, nearest, place};
 pub use effect::{Effect, EffectKey};
 pub use expr::{EvalError, Expr, Reference, Scope};
 pub use id::{Leg, RunId, StepName, TaskKey};
 pub use partition::{KEY_KEPT, Partition, RowError, StartKey};
+pub use schema::schema;
 pub use task::{Failure, FailureClass, Outcome, Task, TaskTimeouts};
 pub use template::{Part, Template};
 pub use time::{Millis, SpanError, UtcMs};
+pub use unwind::{How, Known, Undoing, WayBack, ways_back};

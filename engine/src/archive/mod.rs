@@ -197,6 +197,12 @@ impl<D: Disk> Archive<D> {
         Ok((archive, opened))
     }
 
+    /// The archive in `dir` for reading only, also while an engine writes it: nothing is made, cut or repaired.
+    #[must_use]
+    pub fn inspect(disk: D, dir: &Path) -> Self {
+        Self { disk, dir: dir.to_owned(), file_bytes: 0, active: None, number_next: u32::MAX }
+    }
+
     /// Appends a batch, all of it or nothing, and makes it durable. Locations are in the order of the batch.
     ///
     /// # Errors

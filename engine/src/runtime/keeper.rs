@@ -1,17 +1,17 @@
 //! What lies behind the journal: the store, the archive of runs that are over, the snapshots. Written behind, on a
 //! thread of its own; whatever happens to it, the journal is the truth.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
 
-use patchloom_core::record::SEMANTICS;
+use patchloom_core::record::{Event, SEMANTICS};
 use patchloom_core::run::Run;
 use patchloom_core::{Partition, RunId, UtcMs};
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use super::history::{Recent, items};
+use super::history::{Item, Recent, items};
 use super::leader::Leader;
 use super::recovery::Archived;
 use crate::archive::{Archive, Entry, Location};
@@ -24,7 +24,7 @@ use crate::store::{Batch, Store};
 /// Checkpoints that may wait for the thread; more are folded together by the leader.
 const WAITING_MAX: usize = 2;
 /// The most runs archived with one checkpoint.
-const RETIRE_MAX: usize = 20_000;
+const RETIRE_MAX: usize = 5_000;
 
 /// What changed since the last checkpoint.
 pub struct Work {
@@ -51,6 +51,8 @@ pub struct Work {
 pub struct Kept {
     /// Runs that lie in the archive now.
     pub archived: Vec<RunId>,
+    /// Runs that could not be brought there: they are offered again.
+    pub refused: Vec<RunId>,
     /// Records before this one are not needed any more.
     pub trim_before: Option<u64>,
     /// What went wrong, for people.
@@ -200,6 +202,8 @@ impl Writer {
                 kept.problem = Some(problem);
             }
         }
+        let archived: BTreeSet<RunId> = kept.archived.iter().copied().collect();
+        kept.refused = work.retire.iter().map(|run| run.id()).filter(|run| !archived.contains(run)).collect();
         kept
     }
 
@@ -207,26 +211,21 @@ impl Writer {
         if work.retire.is_empty() {
             return Ok(());
         }
-        let newest: std::collections::BTreeMap<RunId, Vec<u8>> =
-            work.recent.chunks().map(|(run, _, lines)| (run, lines)).collect();
+        let newest: BTreeMap<RunId, Vec<u8>> = work.recent.chunks().map(|(run, _, lines)| (run, lines)).collect();
         let mut entries = Vec::with_capacity(work.retire.len());
         let mut appended = Vec::with_capacity(work.retire.len());
         for run in &work.retire {
             kept.archived.push(run.id());
-            let mut history = Vec::new();
-            // A restart before its retirement was recorded brings a run here once more, without the history of before.
-            if let Some(former) = self.archived(run.id())? {
-                if former.run.seq >= run.seq {
-                    continue;
+            let lines = newest.get(&run.id()).map(Vec::as_slice).unwrap_or_default();
+            // Most runs begin and end between two checkpoints: the store has nothing of those.
+            let payload = if begins_with_start(lines) {
+                whole(run, lines)
+            } else {
+                match self.with_former_history(run, lines)? {
+                    Some(payload) => payload,
+                    None => continue,
                 }
-                history = former.history;
-            }
-            let mut lines = self.stored_history(run.id())?;
-            lines.extend(newest.get(&run.id()).into_iter().flatten());
-            let known = history.last().map_or(0, |item| item.seq);
-            history.extend(items(&lines).into_iter().filter(|item| item.seq > known));
-            let payload = json!({"run": run.as_ref(), "history": history});
-            let payload = serde_json::to_vec(&payload).map_err(|error| error.to_string())?;
+            };
             entries.push(Entry { key: *run.id().0.as_bytes(), payload });
             appended.push(run.id());
         }
@@ -235,6 +234,24 @@ impl Writer {
             batch.put(archive_key(run), place.to_bytes());
         }
         Ok(())
+    }
+
+    /// The payload of a run of which the store or the archive may have a part; `None` where the archive has all of it.
+    fn with_former_history(&self, run: &Run, newest: &[u8]) -> Result<Option<Vec<u8>>, String> {
+        let mut history = Vec::new();
+        // A restart before its retirement was recorded brings a run here once more, without the history of before.
+        if let Some(former) = self.archived(run.id())? {
+            if former.run.seq >= run.seq {
+                return Ok(None);
+            }
+            history = former.history;
+        }
+        let mut lines = self.stored_history(run.id())?;
+        lines.extend_from_slice(newest);
+        let known = history.last().map_or(0, |item| item.seq);
+        history.extend(items(&lines).into_iter().filter(|item| item.seq > known));
+        let payload = json!({"run": run, "history": history});
+        serde_json::to_vec(&payload).map(Some).map_err(|error| error.to_string())
     }
 
     fn archived(&self, run: RunId) -> Result<Option<Archived>, String> {
@@ -290,6 +307,27 @@ impl Writer {
         kept.trim_before = (list.len() >= 2).then(|| list[0] + 1);
         Ok(())
     }
+}
+
+/// Whether these lines of a run's history begin with its beginning.
+fn begins_with_start(lines: &[u8]) -> bool {
+    let first = lines.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    serde_json::from_slice::<Item>(first).is_ok_and(|item| matches!(item.entry.event, Event::RunStarted(_)))
+}
+
+/// The payload of a run whose whole history is in `lines`, put together without reading them.
+fn whole(run: &Run, lines: &[u8]) -> Vec<u8> {
+    let mut payload = b"{\"run\":".to_vec();
+    payload.extend(Partition::run_row(run).1);
+    payload.extend_from_slice(b",\"history\":[");
+    for (nth, line) in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).enumerate() {
+        if nth > 0 {
+            payload.push(b',');
+        }
+        payload.extend_from_slice(line);
+    }
+    payload.extend_from_slice(b"]}");
+    payload
 }
 
 /// The row that says where a run lies in the archive.

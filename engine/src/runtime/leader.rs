@@ -23,6 +23,8 @@ use crate::queue::TaskQueue;
 const INTAKE_MAX: usize = 4_096;
 /// Notices that a slow watcher may lag behind before it is told to ask the state.
 const NOTICES_KEPT: usize = 1_024;
+/// Finished runs that may be on their way to the archive before the intake waits for it.
+const BACKLOG_MAX: usize = 10_000;
 /// Messages taken from the intake at once.
 const GULP: usize = 512;
 
@@ -287,7 +289,7 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
         tokio::select! {
             biased;
             // Cancel-safe: what was not received stays in the channel.
-            count = self.inbox.recv_many(&mut messages, GULP) => {
+            count = self.inbox.recv_many(&mut messages, GULP), if self.has_room() => {
                 if count == 0 {
                     // All handles are gone: nobody can ask for anything, but workers' results cannot come either.
                     let (reply, _) = oneshot::channel();
@@ -316,8 +318,10 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
         self.checkpoint(false);
     }
 
+    /// Whether more may come in: not while a record is full, nor while the archive is so far behind that finished runs
+    /// pile up in memory. Then senders feel its pace.
     fn has_room(&self) -> bool {
-        self.buffer.len() < self.tuning.entries_max
+        self.buffer.len() < self.tuning.entries_max && self.archiving.len() < BACKLOG_MAX
     }
 
     fn accept(&mut self, message: Option<Message>) {
@@ -434,7 +438,8 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
             self.dirty.insert(run.id());
         }
         for run in &work.retire {
-            self.archiving.remove(&run.id());
+            // Still counted as on its way: the next offer has it again.
+            self.archiving.insert(run.id());
             self.set_ended(run.id(), work.at);
         }
         self.gone.extend(work.gone);

@@ -4,6 +4,7 @@
 
 mod handle;
 mod history;
+mod inspect;
 mod keeper;
 mod leader;
 mod recovery;
@@ -11,6 +12,7 @@ mod release;
 
 pub use handle::{EngineError, Handle, Intake, Notice, Seen, StartRun, Status};
 pub use history::Item;
+pub use inspect::{Found, Inspected, inspect};
 pub use keeper::{EmbeddedKeeper, Keeper, KeeperOptions, Kept, NoKeeper, Work};
 pub use leader::{Leader, Tuning};
 pub use patchloom_core::run::Run as RunState;

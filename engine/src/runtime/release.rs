@@ -5,13 +5,16 @@ use std::time::Duration;
 
 use patchloom_core::record::{End, Event, TimerKey, TimerKind};
 use patchloom_core::run::{Fact, FactKind, Refusal, Run};
-use patchloom_core::{Action, Effect, Leg, Outcome, RunId, TaskKey, UtcMs};
+use patchloom_core::{Action, Effect, Leg, Millis, Outcome, RunId, TaskKey, UtcMs};
 use tracing::warn;
 
 use super::handle::Seen;
 use super::keeper::{Keeper, Kept};
 use super::leader::Leader;
 use crate::queue::{Recall, TaskQueue};
+
+/// How long runs wait that the archive refused.
+const ARCHIVE_RETRY: Millis = Millis(5_000);
 
 impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
     /// Releases all that the state owes: after a start there is nothing else to remember.
@@ -175,6 +178,12 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
         for run in kept.archived {
             self.archiving.remove(&run);
             self.say(Event::RunRetired { run });
+        }
+        // Not at once: what refused them a moment ago, a full disk, is likely to do so again.
+        let again = self.clock.now() + ARCHIVE_RETRY;
+        for run in kept.refused {
+            self.archiving.remove(&run);
+            self.set_ended(run, again);
         }
         if let Some(seq) = kept.trim_before {
             self.trim_before = Some(seq);

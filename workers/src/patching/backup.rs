@@ -122,7 +122,7 @@ fn prove(
                 None if wanted.mode == Mode::Observe
                     && super::rebuild::looks_able(wanted.host, &change.id, version) =>
                 {
-                    PackageUndo::Obtainable { origin: "this host, rebuilt from its installed files".to_owned() }
+                    PackageUndo::Obtainable { origin: "the files that are installed, packed again".to_owned() }
                 }
                 None => PackageUndo::Unprovable { why: format!("{version} is neither cached nor offered any more") },
             },

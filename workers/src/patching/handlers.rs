@@ -192,7 +192,8 @@ struct SnapshotRef {
 /// `prepare.snapshot_drop`: deletes a snapshot; also the compensation of its making.
 ///
 /// # Shape
-/// In: `{snapshot: {id} | null}`, or nothing known: then the one that the same step makes. Out: `{dropped}`.
+/// In: `{snapshot: {id} | null}`, or nothing known: then the one that the same step makes. Out: `{gone}`, its id: no
+/// matter who deleted it, so that a repeat answers the same.
 #[derive(Clone, Debug, Default)]
 pub struct SnapshotDrop {
     /// As [`SnapshotMake::dir`].
@@ -218,13 +219,14 @@ impl Handler for SnapshotDrop {
             // As a compensation it may come for a step that never returned: the id derives from the key.
             let id = snapshot.map_or_else(|| format!("{}-{}-{}", key.run, key.step, key.item), |snapshot| snapshot.id);
             let store = snapshots(self.dir.as_ref(), context);
+            let gone = json!({ "gone": id });
             let dropped = tokio::task::spawn_blocking(move || store.drop(&id)).await;
             let dropped = dropped.map_err(|error| transient("E0590", format!("dropping was interrupted: {error}")))?;
-            let dropped = dropped.map_err(|error| match &error {
+            dropped.map_err(|error| match &error {
                 crate::snapshot::Error::Kept { .. } => permanent(error.code(), chain(&error)),
                 _ => transient(error.code(), chain(&error)),
             })?;
-            Ok(json!({ "dropped": dropped }))
+            Ok(gone)
         })
     }
 }

@@ -57,6 +57,7 @@ pub(super) async fn roll_back(site: &Site<'_>, wanted: &Wanted<'_>) -> Result<Un
     };
     context.progress(0.0, "waiting for the package manager");
     quiet::subdue(site.host, SUBDUE, context.cancel()).await?;
+    sweep(&debs_dir(backups), &wanted.plan.target);
     let mut undo = Undo { site, wanted, before: &known.before, said: Vec::new() };
     let changed = undo.difference().await.map_or(1, |rest| rest.len());
     let way = undo.carry_out().await?;
@@ -177,7 +178,8 @@ impl Undo<'_> {
         let cache = DebCache { dir: debs_dir(self.site.context.data().backups()) };
         let io = |error: std::io::Error| transient("E0514", format!("cannot stage former packages: {error}"));
         std::fs::create_dir_all(&cache.dir).map_err(io)?;
-        let dir = tempfile::Builder::new().prefix(".undo-").tempdir_in(&cache.dir).map_err(io)?;
+        let prefix = staged(&self.wanted.plan.target);
+        let dir = tempfile::Builder::new().prefix(&prefix).tempdir_in(&cache.dir).map_err(io)?;
         // apt reads them as a user without rights.
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(dir.path(), open).map_err(io)?;
@@ -279,6 +281,22 @@ impl Undo<'_> {
             "next": "look at the differences; reinstall the former versions by hand or restore the snapshot, then retry the compensation",
         });
         Failure { details, ..permanent("E0517", message) }
+    }
+}
+
+/// What the names of directories begin with in which former packages of a target are staged.
+fn staged(target: &Target) -> String {
+    format!(".undo-{}-", quiet::target_name(target))
+}
+
+/// Deletes what a way back that was killed had staged: nobody else stages for this target while we hold its lease.
+fn sweep(debs: &Path, target: &Target) {
+    let prefix = staged(target);
+    for entry in std::fs::read_dir(debs).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(&prefix) {
+            // What cannot be deleted takes room and does no harm.
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
     }
 }
 

@@ -71,6 +71,37 @@ impl DataDir {
     }
 }
 
+/// What the names of unfinished files and directories begin with. Staged former packages (`.undo-`) are not among them:
+/// a package manager whose patchloom was killed may still read those.
+const UNFINISHED: [&str; 4] = [".new-", ".tmp", ".fetch-", ".rebuild-"];
+
+/// Where they lie: below these, so deep at most.
+const UNFINISHED_DEPTH_MAX: usize = 3;
+
+impl DataDir {
+    /// Deletes what a process that was killed left unfinished. Only for whoever holds the data directory.
+    ///
+    /// The change register is left alone: people write there from other processes.
+    pub fn sweep(&self) {
+        let mut open = vec![(self.root.join("artifacts"), 0), (self.backups().join("debs"), 0)];
+        open.extend([(self.backups().join("markers"), 0), (self.cache(), 0)]);
+        while let Some((dir, depth)) = open.pop() {
+            for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
+                let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
+                let name = entry.file_name();
+                let unfinished = UNFINISHED.iter().any(|prefix| name.to_string_lossy().starts_with(prefix));
+                // What cannot be deleted takes room and does no harm.
+                match (unfinished, is_dir) {
+                    (true, true) => drop(std::fs::remove_dir_all(entry.path())),
+                    (true, false) => drop(std::fs::remove_file(entry.path())),
+                    (false, true) if depth < UNFINISHED_DEPTH_MAX => open.push((entry.path(), depth + 1)),
+                    (false, _) => {}
+                }
+            }
+        }
+    }
+}
+
 /// What a handler gets beside its input.
 #[derive(Clone, Debug)]
 pub struct TaskContext {

@@ -194,11 +194,17 @@ impl View<'_> {
     }
 }
 
+/// Whether a mistake says that a step is not there, or not upstream.
+pub(super) fn is_about_steps(mistake: &Diagnostic) -> bool {
+    mistake.code == "E0203"
+        && (mistake.message.starts_with("no step is called") || mistake.message.starts_with("the output of"))
+}
+
 fn unknown(reference: &Reference, message: String, reason: String, fix: Option<String>) -> Diagnostic {
     Diagnostic { code: "E0203", message, span: reference.span, reason, fix }
 }
 
-fn compile(schema: &Value) -> Result<jsonschema::Validator, String> {
+pub(super) fn compile(schema: &Value) -> Result<jsonschema::Validator, String> {
     jsonschema::draft202012::new(schema).map_err(|error| error.to_string())
 }
 

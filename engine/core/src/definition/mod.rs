@@ -6,6 +6,7 @@ mod check;
 mod fields;
 mod graph;
 mod read;
+mod relations;
 mod step;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,19 @@ use crate::template::Template;
 use crate::{Millis, StepName, TaskTimeouts};
 
 pub use graph::Set;
+pub use relations::relations;
+
+/// The keys that the language knows, by the kind of map they stand in: the schema is held against them.
+#[cfg(test)]
+pub(crate) const KEYS: [(&str, &[&str]); 7] = [
+    ("workflow", read::HEAD),
+    ("step", step::STEP),
+    ("for_each", step::FOR_EACH),
+    ("retry", step::RETRY),
+    ("timeout", step::TIMEOUT),
+    ("compensate", step::COMPENSATE),
+    ("wait", step::WAIT),
+];
 
 /// The most steps a definition may have.
 pub const STEPS_MAX: usize = 1_000;

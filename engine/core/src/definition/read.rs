@@ -10,7 +10,7 @@ use crate::diagnostic::{Diagnostic, Span};
 use crate::template::Template;
 use crate::yaml::{Key, Kind, Node};
 
-const HEAD: &[&str] = &["name", "description", "inputs", "steps", "output", "timeout"];
+pub(crate) const HEAD: &[&str] = &["name", "description", "inputs", "steps", "output", "timeout"];
 
 /// A step whose `needs` are still names.
 pub(super) struct Draft {
@@ -35,7 +35,8 @@ pub(super) fn definition(root: &Node, source: &str) -> Result<Definition, Vec<Di
         .map(|node| read_steps(node, source, &mut mistakes))
         .unwrap_or_default();
     let output = head.get("output").map(|node| Template::read(node, source, &mut mistakes));
-    let steps = arrange(drafts, &mut mistakes);
+    let broken = broken(head.get("steps"), &drafts);
+    let steps = arrange(drafts, &broken, &mut mistakes);
     let canonical: Arc<str> = root.to_json().to_string().into();
     let mut definition = Definition {
         name: workflow_name.map_or_else(|| "".into(), |name| name.0),
@@ -50,7 +51,11 @@ pub(super) fn definition(root: &Node, source: &str) -> Result<Definition, Vec<Di
         timeout,
     };
     if mistakes.iter().all(|mistake| mistake.code != "E0108") {
-        check::references(&definition, &mut mistakes);
+        let mut found = Vec::new();
+        check::references(&definition, &mut found);
+        // What is upstream of what cannot be told while a step is missing from the graph: that would be noise.
+        found.retain(|mistake| broken.is_empty() || !check::is_about_steps(mistake));
+        mistakes.append(&mut found);
     }
     if !mistakes.is_empty() {
         return Err(mistakes);
@@ -108,8 +113,18 @@ fn read_steps(node: &Node, source: &str, mistakes: &mut Vec<Diagnostic>) -> Vec<
     drafts
 }
 
+/// The names of steps that are written down but could not be read: others may well name them.
+fn broken<'a>(steps: Option<&'a Node>, drafts: &[Draft]) -> Vec<&'a str> {
+    let Some(Node { kind: Kind::Map(entries), .. }) = steps else { return Vec::new() };
+    let names = entries.iter().map(|(key, _)| key.text.as_str());
+    names.filter(|name| drafts.iter().all(|draft| draft.step.name.as_str() != *name)).collect()
+}
+
 /// Puts the steps in the order of their needs; with a broken graph, in the order of their names.
-fn arrange(mut drafts: Vec<Draft>, mistakes: &mut Vec<Diagnostic>) -> Vec<Step> {
+fn arrange(mut drafts: Vec<Draft>, broken: &[&str], mistakes: &mut Vec<Diagnostic>) -> Vec<Step> {
+    for draft in &mut drafts {
+        draft.needs.retain(|(need, _)| !broken.contains(&need.as_str()));
+    }
     let vertices: Vec<Vertex<'_>> = drafts
         .iter()
         .map(|draft| Vertex { name: draft.step.name.as_str(), span: draft.span, needs: draft.needs.clone() })

@@ -11,7 +11,7 @@ use crate::template::Template;
 use crate::yaml::{Key, Kind, Node};
 use crate::{Millis, TaskTimeouts};
 
-pub(super) const STEP: &[&str] = &[
+pub(crate) const STEP: &[&str] = &[
     "uses",
     "workflow",
     "wait",
@@ -28,6 +28,11 @@ pub(super) const STEP: &[&str] = &[
     "output",
     "description",
 ];
+pub(crate) const FOR_EACH: &[&str] = &["items", "key", "max_parallel"];
+pub(crate) const RETRY: &[&str] = &["attempts", "backoff", "max_backoff", "jitter"];
+pub(crate) const TIMEOUT: &[&str] = &["queue", "attempt", "heartbeat", "total"];
+pub(crate) const COMPENSATE: &[&str] = &["uses", "with", "retry", "timeout"];
+pub(crate) const WAIT: &[&str] = &["signal", "timeout", "for", "until"];
 const ACTIONS: [&str; 5] = ["uses", "workflow", "wait", "set", "fail"];
 
 /// Reads the step called `key`.
@@ -181,7 +186,7 @@ fn read_condition(node: &Node, source: &str, mistakes: &mut Vec<Diagnostic>) -> 
 }
 
 fn read_for_each(node: &Node, source: &str, mistakes: &mut Vec<Diagnostic>) -> Option<ForEach> {
-    let fields = Fields::open(node, "`for_each`", &["items", "key", "max_parallel"], mistakes)?;
+    let fields = Fields::open(node, "`for_each`", FOR_EACH, mistakes)?;
     let items =
         fields.required("items", "`for_each`", mistakes).map(|items| Template::read(items, source, mistakes))?;
     if matches!(&items, Template::Literal(value) if !value.is_array())
@@ -204,8 +209,7 @@ fn read_for_each(node: &Node, source: &str, mistakes: &mut Vec<Diagnostic>) -> O
 
 fn read_retry(fields: &Fields<'_>, default: Retry, mistakes: &mut Vec<Diagnostic>) -> Retry {
     let Some(node) = fields.get("retry") else { return default };
-    let known: &[&str] = &["attempts", "backoff", "max_backoff", "jitter"];
-    let Some(fields) = Fields::open(node, "`retry`", known, mistakes) else { return default };
+    let Some(fields) = Fields::open(node, "`retry`", RETRY, mistakes) else { return default };
     Retry {
         attempts: fields.count("attempts", ATTEMPTS_MAX, mistakes).unwrap_or(default.attempts),
         backoff: fields.span_of_time("backoff", mistakes).unwrap_or(default.backoff),
@@ -220,8 +224,9 @@ fn read_timeouts(fields: &Fields<'_>, mistakes: &mut Vec<Diagnostic>) -> (TaskTi
         let attempt = duration(node, "`timeout`", mistakes);
         return (TaskTimeouts { attempt, ..TaskTimeouts::default() }, None);
     }
-    let known: &[&str] = &["queue", "attempt", "heartbeat", "total"];
-    let Some(fields) = Fields::open(node, "`timeout`", known, mistakes) else { return (TaskTimeouts::default(), None) };
+    let Some(fields) = Fields::open(node, "`timeout`", TIMEOUT, mistakes) else {
+        return (TaskTimeouts::default(), None);
+    };
     let timeouts = TaskTimeouts {
         queue: fields.span_of_time("queue", mistakes),
         attempt: fields.span_of_time("attempt", mistakes),
@@ -231,7 +236,7 @@ fn read_timeouts(fields: &Fields<'_>, mistakes: &mut Vec<Diagnostic>) -> (TaskTi
 }
 
 fn read_compensate(node: &Node, source: &str, mistakes: &mut Vec<Diagnostic>) -> Option<Compensate> {
-    let fields = Fields::open(node, "`compensate`", &["uses", "with", "retry", "timeout"], mistakes)?;
+    let fields = Fields::open(node, "`compensate`", COMPENSATE, mistakes)?;
     let uses = fields.required("uses", "`compensate`", mistakes).and_then(|node| task_type(node, mistakes));
     let with = fields
         .get("with")
@@ -250,7 +255,7 @@ fn read_compensate(node: &Node, source: &str, mistakes: &mut Vec<Diagnostic>) ->
 }
 
 fn read_wait(node: &Node, source: &str, mistakes: &mut Vec<Diagnostic>) -> Option<Wait> {
-    let fields = Fields::open(node, "`wait`", &["signal", "timeout", "for", "until"], mistakes)?;
+    let fields = Fields::open(node, "`wait`", WAIT, mistakes)?;
     let signal = fields.text("signal", mistakes);
     let timeout = fields.span_of_time("timeout", mistakes);
     let span = fields.span_of_time("for", mistakes);

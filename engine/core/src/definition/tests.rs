@@ -135,3 +135,12 @@ fn more_steps_than_the_limit_are_refused() {
     let over = Definition::parse("over.yaml", &format!("name: x\nsteps:\n{}", steps(STEPS_MAX + 1))).unwrap_err();
     assert_eq!(over.list[0].code, "E0106");
 }
+
+#[test]
+fn a_step_that_cannot_be_read_is_not_missed_by_others() {
+    let source =
+        "name: x\nsteps:\n  a: { usse: t.a }\n  b: { uses: t.b, needs: [a], with: { v: \"${{ steps.a.output }}\" } }\n";
+    let found = Definition::parse("one.yaml", source).unwrap_err();
+    let codes: Vec<&str> = found.list.iter().map(|one| one.code).collect();
+    assert_eq!(codes, ["E0107", "E0103"], "{found}");
+}

@@ -1,8 +1,21 @@
-//! `patchloom run`: what may be said.
+//! `patchloom run`: what may be said, and who does it.
+//!
+//! What only reads looks into the data directory without its lock; what acts leads the engine for as long as it takes.
+
+mod act;
+mod history;
+mod list;
+mod show;
+mod story;
+mod watching;
+mod why;
 
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+
+use super::Context;
+use crate::fault::{Exit, Fault};
 
 /// Works on runs.
 #[derive(Clone, Debug, Subcommand)]
@@ -43,7 +56,7 @@ pub struct RunSelector {
     "  patchloom run start scan\n",
     "  patchloom run start workflows/scan.yaml --input offline=true --wait\n",
     "  patchloom run start patch-lifecycle --inputs inputs.json --key nightly-2026-11-21\n\n",
-    include_str!("exit_codes.txt")
+    include_str!("../exit_codes.txt")
 ))]
 pub struct RunStartArgs {
     /// The name of a shipped workflow, or a definition in YAML
@@ -88,7 +101,7 @@ pub enum RunState {
     "  patchloom run list\n",
     "  patchloom run list --state open --limit 100\n",
     "  patchloom run list --json | jq -r '.[].id'\n\n",
-    include_str!("exit_codes.txt")
+    include_str!("../exit_codes.txt")
 ))]
 pub struct RunListArgs {
     /// Only runs in this state
@@ -112,7 +125,7 @@ pub struct RunListArgs {
     "  patchloom run show last\n",
     "  patchloom run show 019f2a --json\n",
     "  patchloom run why last\n\n",
-    include_str!("exit_codes.txt")
+    include_str!("../exit_codes.txt")
 ))]
 pub struct RunShowArgs {
     /// Which.
@@ -129,7 +142,7 @@ pub struct RunShowArgs {
     "Examples:\n",
     "  patchloom run watch last\n",
     "  patchloom run watch 019f2a && echo patched\n\n",
-    include_str!("exit_codes.txt")
+    include_str!("../exit_codes.txt")
 ))]
 pub struct RunWatchArgs {
     /// Which.
@@ -147,7 +160,7 @@ pub struct RunWatchArgs {
     "  patchloom run history last\n",
     "  patchloom run history 019f2a --step install\n",
     "  patchloom run history last --json > evidence.json\n\n",
-    include_str!("exit_codes.txt")
+    include_str!("../exit_codes.txt")
 ))]
 pub struct RunHistoryArgs {
     /// Which.
@@ -176,7 +189,7 @@ pub struct Signal {
     "Examples:\n",
     "  patchloom run signal last change.approved\n",
     "  patchloom run signal 019f2a decision --payload '{\"go\":true}'\n\n",
-    include_str!("exit_codes.txt")
+    include_str!("../exit_codes.txt")
 ))]
 pub struct RunSignalArgs {
     /// Which.
@@ -204,7 +217,7 @@ impl RunSignalArgs {
     "Examples:\n",
     "  patchloom run cancel last\n",
     "  patchloom run cancel 019f2a --reason maintenance\n\n",
-    include_str!("exit_codes.txt")
+    include_str!("../exit_codes.txt")
 ))]
 pub struct RunCancelArgs {
     /// Which.
@@ -221,7 +234,7 @@ pub struct RunCancelArgs {
     "Examples:\n",
     "  patchloom run retry last\n",
     "  patchloom run retry 019f2a --wait\n\n",
-    include_str!("exit_codes.txt")
+    include_str!("../exit_codes.txt")
 ))]
 pub struct RunRetryArgs {
     /// Which.
@@ -233,6 +246,20 @@ pub struct RunRetryArgs {
     /// Print the run as JSON
     #[arg(long)]
     pub json: bool,
+}
+
+pub(super) fn run(command: &RunCommand, context: &Context) -> Result<Exit, Fault> {
+    match command {
+        RunCommand::Start(args) => act::start(args, context),
+        RunCommand::List(args) => list::run(args, context),
+        RunCommand::Show(args) => show::run(args, context),
+        RunCommand::Watch(args) => act::watch(args, context),
+        RunCommand::History(args) => history::run(args, context),
+        RunCommand::Why(args) => why::run(args, context),
+        RunCommand::Signal(args) => act::signal(args, context),
+        RunCommand::Cancel(args) => act::cancel(args, context),
+        RunCommand::Retry(args) => act::retry(args, context),
+    }
 }
 
 /// `NAME=VALUE`, where the value is JSON if it reads as JSON and text if not.

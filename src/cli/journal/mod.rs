@@ -1,8 +1,14 @@
-//! `patchloom journal`: what may be said.
+//! `patchloom journal`: what may be said, and who does it. Reads without the lock, also while an engine writes.
+
+mod export;
+mod figures;
 
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+
+use super::Context;
+use crate::fault::{Exit, Fault};
 
 /// Works on the journal of the data directory.
 #[derive(Clone, Debug, Subcommand)]
@@ -22,7 +28,7 @@ pub enum JournalCommand {
     "Examples:\n",
     "  patchloom journal verify\n",
     "  patchloom journal stats --json\n\n",
-    include_str!("exit_codes.txt")
+    include_str!("../exit_codes.txt")
 ))]
 pub struct JournalArgs {
     /// Print the answer as JSON
@@ -36,7 +42,7 @@ pub struct JournalArgs {
     "Examples:\n",
     "  patchloom journal export > journal.jsonl\n",
     "  patchloom journal export --run 019f2a --output evidence.jsonl\n\n",
-    include_str!("exit_codes.txt")
+    include_str!("../exit_codes.txt")
 ))]
 pub struct JournalExportArgs {
     /// Only the records of this run
@@ -48,4 +54,12 @@ pub struct JournalExportArgs {
     /// Into this file instead of stdout
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+}
+
+pub(super) fn run(command: &JournalCommand, context: &Context) -> Result<Exit, Fault> {
+    match command {
+        JournalCommand::Verify(args) => figures::verify(args, context),
+        JournalCommand::Export(args) => export::run(args, context),
+        JournalCommand::Stats(args) => figures::stats(args, context),
+    }
 }

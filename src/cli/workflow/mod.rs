@@ -1,8 +1,18 @@
-//! `patchloom workflow`: what may be said.
+//! `patchloom workflow`: what may be said, and who does it. Touches no data directory.
+
+mod check;
+mod graph;
+mod source;
+mod unwind;
 
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+
+use super::Context;
+use crate::fault::{Exit, Fault};
+
+pub(super) use source::Source;
 
 /// Works on workflow definitions. Touches no data directory.
 #[derive(Clone, Debug, Subcommand)]
@@ -18,7 +28,7 @@ pub enum WorkflowCommand {
     #[command(after_long_help = concat!(
         "Examples:\n",
         "  patchloom workflow schema > workflow.schema.json\n\n",
-        include_str!("exit_codes.txt")
+        include_str!("../exit_codes.txt")
     ))]
     Schema,
 }
@@ -30,7 +40,7 @@ pub enum WorkflowCommand {
     "  patchloom workflow check workflows/scan.yaml\n",
     "  patchloom workflow check workflows/patch-lifecycle.yaml workflows/verify.yaml --json\n\n",
     "Files that are checked together may name each other's workflows.\n\n",
-    include_str!("exit_codes.txt")
+    include_str!("../exit_codes.txt")
 ))]
 pub struct WorkflowCheckArgs {
     /// Definitions in YAML; - is stdin
@@ -61,7 +71,7 @@ pub enum GraphFormat {
     "Examples:\n",
     "  patchloom workflow graph workflows/patch-lifecycle.yaml\n",
     "  patchloom workflow graph workflows/patch.yaml --format dot | dot -Tsvg > patch.svg\n\n",
-    include_str!("exit_codes.txt")
+    include_str!("../exit_codes.txt")
 ))]
 pub struct WorkflowGraphArgs {
     /// The definition in YAML, or the name of a shipped one
@@ -78,7 +88,7 @@ pub struct WorkflowGraphArgs {
     "Examples:\n",
     "  patchloom workflow unwind workflows/patch-lifecycle.yaml\n",
     "  patchloom workflow unwind workflows/patch.yaml --step install\n\n",
-    include_str!("exit_codes.txt")
+    include_str!("../exit_codes.txt")
 ))]
 pub struct WorkflowUnwindArgs {
     /// The definition in YAML, or the name of a shipped one
@@ -90,4 +100,16 @@ pub struct WorkflowUnwindArgs {
     /// Print it as JSON
     #[arg(long)]
     pub json: bool,
+}
+
+pub(super) fn run(command: &WorkflowCommand, context: &Context) -> Result<Exit, Fault> {
+    match command {
+        WorkflowCommand::Check(args) => check::run(args, context),
+        WorkflowCommand::Graph(args) => graph::run(args, context),
+        WorkflowCommand::Unwind(args) => unwind::run(args, context),
+        WorkflowCommand::Schema => {
+            context.print_json(&patchloom_core::schema())?;
+            Ok(Exit::Ok)
+        }
+    }
 }

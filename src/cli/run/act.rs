@@ -1,0 +1,225 @@
+//! `patchloom run start|watch|signal|cancel|retry`: leads the engine, does it, and drives the run as far as is asked.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::io::Read as _;
+use std::path::Path;
+
+use anyhow::{Context as _, anyhow};
+use patchloom_core::record::{End, Event};
+use patchloom_core::run::Run;
+use patchloom_core::{Definition, RunId};
+use patchloom_engine::runtime::{EngineError, StartRun, inspect};
+use serde_json::{Map, Value};
+
+use super::watching::{self, Patience, Rest};
+use super::{RunCancelArgs, RunRetryArgs, RunSignalArgs, RunStartArgs, RunWatchArgs, show};
+use crate::cli::Context;
+use crate::cli::store::{find, look, open_fault, select};
+use crate::cli::workflow::Source;
+use crate::fault::{Exit, Fault};
+use crate::host::{Host, engine_fault};
+use crate::lifecycle;
+use crate::shipped;
+
+/// The longest file of inputs.
+const INPUTS_BYTES_MAX: u64 = 64 << 20;
+
+/// Leads the engine for as long as `work` takes.
+fn lead<T, F: Future<Output = Result<T, Fault>>>(
+    data: &Path,
+    work: impl FnOnce(std::sync::Arc<Host>) -> F,
+) -> Result<T, Fault> {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(2).build().map_err(|error| {
+            Fault::new("E0450", Exit::Internal, anyhow::Error::new(error).context("cannot start threads"))
+        })?;
+    runtime.block_on(async {
+        let host = std::sync::Arc::new(Host::open(data).await.map_err(busy)?);
+        let result = work(std::sync::Arc::clone(&host)).await;
+        if let Some(host) = std::sync::Arc::into_inner(host) {
+            host.close().await;
+        }
+        result
+    })
+}
+
+/// Whoever leads already has to be asked, or waited for.
+fn busy(fault: Fault) -> Fault {
+    if fault.code() == "E0401" {
+        fault.hint("wait until that process is done; `run list|show|why|history` and `change approve` work meanwhile")
+    } else {
+        fault
+    }
+}
+
+/// What `run` of this workflow means: its name, and the definition to register first.
+fn workflow(wanted: &str) -> Result<(String, Option<Definition>), Fault> {
+    let path = Path::new(wanted);
+    let is_file = wanted == "-" || (path.exists() && !path.is_dir());
+    if !is_file && shipped::text(wanted).is_some() {
+        return Ok((wanted.to_owned(), None));
+    }
+    let looks_like_a_name = !wanted.contains(['/', '.']);
+    if !is_file && looks_like_a_name {
+        // Perhaps one that an earlier start registered: the engine knows.
+        return Ok((wanted.to_owned(), None));
+    }
+    let (definition, _) = Source::find(path)?.definition()?;
+    Ok((definition.name.to_string(), Some((*definition).clone())))
+}
+
+fn inputs(args: &RunStartArgs) -> Result<Value, Fault> {
+    let mut all = match &args.inputs_file {
+        None => Map::new(),
+        Some(path) => {
+            let name = path.display().to_string();
+            let fault = |error: anyhow::Error| Fault::new("E0906", Exit::BadInput, error);
+            let mut text = String::new();
+            let read = if path == Path::new("-") {
+                std::io::stdin().lock().take(INPUTS_BYTES_MAX).read_to_string(&mut text)
+            } else {
+                std::fs::File::open(path).and_then(|file| file.take(INPUTS_BYTES_MAX).read_to_string(&mut text))
+            };
+            read.with_context(|| format!("cannot read the inputs from {name}")).map_err(fault)?;
+            let value: Value = serde_json::from_str(&text)
+                .with_context(|| format!("the inputs in {name} are no JSON"))
+                .map_err(fault)?;
+            match value {
+                Value::Object(map) => map,
+                _ => return Err(fault(anyhow!("the inputs in {name} are no JSON object of names and values"))),
+            }
+        }
+    };
+    all.extend(args.inputs.iter().cloned());
+    Ok(Value::Object(all))
+}
+
+pub(super) fn start(args: &RunStartArgs, context: &Context) -> Result<Exit, Fault> {
+    let data = context.data_dir()?;
+    let (name, definition) = workflow(&args.workflow)?;
+    let order = StartRun { workflow: name, inputs: inputs(args)?, key: args.key.clone(), labels: BTreeMap::new() };
+    let (id, rest) = lead(&data, async |host| {
+        if let Some(definition) = &definition {
+            host.handle().register(&lifecycle::by(), definition).await.map_err(engine_fault)?;
+        }
+        let id = host.handle().start(&lifecycle::by(), order).await.map_err(|error| {
+            let names: Vec<&str> = shipped::all().iter().map(|(name, _)| *name).collect();
+            let hint = match &error {
+                EngineError::UnknownWorkflow(_) => format!("name a file in YAML, or one of {}", names.join(", ")),
+                EngineError::Inputs(_) => "give them with --input NAME=VALUE or --inputs FILE".to_owned(),
+                EngineError::Stopped { .. } | EngineError::Refused(_) => "see `patchloom run list`".to_owned(),
+            };
+            engine_fault(error).hint(hint)
+        })?;
+        let rest = if args.wait { Some(watching::drive(&host, id, Patience::People, context).await?) } else { None };
+        Ok((id, rest))
+    })?;
+    match rest {
+        None => {
+            if args.json {
+                print(&data, id, true, context)?;
+            } else {
+                context.print(&format!("{id}\n"))?;
+                eprintln!("It goes on whenever patchloom leads this data directory: patchloom run watch {id}");
+            }
+            Ok(Exit::Ok)
+        }
+        Some(rest) => end(&data, id, &rest, args.json, context),
+    }
+}
+
+pub(super) fn watch(args: &RunWatchArgs, context: &Context) -> Result<Exit, Fault> {
+    let data = context.data_dir()?;
+    let (run, _) = find(&look(context)?, &args.run.run)?;
+    let id = run.id();
+    if run.end().is_some() {
+        return end(&data, id, &Rest::Over(run), args.json, context);
+    }
+    let driven = lead(&data, async |host| watching::drive(&host, id, Patience::People, context).await);
+    let rest = match driven {
+        // Somebody else drives it: looking on needs no lock.
+        Err(fault) if fault.code() == "E0401" => watching::look_on(&data, id, context)?,
+        driven => driven?,
+    };
+    end(&data, id, &rest, args.json, context)
+}
+
+pub(super) fn signal(args: &RunSignalArgs, context: &Context) -> Result<Exit, Fault> {
+    let signal = args.signal();
+    let id = select(&look(context)?, &args.run.run)?;
+    let event = Event::SignalReceived { run: id, name: signal.name.as_str().into(), payload: signal.payload, id: None };
+    let rest = order(id, event, context)?;
+    Ok(match &rest {
+        Rest::Over(run) if run.end() != Some(End::Succeeded) => Exit::Failed,
+        Rest::Over(_) | Rest::Waits | Rest::Interrupted => Exit::Ok,
+    })
+}
+
+pub(super) fn cancel(args: &RunCancelArgs, context: &Context) -> Result<Exit, Fault> {
+    let id = select(&look(context)?, &args.run.run)?;
+    let reason = args.reason.clone().unwrap_or_else(|| format!("asked for by {}", lifecycle::person()));
+    let event = Event::CancelRequested { run: id, compensate: true, reason: reason.as_str().into() };
+    let rest = order(id, event, context)?;
+    // That it ended undone is what was asked for; that it did not end, or could not be undone, is not.
+    Ok(match &rest {
+        Rest::Over(run) if matches!(run.end(), Some(End::Cancelled | End::Compensated)) => Exit::Ok,
+        Rest::Over(_) | Rest::Waits | Rest::Interrupted => Exit::Failed,
+    })
+}
+
+/// Tells the run something, and drives it until it ends or waits for a person.
+fn order(id: RunId, event: Event, context: &Context) -> Result<Rest, Fault> {
+    let data = context.data_dir()?;
+    let rest = lead(&data, async |host| {
+        host.handle().tell(&lifecycle::by(), event).await.map_err(engine_fault)?;
+        watching::drive(&host, id, Patience::Work, context).await
+    })?;
+    match &rest {
+        Rest::Over(run) => context.print(&format!("{id} {}\n", run.phase.name()))?,
+        Rest::Waits => {
+            context.print(&format!("{id} waiting\n"))?;
+            eprintln!("What it waits for: patchloom run why {id}");
+        }
+        Rest::Interrupted => eprintln!("Interrupted. Nothing is lost: patchloom run watch {id} goes on with it."),
+    }
+    Ok(rest)
+}
+
+pub(super) fn retry(args: &RunRetryArgs, context: &Context) -> Result<Exit, Fault> {
+    let data = context.data_dir()?;
+    let id = select(&look(context)?, &args.run.run)?;
+    let rest = lead(&data, async |host| {
+        host.handle().tell(&lifecycle::by(), Event::RetryRequested { run: id }).await.map_err(engine_fault)?;
+        if args.wait { watching::drive(&host, id, Patience::People, context).await.map(Some) } else { Ok(None) }
+    })?;
+    match rest {
+        Some(rest) => end(&data, id, &rest, args.json, context),
+        None if args.json => print(&data, id, true, context).map(|()| Exit::Ok),
+        None => {
+            context.print(&format!("{id}\n"))?;
+            eprintln!("It goes on whenever patchloom leads this data directory: patchloom run watch {id}");
+            Ok(Exit::Ok)
+        }
+    }
+}
+
+fn end(data: &Path, id: RunId, rest: &Rest, json: bool, context: &Context) -> Result<Exit, Fault> {
+    let succeeded = |run: &Run| run.end() == Some(End::Succeeded);
+    let exit = match rest {
+        Rest::Over(run) if succeeded(run) => Exit::Ok,
+        Rest::Over(_) | Rest::Waits => Exit::Failed,
+        Rest::Interrupted => {
+            let error = anyhow!("run {id} was interrupted and is not at its end");
+            return Err(Fault::new("E0905", Exit::Failed, error).hint(format!("go on with: patchloom run watch {id}")));
+        }
+    };
+    print(data, id, json, context)?;
+    Ok(exit)
+}
+
+fn print(data: &Path, id: RunId, json: bool, context: &Context) -> Result<(), Fault> {
+    let inspected = inspect(data).map_err(open_fault)?;
+    let (run, definition) = find(&inspected, &id.to_string())?;
+    show::print(&inspected, run, definition, json, context)
+}

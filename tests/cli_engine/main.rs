@@ -1,0 +1,8 @@
+//! The commands that need the engine, as a person or a script meets them: text, JSON, exit codes, files.
+
+mod bed;
+mod changes;
+mod damage;
+mod measure;
+mod runs;
+mod workflows;
