@@ -76,7 +76,8 @@ async fn live(script: &Arc<Script>, mode: Mode, yes: bool) -> Result<Ended, Stri
     let host = Host::open_with(&scene.data, script.handlers()).await.map_err(|fault| format!("{fault:?}"))?;
     assert!(script.engine.set(host.handle().clone()).is_ok(), "a script is played once");
     let target = Target::Root { path: scene.root.path().display().to_string() };
-    let wish = Wish { target, mode, offline: true };
+    let (checks, undo) = (Vec::new(), "packages_then_snapshot");
+    let wish = Wish { target, mode, offline: true, checks, undo, lock_timeout_seconds: 300 };
     let taken = lifecycle::take(&host, &wish).await.map_err(|fault| format!("{fault:?}"))?;
     let progress = Progress::new(std::io::sink(), Screen::PLAIN);
     let mut asked = false;

@@ -78,4 +78,7 @@ fn the_running_machine_comes_back_by_its_packages_and_keeps_what_others_wrote() 
     assert_eq!(usr.changes_to(&root.content("/usr")), Vec::<String>::new());
     assert_eq!(fs::read_to_string(root.path().join("etc/loom.conf")).unwrap(), edited);
     assert!(root.path().join("etc/written-meanwhile").exists(), "what is not the package's is not ours to delete");
+    let notes = said.1["change"]["notes"].to_string();
+    assert!(notes.contains("different from before and left alone"), "{notes}");
+    assert!(notes.contains("/etc/written-meanwhile") && !notes.contains("/etc/loom.conf"), "{notes}");
 }

@@ -148,3 +148,45 @@ fn an_application_that_works_no_more_takes_the_patch_back() {
     bench.patch(&["--apply", "--check", "loom-app | grep -q 7.0"]).ended(0, "succeeded");
     bench.closed(CloseCode::Successful);
 }
+
+/// Kills the process where it says `words`, and lets the next one go on.
+#[track_caller]
+fn comes_back_after_a_kill_at(words: &str, options: &[&str]) {
+    let bench = broken(Root::mini());
+    let before = Before::of(&bench.root);
+    let options = [&["--apply"], options].concat();
+    let mut running = bench.start(&options);
+    running.until(words);
+    // Killed with -9: what it had started inside the root may live on.
+    drop(running);
+    let said = bench.patch(&options);
+    assert!(said.talk.contains("was cut off: it is brought to its end"), "{said:#}");
+    failed_script(&said);
+    before.is_back(&bench);
+    unsuccessful(&bench, "SCRIPTLET: loom-fail", "rolled back and verified");
+    assert_eq!(bench.changes().len(), 1, "it is the same run and the same change");
+}
+
+#[test]
+fn a_process_killed_while_it_takes_the_snapshot_goes_on_where_it_was() {
+    if left_out() {
+        return;
+    }
+    comes_back_after_a_kill_at("Backup and check: running", &[]);
+}
+
+#[test]
+fn a_process_killed_while_it_reinstalls_former_packages_comes_back_whole() {
+    if left_out() {
+        return;
+    }
+    comes_back_after_a_kill_at("Patch: undoing", &[]);
+}
+
+#[test]
+fn a_process_killed_while_it_restores_the_snapshot_comes_back_whole() {
+    if left_out() {
+        return;
+    }
+    comes_back_after_a_kill_at("Patch: undoing", &["--undo", "snapshot"]);
+}

@@ -47,7 +47,8 @@ pub struct Backup {
     pub files: Vec<SavedFile>,
     /// Where their copies lie.
     pub files_dir: PathBuf,
-    /// Whether the whole of `/etc` lies there too: of a root directory, where nobody else works. Scripts of packages
+    /// Whether the whole of `/etc` lies there too. In a root directory nobody else works, so all of it is put back; on
+    /// a running machine it only serves to tell what else differs, for others write there too. Scripts of packages
     /// write configuration that dpkg does not know of, and a downgrade does not take that back.
     pub etc: bool,
 }
@@ -83,10 +84,12 @@ pub(super) async fn record(wanted: &Wanted<'_>, progress: &(dyn Fn(f64, String) 
     progress(0.8, "checking former versions".to_owned());
     let packages = wanted.plan.changes.iter().map(|change| prove(wanted, &cache, &offered, change)).collect();
     let files = if wanted.mode == Mode::Apply { save_files(wanted).await? } else { Vec::new() };
-    let etc = wanted.mode == Mode::Apply && matches!(wanted.plan.target, Target::Root { .. });
-    if etc {
-        save_etc(wanted)?;
-    }
+    let etc = match (wanted.mode, &wanted.plan.target) {
+        (Mode::Observe, _) => false,
+        (Mode::Apply, Target::Root { .. }) => save_etc(wanted).map(|()| true)?,
+        // Nothing is put back from it there, so that a file which cannot be copied keeps no patch away.
+        (Mode::Apply, Target::Local) => save_etc(wanted).is_ok(),
+    };
     let proof = UndoProof {
         host: wanted.plan.host.clone(),
         digest: wanted.digest.clone(),

@@ -354,6 +354,19 @@ impl Handler for Install {
     }
 }
 
+/// Notes on the change which files of `/etc` differ and were left to their owner.
+fn tell_others(desk: &Desk, change: &str, host: &str, output: &Value) -> Result<(), Failure> {
+    let paths: Vec<_> = output["etc_differs"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    if paths.is_empty() {
+        return Ok(());
+    }
+    let text = format!(
+        "{host}: also different from before and left alone, because others may have written it: {}",
+        paths.join(", ")
+    );
+    desk.order(change, Command::Note { text, key: format!("etc-differs/{host}") }).map(|_| ())
+}
+
 fn finish(desk: &Desk, change: &str, host: &str, outcome: HostOutcome) -> Result<(), Failure> {
     desk.order(change, Command::Finish { host: host.to_owned(), outcome }).map(|_| ())
 }
@@ -437,6 +450,7 @@ impl Handler for Rollback {
                     keep(None)?;
                     let outcome = HostOutcome::RolledBack { cause, way: undone.way, verified: true };
                     desk.try_finish(&asked.change, &part.host, outcome)?;
+                    tell_others(&desk, &asked.change, &part.host, &undone.output)?;
                     Ok(undone.output)
                 }
                 Err(failure) => {

@@ -2,6 +2,7 @@
 
 mod backup;
 mod cause;
+mod etc;
 mod handlers;
 mod install;
 mod marker;

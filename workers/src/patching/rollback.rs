@@ -15,7 +15,7 @@ use super::backup::{self, Backup, DebCache};
 use super::install::{Site, apt_get, changing, configure};
 use super::marker::{self, Phase};
 use super::state::{self, HostState};
-use super::{qualified, quiet};
+use super::{etc, qualified, quiet};
 use crate::failure::{chain, permanent, transient};
 use crate::host::{Captured, Order};
 use crate::snapshot::{Snapshots, tree};
@@ -62,9 +62,10 @@ pub(super) async fn roll_back(site: &Site<'_>, wanted: &Wanted<'_>) -> Result<Un
     let changed = undo.difference().await.map_or(1, |rest| rest.len());
     let way = undo.carry_out().await?;
     let cleaned = state::clean(site.host, &known.before, true);
+    let others = undo.others();
     let evidence = context.put_json(&undo.said).await?;
     let output = json!({
-        "host": wanted.plan.host, "way": way, "verified": true, "changed": changed, "evidence": evidence, "cleaned": cleaned,
+        "host": wanted.plan.host, "way": way, "verified": true, "changed": changed, "evidence": evidence, "cleaned": cleaned, "etc_differs": others,
     });
     marker::finish(&path, known.clone(), Phase::Undone { output: output.clone() })?;
     Ok(Undone { way, output })
@@ -227,7 +228,7 @@ impl Undo<'_> {
     /// Configuration files as they were: a downgrade takes packages back, not what was done to their files.
     fn restore_files(&mut self) -> Result<(), Failure> {
         let Some(backup) = self.wanted.backup else { return Ok(()) };
-        if backup.etc {
+        if backup.etc && matches!(self.wanted.plan.target, Target::Root { .. }) {
             let (from, to) = (backup::etc_path(&backup.files_dir), self.site.host.path("/etc"));
             let done = tree::mirror(&from, &to, &BTreeSet::new()).map_err(|e| permanent("E0516", chain(&e)))?;
             self.said.push(format!("restored /etc: {} entries written, {} deleted", done.written, done.deleted));
@@ -244,6 +245,14 @@ impl Undo<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Files of `/etc` that are not as they were and that no package owns as its configuration: written by a script of
+    /// a package or by somebody else, which nobody can tell apart on a running machine. They are told, not touched.
+    fn others(&self) -> Vec<String> {
+        let kept = self.wanted.backup.filter(|backup| backup.etc);
+        let Some(backup) = kept.filter(|_| matches!(self.wanted.plan.target, Target::Local)) else { return Vec::new() };
+        etc::differences(&backup::etc_path(&backup.files_dir), &self.site.host.path("/etc"))
     }
 
     async fn run(&mut self, order: Order) -> Result<(), Failure> {
