@@ -34,7 +34,7 @@ pub(super) const ABOUT: &str = "Runs the whole life of a patch: scan, correlate,
         "  patchloom patch --root /mnt/image                # a Debian root directory\n",
         "  patchloom patch --root /mnt/image --apply        # patch it, or put it back\n",
         "  patchloom patch --apply --yes                    # this machine, as root, unasked\n",
-        "  patchloom patch --apply --check 'curl -fsS localhost'   # and back, should that fail after\n\n",
+        "  patchloom patch --apply --check /opt/app/smoke   # and back, should that fail after it\n\n",
         include_str!("exit_codes.txt")
     )
 )]
