@@ -172,6 +172,13 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
         self
     }
 
+    /// Has no record be older than the last one, though the machine's clock was set back meanwhile.
+    #[must_use]
+    pub fn not_before(mut self, at: UtcMs) -> Self {
+        self.last_at = at;
+        self
+    }
+
     /// Takes over what a recovery replayed: it is written behind with the first checkpoint.
     pub(super) fn mark(&mut self, recent: Recent, changed: bool) {
         self.dirty.extend(recent.runs());

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use patchloom_core::record::{Batch, SEMANTICS};
-use patchloom_core::{Partition, RunId};
+use patchloom_core::{Partition, RunId, UtcMs};
 use tokio::task::JoinHandle;
 
 use super::handle::{EngineError, Handle};
@@ -182,7 +182,7 @@ pub async fn open(path: &Path, options: &EngineOptions) -> Result<Engine, OpenEr
     leader.mark(recent, replayed > 0);
     let events = InProcess::default();
     let source = format!("/patchloom/{}", uuid::Uuid::from_bytes(opened.id));
-    let leader = leader.with_events(events.clone(), source);
+    let leader = leader.with_events(events.clone(), source).not_before(last_at(&journal, opened.head.seq).await?);
     let leader = tokio::spawn(leader.lead(journal));
     Ok(Engine {
         handle,
@@ -305,6 +305,18 @@ async fn replay(journal: &EmbeddedJournal, loaded: &mut Loaded) -> Result<Recent
         }
     }
     Ok(recent)
+}
+
+/// When the last record was written; the beginning of time where there is none to be read.
+async fn last_at(journal: &EmbeddedJournal, head: u64) -> Result<UtcMs, OpenError> {
+    if head < journal.first() {
+        return Ok(UtcMs(0));
+    }
+    let mut reader = journal.read_from(head).await?;
+    let Some(record) = reader.next().await? else { return Ok(UtcMs(0)) };
+    let batch: Batch =
+        serde_json::from_slice(&record.payload).map_err(|source| OpenError::Record { seq: head, source })?;
+    Ok(batch.at)
 }
 
 /// Whether this run was touched by this very record before: several entries of one record may be about one run.

@@ -47,6 +47,11 @@ impl Books {
         }
     }
 
+    /// When the last record was written.
+    pub fn last_at(&self) -> UtcMs {
+        self.lock().last_at
+    }
+
     /// Somebody was told that this entry is in this record.
     pub fn acknowledge(&self, seq: u64, entry: &Entry) {
         let text = serde_json::to_string(entry).unwrap();

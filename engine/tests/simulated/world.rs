@@ -72,6 +72,7 @@ async fn dawn(dice: &mut Dice, disk: &SimDisk, books: &Books, clock: &Clock) -> 
     let faults = QueueFaults { twice: dice.below(20), lost: dice.below(8) };
     let queue = SimQueue::new(clock.clone(), limits, faults, dice.next());
     let (leader, handle) = Leader::new(state, opened.head, queue.clone(), NoKeeper::default(), clock.clone(), tuning());
+    let leader = leader.not_before(books.last_at());
     let net = NetFaults {
         lost: dice.below(5),
         unanswered: dice.below(5),
@@ -221,6 +222,9 @@ impl World {
         // While the disk is full, the machine stays down: opening may need room.
         self.disk.set_capacity(None);
         tokio::time::sleep(Duration::from_millis(self.dice.below(5_000))).await;
+        // The machine's clock may come back behind what it showed before.
+        let back = if self.dice.percent(30) { self.dice.below(60_000) } else { 0 };
+        self.clock = Clock::of_runtime(UtcMs(self.clock.now().0 - back));
         let (day, line) = dawn(&mut self.dice, &self.disk, &self.books, &self.clock).await;
         self.day = day;
         *self.crew.line.lock().unwrap() = (self.restarts, line);
