@@ -1,6 +1,6 @@
 //! What each settled step of a lifecycle run came to, in a line.
 
-use patchloom_core::run::{Skip, Status};
+use patchloom_core::run::{Skip, Status, Undo};
 use serde_json::Value;
 
 use super::tree::Tree;
@@ -17,7 +17,9 @@ fn count(value: &Value, path: &str, one: &str, many: &str) -> String {
 /// The line of a step of the root.
 pub(super) fn line(tree: &Tree, step: &str) -> String {
     let status = tree.step(step).and_then(|at| tree.root.run.steps.get(at)).map(|step| &step.status);
+    let undone = tree.step(step).is_some_and(|at| matches!(tree.root.run.steps[at].undo, Undo::Done { .. }));
     match status {
+        Some(Status::Done { .. }) if undone => "taken back".to_owned(),
         Some(Status::Done { output, .. }) => done(step, output),
         Some(Status::Skipped(Skip::Condition)) => "nothing to do".to_owned(),
         Some(Status::Skipped(Skip::Upstream | Skip::Halted)) => "not reached".to_owned(),
