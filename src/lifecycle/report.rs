@@ -18,8 +18,8 @@ use super::{facts, lines};
 use crate::fault::{Exit, Fault};
 use crate::host::Host;
 use crate::report::{
-    Approval, Change, Check, CheckState, End, Failure, Inventory, KeptBack, Missing, Mode, Plan, Report, SCHEMA, Step,
-    Undo, Urgency, WayBack, WorkNote,
+    Approval, Change, Check, CheckState, End, Failure, Inventory, KeptBack, Missing, Mode, NOT_LOOKED_FOR, Plan,
+    Report, SCHEMA, Step, Undo, Urgency, WayBack, WorkNote,
 };
 
 /// What steps left, as artifacts; each is absent where its step did not come that far.
@@ -234,7 +234,7 @@ fn way_back(way: Option<&PackageUndo>, snapshot: bool) -> Undo {
             Undo { proven: true, how: "snapshot of the whole root".to_owned() }
         }
         Some(PackageUndo::Unprovable { why }) => Undo { proven: false, how: why.clone() },
-        None => Undo { proven: false, how: "not looked for".to_owned() },
+        None => Undo { proven: false, how: NOT_LOOKED_FOR.to_owned() },
     }
 }
 

@@ -11,8 +11,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub use model::{
-    Approval, Change, Check, CheckState, Count, End, Failure, Figures, Inventory, KeptBack, Missing, Mode, Plan,
-    Report, SCHEMA, Step, Undo, Urgency, WayBack, WorkNote,
+    Approval, Change, Check, CheckState, Count, End, Failure, Figures, Inventory, KeptBack, Missing, Mode,
+    NOT_LOOKED_FOR, Plan, Report, SCHEMA, Step, Undo, Urgency, WayBack, WorkNote,
 };
 pub use summary::summary;
 

@@ -211,6 +211,9 @@ pub struct Undo {
     pub how: String,
 }
 
+/// [`Undo::how`] of a patch whose way back was not looked for, because the run did not come that far.
+pub const NOT_LOOKED_FOR: &str = "not looked for";
+
 /// A newer version that was left alone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeptBack {

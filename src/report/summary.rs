@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::model::{End, Figures, Mode, Report, Urgency};
+use super::model::{End, Figures, Mode, NOT_LOOKED_FOR, Report, Urgency};
 use crate::output::{Column, Screen, Style, Table, text, time};
 
 /// How many patches are shown one by one; the report has them all.
@@ -114,6 +114,8 @@ fn facts(out: &mut String, report: &Report, figures: &Figures, report_dir: Optio
         paragraph(out, "change", &what_changes(report), screen);
         let undo = if figures.undoable == figures.missing {
             format!("yes: the way back of all {} is proven", figures.missing)
+        } else if report.missing.iter().all(|patch| patch.undo.how == NOT_LOOKED_FOR) {
+            "not looked for: the run ended before that".to_owned()
         } else {
             format!("only in part: the way back of {} of {} is proven", figures.undoable, figures.missing)
         };

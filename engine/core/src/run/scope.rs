@@ -19,10 +19,7 @@ pub(super) fn eval(
     template: &Template,
     locals: Locals,
 ) -> Result<Value, EvalError> {
-    match template {
-        Template::Literal(value) => Ok(value.clone()),
-        _ => template.eval(&scope(run, definition, template.references(), locals, false)),
-    }
+    value_of(run, definition, template, (locals, false))
 }
 
 /// The value of `template` as a compensation sees it: what ended after the failure is not there.
@@ -32,9 +29,18 @@ pub(super) fn eval_frozen(
     template: &Template,
     locals: Locals,
 ) -> Result<Value, EvalError> {
+    value_of(run, definition, template, (locals, true))
+}
+
+fn value_of(
+    run: &Run,
+    definition: &Definition,
+    template: &Template,
+    (locals, frozen): (Locals, bool),
+) -> Result<Value, EvalError> {
     match template {
         Template::Literal(value) => Ok(value.clone()),
-        _ => template.eval(&scope(run, definition, template.references(), locals, true)),
+        _ => template.eval(&scope(run, definition, template.references(), locals, frozen)),
     }
 }
 
