@@ -42,8 +42,6 @@ struct State {
     line: VecDeque<TaskKey>,
     items: BTreeMap<TaskKey, Item>,
     tokens: u64,
-    /// How many items are out: without any, and without queue limits, there is nothing to sweep.
-    timed: usize,
 }
 
 #[derive(Debug)]
@@ -150,10 +148,6 @@ enum Verdict {
     Over(Outcome),
 }
 
-fn timed(task: &Task) -> bool {
-    task.timeouts.queue.is_some()
-}
-
 impl TaskQueue for EmbeddedQueue {
     fn publish(&self, tasks: Vec<Task>) {
         let since = self.0.clock.now();
@@ -163,7 +157,6 @@ impl TaskQueue for EmbeddedQueue {
             if state.items.contains_key(&key) {
                 continue;
             }
-            state.timed += usize::from(timed(&task));
             state.items.insert(key.clone(), Item { task, since, deliveries: 0, out: None });
             state.line.push_back(key);
         }
@@ -185,9 +178,7 @@ impl TaskQueue for EmbeddedQueue {
     fn forget(&self, keys: &[TaskKey]) {
         let mut state = self.state();
         for key in keys {
-            if let Some(item) = state.items.remove(key) {
-                state.timed -= usize::from(timed(&item.task));
-            }
+            state.items.remove(key);
         }
     }
 
