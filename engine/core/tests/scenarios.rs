@@ -419,7 +419,8 @@ output: { by: '${{ steps.early.output.by }}' }
 fn a_signal_that_comes_before_its_step_is_kept_for_it() {
     let text = "name: early\nsteps:\n  a: { uses: t.a }\n  b: { needs: a, wait: { signal: go } }\n";
     let mut stage = Stage::new(&[text]);
-    let event = Event::SignalReceived { run: stage.root, name: "go".into(), payload: Value::Null, id: None };
+    let event =
+        Event::SignalReceived { run: stage.root, name: "go".into(), payload: Value::Null, id: None, roles: Vec::new() };
     assert!(stage.tell(event));
     stage.finish("a/0/1", ok(Value::Null));
     stage.shows("run succeeded\n a done\n b done");

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use patchloom_core::record::{Entry, Event, TimerKind};
+use patchloom_core::record::{Decision, Entry, Event, Extent, Rerun, TimerKind};
 use patchloom_core::run::{Fact, FactKind};
 use patchloom_core::{Definition, FailureClass, Leg, Outcome, Partition, TaskKey, UtcMs};
 use patchloom_engine::runtime::Item;
@@ -81,11 +81,28 @@ fn subject(event: &Event) -> Option<&str> {
             TimerKind::Backoff { step, .. } | TimerKind::Wait { step } | TimerKind::StepTotal { step } => {
                 Some(step.as_str())
             }
-            TimerKind::RunTimeout => None,
+            TimerKind::Opens { step, .. } | TimerKind::Wave { step, .. } => Some(step.as_str()),
+            TimerKind::RunTimeout | TimerKind::Debounce => None,
         },
         Event::ChildStarted { link, .. } | Event::ChildEnded { link, .. } => Some(link.step.as_str()),
-        Event::UndoResolved { step, .. } => Some(step.as_str()),
-        Event::DefinitionRegistered { .. }
+        Event::UndoResolved { step, .. } | Event::Tuned { step, .. } | Event::StepDecided { step, .. } => {
+            Some(step.as_str())
+        }
+        Event::EventEmitted { task } => Some(task.step.as_str()),
+        Event::PauseRequested { what, .. } | Event::ResumeRequested { what, .. } => match what {
+            Extent::Run => None,
+            Extent::Step(step) | Extent::Items { step, .. } => Some(step.as_str()),
+        },
+        Event::RunRecalled { .. }
+        | Event::RerunRequested { .. }
+        | Event::Migrated { .. }
+        | Event::QuarantineRequested { .. }
+        | Event::ReleaseRequested { .. }
+        | Event::EventReceived { .. }
+        | Event::CalendarSet { .. }
+        | Event::ScheduleArmed { .. }
+        | Event::ScheduleDue { .. }
+        | Event::DefinitionRegistered { .. }
         | Event::RunStarted(_)
         | Event::SignalReceived { .. }
         | Event::ParentInformed { .. }
@@ -112,6 +129,12 @@ pub(super) fn sentence(event: &Event) -> String {
             TimerKind::Wait { step } => format!("the wait of {step} was over"),
             TimerKind::StepTotal { step } => format!("the time for all of {step} was over"),
             TimerKind::RunTimeout => "the time for the whole run was over".to_owned(),
+            TimerKind::Opens { step, .. } => format!("items of {step} may go on by the clock"),
+            TimerKind::Wave { step, wave, gate: false } => format!("the soak of wave {wave} of {step} was over"),
+            TimerKind::Wave { step, wave, gate: true } => {
+                format!("the wait at the gate of wave {wave} of {step} was over")
+            }
+            TimerKind::Debounce => "a burst of events was over".to_owned(),
         },
         Event::SignalReceived { name, payload, .. } => {
             let with = if payload.is_null() { String::new() } else { format!(" with {payload}") };
@@ -136,6 +159,41 @@ pub(super) fn sentence(event: &Event) -> String {
         },
         Event::RetryRequested { .. } => "it was to be tried again".to_owned(),
         Event::RunRetired { .. } => "it went to the archive".to_owned(),
+        other => operation(other),
+    }
+}
+
+/// What operators and calendars bring.
+fn operation(event: &Event) -> String {
+    match event {
+        Event::RunRecalled { .. } => "it came back from the archive".to_owned(),
+        Event::PauseRequested { what, reason, .. } => format!("{} was paused: {reason}", extent(what)),
+        Event::ResumeRequested { what, .. } => format!("{} was to go on", extent(what)),
+        Event::Tuned { step, .. } => format!("the limits of {step} were changed"),
+        Event::StepDecided { step, how, .. } => match how {
+            Decision::Retry => format!("{step} is to be tried again"),
+            Decision::Skip { note } => format!("{step} is to be skipped: {note}"),
+            Decision::Fail => format!("{step} is to fail"),
+        },
+        Event::RerunRequested { from, .. } => match from {
+            Rerun::Failed => "it was to go again from what failed".to_owned(),
+            Rerun::Step(step) => format!("it was to go again from {step}"),
+            Rerun::Items(step) => format!("the failed items of {step} were to go again"),
+        },
+        Event::Migrated { version, .. } => format!("it goes on as {version}"),
+        Event::QuarantineRequested { reason, .. } => format!("it was set aside: {reason}"),
+        Event::ReleaseRequested { .. } => "it was released".to_owned(),
+        Event::EventEmitted { task } => format!("the event of {} was published", task.step),
+        Event::EventReceived { event } => format!("the event {} of {} came", event.kind, event.source),
+        other => other.name().replace('_', " "),
+    }
+}
+
+fn extent(what: &Extent) -> String {
+    match what {
+        Extent::Run => "the run".to_owned(),
+        Extent::Step(step) => step.to_string(),
+        Extent::Items { step, when } => format!("items of {step} where {when}"),
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use patchloom_core::run::{At, Live, Phase, Run, Status, StepRun, Undo};
-use patchloom_core::{Action, Definition, Partition, RunId, Step, Wait};
+use patchloom_core::{Action, Definition, Partition, RunId, SignalWait, Step, Wait};
 use patchloom_engine::runtime::inspect;
 
 use crate::cli::Context;
@@ -125,7 +125,7 @@ fn only_people(state: &Partition, id: RunId) -> bool {
             (_, Undo::Active(undo), _) => undo.live.values().collect(),
             (Status::Active, _, Some(work)) => work.live.values().collect(),
             (Status::Waiting { .. }, ..) => match &step.action {
-                Action::Wait(Wait::Signal { .. }) => {
+                Action::Wait(Wait::Signal(_)) => {
                     waits = true;
                     continue;
                 }
@@ -198,7 +198,7 @@ fn activity(state: &Partition, run: &Run, step: &Step, at: &StepRun, tasks: &Tas
         .filter(|(task, progress)| task.run == run.id() && task.step == step.name && !progress.text.is_empty())
         .map(|(_, progress)| progress.text.clone())
         .collect();
-    if let (Status::Waiting { .. }, Action::Wait(Wait::Signal { name, .. })) = (&at.status, &step.action) {
+    if let (Status::Waiting { .. }, Action::Wait(Wait::Signal(SignalWait { name, .. }))) = (&at.status, &step.action) {
         words.push(format!("the signal {name}"));
     }
     for live in at.work.iter().flat_map(|work| work.live.values()) {

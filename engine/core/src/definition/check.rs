@@ -76,7 +76,10 @@ fn templates(step: &Step) -> Vec<&Template> {
     match &step.action {
         Action::Task { with, .. } | Action::Workflow { with, .. } => vec![with],
         Action::Wait(Wait::Until(until)) => vec![until],
-        Action::Wait(Wait::Signal { .. } | Wait::For(_)) => Vec::new(),
+        Action::Wait(Wait::Signal(_) | Wait::For(_)) | Action::Steps(_) => Vec::new(),
+        Action::Wait(Wait::Window(window)) => std::iter::once(&window.calendar).chain(&window.expected).collect(),
+        Action::Wait(Wait::Event(event)) => event.key.iter().collect(),
+        Action::Emit(emit) => [&emit.kind, &emit.data].into_iter().chain(&emit.subject).collect(),
         Action::Set(value) | Action::Fail(value) => vec![value],
     }
 }

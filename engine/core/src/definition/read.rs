@@ -49,6 +49,11 @@ pub(super) fn definition(root: &Node, source: &str) -> Result<Definition, Vec<Di
         steps,
         output,
         timeout,
+        triggers: Vec::new(),
+        concurrency: None,
+        priority: 0,
+        calendars: BTreeMap::new(),
+        captures: None,
     };
     if mistakes.iter().all(|mistake| mistake.code != "E0108") {
         let mut found = Vec::new();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::fields::{Fields, bad_value, duration, name, text, wrong_type};
 use super::read::Draft;
-use super::{ATTEMPTS_MAX, Action, Compensate, ForEach, Retry, Step, Wait};
+use super::{ATTEMPTS_MAX, Action, Compensate, ForEach, OnFailure, OnTimeout, Retry, SignalWait, Step, Wait};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::expr::Expr;
 use crate::template::Template;
@@ -63,6 +63,12 @@ pub(super) fn read(key: &Key, node: &Node, source: &str, mistakes: &mut Vec<Diag
         compensate,
         pivot,
         output,
+        window: None,
+        concurrency: None,
+        rate: None,
+        priority: 0,
+        on_failure: OnFailure::Fail,
+        finally: false,
     };
     Some(Draft { step, span: key.span, needs })
 }
@@ -123,6 +129,8 @@ fn fits_action(fields: &Fields<'_>, action: &Action, mistakes: &mut Vec<Diagnost
         Action::Workflow { .. } => ("workflow", &["compensate", "retry"]),
         Action::Wait(_) => ("wait", &["with", "for_each", "retry", "timeout", "compensate"]),
         Action::Set(_) => ("set", &["with", "for_each", "retry", "timeout", "compensate", "output"]),
+        Action::Emit(_) => ("emit", &["with", "for_each", "retry", "timeout", "compensate", "output"]),
+        Action::Steps(_) => ("steps", &["with", "compensate", "retry"]),
         Action::Fail(_) => ("fail", &["with", "for_each", "retry", "timeout", "compensate", "output", "pivot"]),
     };
     for key in refused.iter().filter(|key| fields.get(key).is_some()) {
@@ -204,6 +212,9 @@ fn read_for_each(node: &Node, source: &str, mistakes: &mut Vec<Diagnostic>) -> O
         items,
         key: fields.get("key").map(|key| Template::read(key, source, mistakes)),
         max_parallel: fields.count("max_parallel", 1_000_000, mistakes),
+        per: Vec::new(),
+        waves: Vec::new(),
+        tolerate: None,
     })
 }
 
@@ -215,6 +226,8 @@ fn read_retry(fields: &Fields<'_>, default: Retry, mistakes: &mut Vec<Diagnostic
         backoff: fields.span_of_time("backoff", mistakes).unwrap_or(default.backoff),
         max_backoff: fields.span_of_time("max_backoff", mistakes).unwrap_or(default.max_backoff),
         jitter: fields.flag("jitter", mistakes).unwrap_or(default.jitter),
+        except: default.except,
+        only: default.only,
     }
 }
 
@@ -261,7 +274,14 @@ fn read_wait(node: &Node, source: &str, mistakes: &mut Vec<Diagnostic>) -> Optio
     let span = fields.span_of_time("for", mistakes);
     let until = fields.get("until").map(|until| Template::read(until, source, mistakes));
     match (signal, span, until) {
-        (Some(name), None, None) => Some(Wait::Signal { name: name.into(), timeout }),
+        (Some(name), None, None) => Some(Wait::Signal(SignalWait {
+            name: name.into(),
+            schema: None,
+            quorum: 1,
+            roles: Vec::new(),
+            timeout,
+            on_timeout: OnTimeout::Fail,
+        })),
         (None, Some(span), None) if timeout.is_none() => Some(Wait::For(span)),
         (None, None, Some(until)) if timeout.is_none() => Some(Wait::Until(until)),
         _ => {

@@ -38,7 +38,7 @@ fn a_good_definition_is_read_whole() {
     assert_eq!(names, ["scan", "patch", "close", "note"]);
     let patch = &definition.steps[1];
     assert_eq!(
-        (patch.needs.clone(), patch.retry, patch.compensate.as_ref().unwrap().retry),
+        (patch.needs.clone(), patch.retry.clone(), patch.compensate.as_ref().unwrap().retry.clone()),
         (vec![0], Retry::FORWARD, Retry::UNDO)
     );
     assert_eq!(definition.steps[0].timeouts.attempt, Some(Millis(300_000)));

@@ -81,19 +81,20 @@ impl Machine<'_> {
                 self.fail(at, failure);
             }
             Action::Wait(wait) => self.begin_wait(at, wait),
-            Action::Task { .. } | Action::Workflow { .. } => self.begin_work(at),
+            Action::Task { .. } | Action::Workflow { .. } | Action::Steps(_) | Action::Emit(_) => self.begin_work(at),
         }
     }
 
     fn begin_wait(&mut self, at: usize, wait: &Wait) {
         let due = match wait {
-            Wait::Signal { name, timeout } => {
-                if let Some(found) = self.run.signals.iter().position(|signal| signal.name == *name) {
+            Wait::Signal(wait) => {
+                if let Some(found) = self.run.signals.iter().position(|signal| signal.name == wait.name) {
                     let signal = self.run.signals.remove(found);
                     return self.complete(at, signal.payload);
                 }
-                timeout.map(|span| self.now + span)
+                wait.timeout.map(|span| self.now + span)
             }
+            Wait::Event(_) | Wait::Window(_) => None,
             Wait::For(span) => Some(self.now + *span),
             Wait::Until(until) => match scope::eval(self.run, self.definition, until, Vec::new()) {
                 Ok(value) => match instant(&value) {
@@ -226,12 +227,12 @@ impl Machine<'_> {
     }
 
     fn attempt_failed(&mut self, at: usize, task: &TaskKey, failure: &Failure) {
-        let retry = self.definition.steps[at].retry;
+        let retry = &self.definition.steps[at].retry;
         let used = task.attempt.saturating_sub(self.run.steps[at].base);
         if failure.class == FailureClass::Permanent || used >= retry.attempts {
             return self.item_failed(at, task.item, failure.clone());
         }
-        let until = self.now + backoff(&retry, used, self.seed(task));
+        let until = self.now + backoff(retry, used, self.seed(task));
         let attempt = task.attempt + 1;
         if let Some(work) = self.run.steps[at].work.as_mut() {
             work.live.insert(task.item, Live { attempt, at: At::Backoff { until } });

@@ -135,9 +135,7 @@ pub fn apply(run: &mut Run, definition: &Definition, event: &Event, now: UtcMs) 
         Event::UnwindRequested { failure, .. } => machine.take_back(failure),
         Event::UndoResolved { step, item, how, .. } => machine.resolve(step, *item, how),
         Event::RetryRequested { .. } => machine.retry(),
-        Event::DefinitionRegistered { .. } | Event::RunStarted(_) | Event::RunRetired { .. } => {
-            Err(Refusal::Illegal("this is not about a run in progress".into()))
-        }
+        _ => Err(Refusal::Illegal("this is not about a run in progress".into())),
     }?;
     Ok(machine.close())
 }

@@ -40,6 +40,7 @@ impl Machine<'_> {
                 self.progress(at);
                 Ok(())
             }
+            TimerKind::Opens { .. } | TimerKind::Wave { .. } | TimerKind::Debounce => stale,
             TimerKind::RunTimeout => {
                 let over = super::pending::run_timer(self.run, self.definition).is_some_and(|(_, due)| due <= self.now);
                 if !over {
@@ -55,11 +56,11 @@ impl Machine<'_> {
 
     fn wait_over(&mut self, at: usize) {
         match &self.definition.steps[at].action {
-            Action::Wait(Wait::Signal { name, timeout }) => {
-                let waited = timeout.unwrap_or_default();
+            Action::Wait(Wait::Signal(wait)) => {
+                let (name, waited) = (&wait.name, wait.timeout.unwrap_or_default());
                 self.fail(at, permanent("E0311", format!("no signal `{name}` came within {waited}")));
             }
-            Action::Wait(_) | Action::Task { .. } | Action::Workflow { .. } | Action::Set(_) | Action::Fail(_) => {
+            _ => {
                 self.complete(at, Value::Null);
             }
         }
@@ -77,7 +78,7 @@ impl Machine<'_> {
         }
         let waits = |at: &usize| {
             matches!(self.run.steps[*at].status, Status::Waiting { .. })
-                && matches!(&self.definition.steps[*at].action, Action::Wait(Wait::Signal { name: wanted, .. }) if wanted == name)
+                && matches!(&self.definition.steps[*at].action, Action::Wait(Wait::Signal(wait)) if wait.name == *name)
         };
         let waiting = (0..self.run.steps.len()).find(waits);
         if waiting.is_none() && self.run.signals.len() >= SIGNALS_MAX {

@@ -119,7 +119,7 @@ pub(super) fn send(run: &Run, definition: &Definition, at: usize, item: u32, att
         Action::Task { uses, .. } => {
             Ok(dispatch(run, definition, at, (item, attempt, Leg::Forward), (uses, input, step.timeouts)))
         }
-        Action::Wait(_) | Action::Set(_) | Action::Fail(_) => {
+        Action::Wait(_) | Action::Set(_) | Action::Fail(_) | Action::Emit(_) | Action::Steps(_) => {
             Err(permanent("E0317", format!("the step `{}` has no work to give away", step.name)))
         }
     }

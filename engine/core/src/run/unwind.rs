@@ -22,8 +22,8 @@ pub(super) fn undoable(run: &Run, definition: &Definition, at: usize) -> bool {
     let Some(work) = &run.steps[at].work else { return false };
     match definition.steps[at].action {
         Action::Task { .. } => work.next > 0 && definition.steps[at].compensate.is_some(),
-        Action::Workflow { .. } => !work.children.is_empty(),
-        Action::Wait(_) | Action::Set(_) | Action::Fail(_) => false,
+        Action::Workflow { .. } | Action::Steps(_) => !work.children.is_empty(),
+        Action::Wait(_) | Action::Set(_) | Action::Fail(_) | Action::Emit(_) => false,
     }
 }
 
@@ -154,11 +154,11 @@ impl Machine<'_> {
     }
 
     fn undo_failed(&mut self, at: usize, task: &TaskKey, failure: Failure) {
-        let Some(retry) = self.definition.steps[at].compensate.as_ref().map(|compensate| compensate.retry) else {
+        let Some(retry) = self.definition.steps[at].compensate.as_ref().map(|compensate| &compensate.retry) else {
             return;
         };
         let used = task.attempt.saturating_sub(self.run.steps[at].undo_base);
-        let until = self.now + backoff(&retry, used, self.seed(task));
+        let until = self.now + backoff(retry, used, self.seed(task));
         let Undo::Active(undo) = &mut self.run.steps[at].undo else { return };
         if failure.class == FailureClass::Permanent || used >= retry.attempts {
             undo.failed.insert(task.item, failure);

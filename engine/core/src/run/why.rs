@@ -48,7 +48,8 @@ fn forward(run: &Run, definition: &Definition, at: usize, now: UtcMs, reasons: &
     match &state.status {
         Status::Waiting { due } => {
             let text = match &step.action {
-                Action::Wait(Wait::Signal { name, .. }) => {
+                Action::Wait(Wait::Signal(wait)) => {
+                    let name = &wait.name;
                     let rest = due.map(|due| format!(", for {} more", due.since(now))).unwrap_or_default();
                     format!("`{}` waits for the signal `{name}`{rest}", step.name)
                 }
@@ -108,7 +109,8 @@ fn at_work(step: &crate::Step, item: u32, live: &Live, what: &str, now: UtcMs) -
     let uses = match &step.action {
         Action::Task { uses, .. } => uses.as_ref(),
         Action::Workflow { name, .. } => name.as_ref(),
-        Action::Wait(_) | Action::Set(_) | Action::Fail(_) => "",
+        Action::Steps(inner) => inner.name.as_ref(),
+        Action::Wait(_) | Action::Set(_) | Action::Fail(_) | Action::Emit(_) => "",
     };
     let (text, until, child) = match &live.at {
         At::Out => (format!("{place} is with a worker for `{uses}` (attempt {})", live.attempt), None, None),

@@ -273,7 +273,13 @@ impl World {
             }
             for name in ["go0", "go1"] {
                 let id = Some(format!("{name}-{}", self.dice.below(3)).into());
-                let _ = self.record(Event::SignalReceived { run: run.id(), name: name.into(), payload: json!(1), id });
+                let _ = self.record(Event::SignalReceived {
+                    run: run.id(),
+                    name: name.into(),
+                    payload: json!(1),
+                    id,
+                    roles: Vec::new(),
+                });
             }
         }
         if self.dice.percent(5) {
