@@ -26,6 +26,7 @@ pub mod record;
 mod backoff;
 mod partition;
 pub mod run;
+pub mod shared;
 
 pub use definition::{
     Action, CatchUp, Compensate, Concurrency, Definition, Digest, Emit, EventTrigger, EventWait, ForEach, Gate, Input,

@@ -7,6 +7,7 @@ mod fields;
 mod graph;
 mod model;
 mod read;
+mod reads;
 mod relations;
 mod step;
 
