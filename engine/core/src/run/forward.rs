@@ -127,6 +127,7 @@ impl Machine<'_> {
 
     fn done(&mut self, at: usize, output: Value) {
         let late = !matches!(self.run.phase, Phase::Running | Phase::Closing { .. });
+        self.run.beyond |= self.definition.steps[at].pivot;
         self.set_status(at, Status::Done { output, late });
         self.settle(at);
     }

@@ -103,6 +103,7 @@ pub(crate) fn begin(start: &Arc<Start>, definition: &Definition, shared: &mut Sh
         signals: Vec::new(),
         signal_ids: Vec::new(),
         paused: None,
+        beyond: false,
         place: None,
         rested: Millis(0),
         output: Value::Null,

@@ -69,6 +69,7 @@ impl Machine<'_> {
                 Err(Refusal::Stale("the run is on its way back already"))
             }
             Phase::Closing { .. } => Err(Refusal::Stale("only what stands under `finally` is left of the run")),
+            Phase::Ended(_) if self.run.start.parent.is_some() => Err(Refusal::Stale("the child run ended meanwhile")),
             Phase::Ended(_) | Phase::Quarantined { .. } => {
                 Err(Refusal::Illegal(format!("the run is {} already", self.run.phase.name())))
             }

@@ -119,10 +119,23 @@ impl Machine<'_> {
         let step = &self.run.steps[at];
         let base = step.work.as_ref().map_or(step.base, |work| step.base.max(work.highest));
         let undo_base = step.undo_base;
-        if matches!(step.status, Status::Pending) && step.base == base {
+        if matches!(step.status, Status::Pending) && step.base == base && step.undo == Undo::NotNeeded {
             return;
         }
-        self.run.steps[at] = StepRun { base, undo_base, since: self.now, ..StepRun::default() };
+        let step = std::mem::take(&mut self.run.steps[at]);
+        let mut former = step.former;
+        // What was undone needs no way back any more; what was not stays owed, whatever this try does.
+        match (step.undo, step.work) {
+            (Undo::NotNeeded, Some(mut work)) => {
+                if super::unwind::leaves_something(&self.definition.steps[at], &work) {
+                    work.lanes = super::Lanes::default();
+                    former.push(*work);
+                }
+            }
+            (Undo::NotNeeded, None) => {}
+            (Undo::Done { .. } | Undo::Owed | Undo::Active(_) | Undo::Failed(_), _) => former.clear(),
+        }
+        self.run.steps[at] = StepRun { base, undo_base, former, since: self.now, ..StepRun::default() };
         self.tell(FactKind::Step(self.definition.steps[at].name.clone(), "pending"));
     }
 

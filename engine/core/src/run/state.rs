@@ -38,6 +38,9 @@ pub struct Run {
     /// While it is paused nothing new starts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<Hold>,
+    /// Whether its point of no return came through, in whichever try.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub beyond: bool,
     /// The concurrency group in which it holds a place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub place: Option<Arc<str>>,
@@ -190,6 +193,9 @@ pub struct StepRun {
     /// The limits that operators changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tuned: Option<Box<Tune>>,
+    /// What it did in former tries of the run and nobody has undone: the latest last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub former: Vec<Work>,
     /// The signals that count towards its quorum so far.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub votes: Vec<Signal>,

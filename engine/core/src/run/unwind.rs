@@ -1,27 +1,25 @@
 //! The way back: what started is undone, in the reverse order of the graph.
 
 use super::machine::{FactKind, Machine, Refusal, permanent};
-use super::{At, Live, Phase, Run, Status, Undo, UndoWork, pending};
+use std::collections::BTreeSet;
+
+use super::{At, Live, Phase, Run, StepRun, Undo, UndoWork, Work, pending};
 use crate::backoff::backoff;
-use crate::definition::Action;
+use crate::definition::{Action, Step};
 use crate::effect::Effect;
 use crate::record::{End, Parent, Report};
 use crate::{Definition, Failure, FailureClass, Leg, Outcome, TaskKey};
 
-/// Whether the point of no return is behind the run.
-pub(super) fn past_pivot(run: &Run, definition: &Definition) -> bool {
-    definition
-        .steps
-        .iter()
-        .zip(&run.steps)
-        .any(|(step, state)| step.pivot && matches!(state.status, Status::Done { .. }))
+/// Whether the step at `at` started, in this try or a former one, and has something to undo.
+pub(super) fn undoable(run: &Run, definition: &Definition, at: usize) -> bool {
+    let state = &run.steps[at];
+    state.work.as_deref().into_iter().chain(&state.former).any(|work| leaves_something(&definition.steps[at], work))
 }
 
-/// Whether the step at `at` started and has something to undo.
-pub(super) fn undoable(run: &Run, definition: &Definition, at: usize) -> bool {
-    let Some(work) = &run.steps[at].work else { return false };
-    match definition.steps[at].action {
-        Action::Task { .. } => work.started().next().is_some() && definition.steps[at].compensate.is_some(),
+/// Whether there is something to undo of what a step did.
+pub(super) fn leaves_something(step: &Step, work: &Work) -> bool {
+    match step.action {
+        Action::Task { .. } => step.compensate.is_some() && work.started().next().is_some(),
         Action::Workflow { .. } | Action::Steps(_) => !work.children.is_empty(),
         Action::Wait(_) | Action::Set(_) | Action::Fail(_) | Action::Emit(_) => false,
     }
@@ -29,7 +27,7 @@ pub(super) fn undoable(run: &Run, definition: &Definition, at: usize) -> bool {
 
 /// Whether a run that succeeded could be taken back.
 pub(super) fn revocable(run: &Run, definition: &Definition) -> bool {
-    !past_pivot(run, definition) && (0..run.steps.len()).any(|at| undoable(run, definition, at))
+    !run.beyond && (0..run.steps.len()).any(|at| undoable(run, definition, at))
 }
 
 impl Machine<'_> {
@@ -37,7 +35,7 @@ impl Machine<'_> {
     pub(super) fn begin_unwind(&mut self) {
         let (cancelled, compensate) =
             self.run.cause.as_ref().map_or((false, true), |cause| (cause.cancelled, cause.compensate));
-        let blocked = !compensate || past_pivot(self.run, self.definition);
+        let blocked = !compensate || self.run.beyond;
         let owed: Vec<usize> = if blocked {
             Vec::new()
         } else {
@@ -68,15 +66,27 @@ impl Machine<'_> {
                     })
             });
             let Some(at) = ready else { break };
-            let next = self.run.steps[at].work.as_ref().map_or(0, |work| work.next);
-            self.set_undo(at, Undo::Active(Box::new(UndoWork { next, ..UndoWork::default() })));
-            self.undo_progress(at);
+            self.begin_undo(at);
         }
         if self.run.steps.iter().all(|step| step.undo.is_settled()) {
             return self.end(End::Compensated);
         }
         let active = self.run.steps.iter().any(|step| matches!(step.undo, Undo::Active(_)));
         self.set_phase(if active { Phase::Compensating } else { Phase::CompensationFailed });
+    }
+
+    /// Begins the undo of what a step did last; what it did in former tries follows.
+    fn begin_undo(&mut self, at: usize) {
+        let step = &self.definition.steps[at];
+        let state = &mut self.run.steps[at];
+        if !state.work.as_ref().is_some_and(|work| leaves_something(step, work))
+            && let Some(former) = former(step, state)
+        {
+            state.work = Some(Box::new(former));
+        }
+        let next = state.work.as_ref().map_or(0, |work| work.next);
+        self.set_undo(at, Undo::Active(Box::new(UndoWork { next, ..UndoWork::default() })));
+        self.undo_progress(at);
     }
 
     /// Sends out what has room, item by item from the last; settles the step when all are at rest.
@@ -97,6 +107,12 @@ impl Machine<'_> {
         // Should this step be undone once more, its attempts go on counting: a key is used once.
         let state = &mut self.run.steps[at];
         state.undo_base = state.undo_base.max(highest);
+        if let Undo::Done { .. } = state.undo
+            && let Some(former) = former(&self.definition.steps[at], state)
+        {
+            state.work = Some(Box::new(former));
+            self.begin_undo(at);
+        }
     }
 
     /// Undoes the next item that has room; whether there was one.
@@ -328,4 +344,24 @@ impl Machine<'_> {
 /// The last item goes first. Its own inverse.
 fn rank(item: u32) -> u32 {
     u32::MAX - item
+}
+
+/// What a step did in the try before, as far as the way back of a later one does not cover it.
+fn former(step: &Step, state: &mut StepRun) -> Option<Work> {
+    while let Some(mut former) = state.former.pop() {
+        // One compensation of an item makes up for all that was tried with it; child runs go back one by one.
+        if let (Action::Task { .. }, Some(later)) = (&step.action, &state.work) {
+            let covered: BTreeSet<String> = later.started().map(|item| content(later, item)).collect();
+            let again: Vec<u32> = former.started().filter(|item| covered.contains(&content(&former, *item))).collect();
+            former.fresh.extend(again);
+        }
+        if leaves_something(step, &former) {
+            return Some(former);
+        }
+    }
+    None
+}
+
+fn content(work: &Work, item: u32) -> String {
+    usize::try_from(item).ok().and_then(|item| work.items.get(item)).map(ToString::to_string).unwrap_or_default()
 }
