@@ -28,6 +28,7 @@ use crate::{Millis, UtcMs};
 pub use explain::{Explanation, Verdict};
 pub use ical::{EVENTS_MAX, ICAL_BYTES_MAX, RECURRING_EVENTS_MAX};
 pub use schedule::{OFFSET_DAYS_MAX, SCHEDULE_KEYS, Schedule};
+pub use spans::{FITS_MAX, FOLLOWED_MAX, LOOKED_MAX};
 pub use zone::END;
 
 use ical::Event;
@@ -206,6 +207,12 @@ impl Calendars {
     pub fn show(&self, name: &str, at: UtcMs) -> String {
         let utc = || Zone::get("UTC").map_or_else(|| at.0.to_string(), |utc| utc.show(at));
         self.zone(name).map_or_else(utc, |zone| zone.show(at))
+    }
+
+    /// The instant of a local time such as `2026-12-18T22:00` in the zone of a calendar.
+    #[must_use]
+    pub fn instant(&self, name: &str, local: &str) -> Option<UtcMs> {
+        self.zone(name)?.instant(fields::local(local, false)?)
     }
 
     fn zone(&self, name: &str) -> Option<&Zone> {

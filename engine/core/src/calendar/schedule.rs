@@ -66,8 +66,9 @@ impl Schedule {
 
     /// Reads the map `node`, called `what` in messages, with the keys of [`SCHEDULE_KEYS`] and no other.
     pub(crate) fn read(node: &Node, what: &str, mistakes: &mut Vec<Diagnostic>) -> Option<Self> {
+        let before = mistakes.len();
         let fields = Fields::open(node, what, &SCHEDULE_KEYS, mistakes)?;
-        match (fields.get("cron"), fields.get("rrule")) {
+        let found = match (fields.get("cron"), fields.get("rrule")) {
             (Some(_), Some(_)) => {
                 let reason = "a schedule has one rule";
                 let message = format!("{what} has both `cron` and `rrule`");
@@ -82,7 +83,8 @@ impl Schedule {
                 None
             }
             _ => Self::from_fields(&fields, what, mistakes),
-        }
+        };
+        found.filter(|_| mistakes.len() == before)
     }
 
     /// As [`read`](Self::read), from a map that is open already and may have more keys.
@@ -342,4 +344,3 @@ fn read_valid(fields: &Fields<'_>, mistakes: &mut Vec<Diagnostic>) -> (Option<Da
     }
     (from, until)
 }
-

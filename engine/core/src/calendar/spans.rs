@@ -15,6 +15,8 @@ pub const LOOKED_MAX: usize = 1_000_000;
 /// The most occurrences that are looked at to find where a span that goes on and on begins and ends: 27 years of days.
 /// Beyond them a span is given as far as it was followed, which is too short but never too long.
 pub const FOLLOWED_MAX: usize = 10_000;
+/// The most spans in which room for something is looked for.
+pub const FITS_MAX: usize = 1_000;
 
 /// The first look ahead, and the factor of each further one.
 const FIRST_REACH: u64 = 8 * 86_400_000;
@@ -141,7 +143,7 @@ impl Calendars {
     }
 
     /// The earliest instant from `from` on at which something that takes `expected` may start; `None` where no span of
-    /// the next [`FOLLOWED_MAX`] has room for it.
+    /// the next [`FITS_MAX`] has room for it.
     #[must_use]
     pub fn next_fit(&self, name: &str, from: UtcMs, expected: Millis) -> Option<UtcMs> {
         let mut max = 4;
@@ -152,11 +154,11 @@ impl Calendars {
                 let at = span.open.max(from);
                 span.fits(at, expected).then_some(at)
             });
-            if fit.is_some() || spans.len() < max || max >= FOLLOWED_MAX {
+            if fit.is_some() || spans.len() < max || max >= FITS_MAX {
                 return fit;
             }
             seen = spans.len();
-            max *= 8;
+            max = (max * 8).min(FITS_MAX);
         }
     }
 
@@ -164,17 +166,24 @@ impl Calendars {
     fn search(&self, name: &str, from: u64, until: u64, max: usize) -> Option<Found> {
         let mut found: Option<Found> = None;
         let mut reach = FIRST_REACH;
+        // How far the window before this one reached.
+        let mut seen = from;
         loop {
             let hi = until.min(from.saturating_add(reach));
             let mut window = Window::new(self, from, hi, LOOKED_MAX);
             let Some(set) = window.spans(name) else { return found };
             let budget_left = window.budget;
             let set = touching(&set, &(from..until));
+            let last = set.last().copied();
             let complete = set.iter().filter(|raw| raw.close < hi).count();
             found = Some(Found { set, lo: from, hi, budget_left });
-            if hi == until || complete >= max {
+            // A span that went on through the whole window and took many occurrences for it has no end in sight.
+            let used = LOOKED_MAX - budget_left;
+            let endless = used > FOLLOWED_MAX && last.is_some_and(|last| last.open <= seen && last.close >= hi);
+            if hi == until || complete >= max || endless {
                 return found;
             }
+            seen = hi;
             reach = reach.saturating_mul(REACH_FACTOR);
         }
     }
@@ -185,9 +194,8 @@ impl Calendars {
         let budget = FOLLOWED_MAX.saturating_add(used.saturating_mul(2));
         let mut reach = FIRST_REACH;
         loop {
-            let (Some(first), Some(last)) = (found.set.first(), found.set.get(max.min(found.set.len()) - 1)) else {
-                return;
-            };
+            let asked_for = &found.set[..max.min(found.set.len())];
+            let (Some(first), Some(last)) = (asked_for.first(), asked_for.last()) else { return };
             let (first, last) = (*first, *last);
             let before = first.open <= found.lo && found.lo > 0;
             let behind = last.close >= found.hi && found.hi < END.0;
