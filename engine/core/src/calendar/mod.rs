@@ -91,7 +91,7 @@ pub struct Calendar {
 /// What opens a calendar.
 #[derive(Clone, Debug)]
 enum Rule {
-    Recurring { schedule: Schedule, duration: Millis },
+    Recurring { schedule: Box<Schedule>, duration: Millis },
     Once { open: UtcMs, close: UtcMs, zone: Zone },
     Events { events: Vec<Event>, zone: Option<Zone> },
     AnyOf(Vec<Arc<str>>),

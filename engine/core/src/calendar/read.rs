@@ -233,7 +233,7 @@ fn recurring(
         return None;
     }
     check_cutoff(cutoff, duration, mistakes);
-    Some(Rule::Recurring { schedule: schedule?, duration })
+    Some(Rule::Recurring { schedule: Box::new(schedule?), duration })
 }
 
 /// With a cutoff as long as the span nothing could ever start.
