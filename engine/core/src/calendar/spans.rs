@@ -12,7 +12,7 @@ use crate::{Millis, UtcMs};
 /// The most occurrences that one question looks at. A daily rule has so many in 2,700 years, one of each minute in
 /// two: what comes later is not found.
 pub const LOOKED_MAX: usize = 1_000_000;
-/// The most occurrences that are looked at to find where a span that goes on and on begins and ends: 27 years of days.
+/// From about so many occurrences on a span that goes on and on is not followed to its ends: 27 years of days.
 /// Beyond them a span is given as far as it was followed, which is too short but never too long.
 pub const FOLLOWED_MAX: usize = 10_000;
 /// The most spans in which room for something is looked for.
