@@ -13,6 +13,7 @@ mod journal;
 mod patch;
 mod run;
 mod store;
+mod window;
 mod workflow;
 
 use std::ffi::OsString;
@@ -33,6 +34,7 @@ pub use run::{
     RunCancelArgs, RunCommand, RunHistoryArgs, RunListArgs, RunRetryArgs, RunSelector, RunShowArgs, RunSignalArgs,
     RunStartArgs, RunState, RunWatchArgs, Signal,
 };
+pub use window::{CalendarSelector, WindowCheckArgs, WindowCommand, WindowExplainArgs, WindowNextArgs};
 pub use workflow::{WorkflowCheckArgs, WorkflowCommand, WorkflowGraphArgs, WorkflowUnwindArgs};
 
 use crate::data_dir;
@@ -100,6 +102,9 @@ pub enum EngineCommand {
     /// Check and draw workflow definitions
     #[command(subcommand)]
     Workflow(WorkflowCommand),
+    /// Ask calendars when they are open: maintenance windows, freezes, holidays
+    #[command(subcommand)]
+    Window(WindowCommand),
     /// Start runs, watch them and act on them
     #[command(subcommand)]
     Run(RunCommand),

@@ -12,7 +12,7 @@ use clap::{Args, Subcommand};
 use super::Context;
 use crate::fault::{Exit, Fault};
 
-pub(super) use source::Source;
+pub(super) use source::{Source, bad};
 
 /// Works on workflow definitions. Touches no data directory.
 #[derive(Clone, Debug, Subcommand)]
