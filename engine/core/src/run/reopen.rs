@@ -79,7 +79,7 @@ impl Machine<'_> {
             let step = &self.definition.steps[at];
             let holds = match &self.run.steps[at].status {
                 Status::Done { late, .. } => !late && self.run.steps[at].undo == Undo::NotNeeded,
-                Status::Skipped(Skip::Condition | Skip::Operator) => true,
+                Status::Skipped(Skip::Condition | Skip::Operator) => self.run.steps[at].undo == Undo::NotNeeded,
                 Status::Pending
                 | Status::Active
                 | Status::Waiting { .. }

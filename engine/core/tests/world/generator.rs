@@ -169,7 +169,10 @@ fn limits(dice: &mut Dice, (name, kind): (&str, &str), parts: &mut Vec<String>) 
         };
         let full = dice.pick(&["queue", "queue", "queue", "reject"]);
         // One limit for all who name the group: where they disagree the last one counts.
-        parts.push(format!("concurrency: {{ group: {group}, limit: {}, on_full: {full} }}", if kind == "w" { 1 } else { 2 }));
+        parts.push(format!(
+            "concurrency: {{ group: {group}, limit: {}, on_full: {full} }}",
+            if kind == "w" { 1 } else { 2 }
+        ));
     }
     if dice.percent(10) {
         parts.push(format!("rate: {}/10m", 1 + dice.below(3)));
