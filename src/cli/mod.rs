@@ -33,7 +33,9 @@ pub use run::{
     RunCancelArgs, RunCommand, RunHistoryArgs, RunListArgs, RunRetryArgs, RunSelector, RunShowArgs, RunSignalArgs,
     RunStartArgs, RunState, RunWatchArgs, Signal,
 };
-pub use workflow::{WorkflowCheckArgs, WorkflowCommand, WorkflowGraphArgs, WorkflowUnwindArgs};
+pub use workflow::{
+    WorkflowCheckArgs, WorkflowCommand, WorkflowGraphArgs, WorkflowSchemaArgs, WorkflowTestArgs, WorkflowUnwindArgs,
+};
 
 use crate::data_dir;
 use crate::fault::{EXIT_CODES, Exit, Fault};

@@ -9,7 +9,7 @@ mod time;
 mod task;
 
 mod diagnostic;
-mod yaml;
+pub mod yaml;
 
 mod expr;
 mod template;
