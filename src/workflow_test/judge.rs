@@ -344,10 +344,11 @@ impl Judge<'_> {
     fn that(&self) -> Vec<Miss> {
         let mut misses = Vec::new();
         for (template, span) in &self.expect.that {
+            let what = || format!("that {}", self.pattern.source.get(span.start..span.end).unwrap_or_default().trim());
             match template.eval(self.pattern.scope) {
                 Ok(Value::Bool(true)) => {}
-                Ok(seen) => misses.push(Miss::new(*span, "that", "true", seen.to_string())),
-                Err(error) => misses.push(Miss::new(*span, "that", "true", error.to_string())),
+                Ok(seen) => misses.push(Miss::new(*span, what(), "true", seen.to_string())),
+                Err(error) => misses.push(Miss::new(*span, what(), "true", error.to_string())),
             }
         }
         misses

@@ -32,7 +32,8 @@ pub fn lines(course: &Course, case: &Case) -> Vec<Line> {
                 Some((spot.to_string(), format!("{uses}{again} with {}", short(input))))
             }
             Happened::Back { spot, outcome } => Some((spot.to_string(), back(outcome))),
-            Happened::Ended { spot, end } => Some((spot.to_string(), format!("its child run {}", end.name()))),
+            // The child run itself told so a moment ago.
+            Happened::Ended { .. } => None,
             Happened::Step { spot, status, failure } => {
                 let quiet = matches!(*status, "active" | "pending" | "owed");
                 let why = failure.as_ref().map(|failure| format!(": {}: {}", failure.code, failure.message));
@@ -66,6 +67,7 @@ fn says_already(before: &Happened, spot: &Spot, status: &str) -> bool {
             };
             fits && came == spot
         }
+        Happened::Ended { spot: came, .. } => came == spot && status == "done",
         _ => false,
     }
 }
