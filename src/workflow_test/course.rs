@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use patchloom_core::record::{Batch, End, Entry, Event};
+use patchloom_core::record::{Batch, Entry, Event};
 use patchloom_core::run::{FactKind, Run, Status, Undo};
 use patchloom_core::{Definition, Effect, Failure, Leg, Millis, Outcome, Partition, RunId, StepName, UtcMs};
 use patchloom_engine::sim::{Played, Rest};
@@ -43,12 +43,10 @@ pub enum Happened {
         /// With what.
         outcome: Outcome,
     },
-    /// A child run told how it ended.
+    /// A child run told that it ended.
     Ended {
         /// The step.
         spot: Spot,
-        /// How.
-        end: End,
     },
     /// A step changed.
     Step {
@@ -142,7 +140,7 @@ impl Course {
             Event::ChildEnded { link, report } if !looking.stands_in(mocks, report.child) => {
                 let leg = if report.ending > 1 { Leg::Undo } else { Leg::Forward };
                 let (spot, _) = looking.spot(mocks, link.run, &link.step, link.item, leg);
-                tell(Happened::Ended { spot, end: report.end });
+                tell(Happened::Ended { spot });
             }
             _ => {}
         }
@@ -276,16 +274,22 @@ impl Looking<'_> {
 
     /// The statuses of the steps that a place means.
     pub fn statuses(&self, place: &Place) -> Vec<&'static str> {
-        let item = place.path.last().and_then(|segment| segment.item);
-        let of = |(run, definition, at): &(Arc<Run>, Arc<Definition>, usize)| {
-            let state = &run.steps[*at];
-            match (place.leg, item) {
-                (Leg::Undo, _) => state.undo.name(),
-                (Leg::Forward, Some(item)) if definition.steps[*at].for_each.is_some() => item_status(run, *at, item),
-                (Leg::Forward, _) => state.status.name(),
-            }
-        };
-        self.steps(place).iter().map(of).collect()
+        self.steps(place).iter().map(|found| status_in(found, place)).collect()
+    }
+
+    /// The first run in which the step that a place means has this status.
+    pub fn run_in(&self, place: &Place, status: &str) -> Option<Arc<Run>> {
+        let mut found = self.steps(place).into_iter();
+        found.find(|found| status_in(found, place) == status).map(|(run, ..)| run)
+    }
+}
+
+fn status_in((run, definition, at): &(Arc<Run>, Arc<Definition>, usize), place: &Place) -> &'static str {
+    let state = &run.steps[*at];
+    match (place.leg, place.path.last().and_then(|segment| segment.item)) {
+        (Leg::Undo, _) => state.undo.name(),
+        (Leg::Forward, Some(item)) if definition.steps[*at].for_each.is_some() => item_status(run, *at, item),
+        (Leg::Forward, _) => state.status.name(),
     }
 }
 

@@ -177,3 +177,35 @@ fn at(reader: &mut Reader<'_>, node: &Node) -> Vec<At> {
     }
     found
 }
+
+#[cfg(test)]
+mod tests {
+    use patchloom_core::record::End;
+    use patchloom_core::run::{Phase, Skip, Status, Undo};
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn the_words_are_those_of_the_engine() {
+        let ends = [End::Succeeded, End::Failed, End::Compensated, End::Cancelled].map(Phase::Ended);
+        let open = [Phase::Running, Phase::Halting, Phase::Compensating, Phase::CompensationFailed];
+        let aside = Phase::Quarantined { reason: "x".into() };
+        let phases: Vec<&str> = ends.iter().chain(&open).chain([&aside]).map(Phase::name).collect();
+        assert_eq!(phases, PHASES);
+        let failure = serde_json::from_value(serde_json::json!({"code": "X", "class": "permanent", "message": ""}));
+        let statuses = [
+            Status::Pending,
+            Status::Active,
+            Status::Waiting { due: None },
+            Status::Done { output: Value::Null, late: false },
+            Status::Skipped(Skip::Condition),
+            Status::Failed(failure.unwrap()),
+            Status::Halted,
+        ];
+        assert_eq!(statuses.iter().map(Status::name).collect::<Vec<_>>(), STATUSES);
+        let done = Undo::Done { resolved: Default::default() };
+        let undos = [Undo::NotNeeded, Undo::Owed, Undo::Active(Box::default()), done, Undo::Failed(Box::default())];
+        assert_eq!(undos.iter().map(Undo::name).collect::<Vec<_>>(), UNDOS);
+    }
+}

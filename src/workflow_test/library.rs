@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use patchloom_core::record::{Entry, Event};
 use patchloom_core::yaml::{self, Kind, Node};
-use patchloom_core::{Action, Definition, Diagnostics, Leg, Partition, Span, StepName, Template, UtcMs, place};
+use patchloom_core::{Action, Definition, Diagnostics, Leg, Partition, StepName, Template, UtcMs, place};
 use serde_json::{Map, Value, json};
 
 use super::model::Mocks;
@@ -51,7 +51,7 @@ impl Loaded {
             let of = if leg == Leg::Undo { entry(step, "compensate")? } else { step };
             Some(entry(of, "uses").unwrap_or(of).span)
         });
-        let at = place(&self.text, found.unwrap_or(Span::default()).start);
+        let at = place(&self.text, found.unwrap_or_default().start);
         format!("{}:{}:{}", self.file, at.line, at.column)
     }
 }

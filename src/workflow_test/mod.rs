@@ -3,6 +3,7 @@
 
 mod check;
 mod course;
+mod coverage;
 mod expect;
 mod fields;
 mod judge;
@@ -26,6 +27,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
+pub use coverage::{Missing, Sight, Sights, missing};
 pub use library::{Library, Loaded};
 pub use model::File;
 pub use pattern::Miss;
@@ -67,6 +69,8 @@ pub struct Verdict {
     pub tasks: usize,
     /// How long the run took, on the virtual clock.
     pub took: Millis,
+    /// What it showed of its workflows.
+    pub seen: Sights,
 }
 
 impl Suite {
@@ -100,6 +104,18 @@ impl Suite {
         Ok(Self { name, source, file, library, stages })
     }
 
+    /// What its cases could see of the workflow that it tests.
+    #[must_use]
+    pub fn sights(&self) -> Sights {
+        coverage::sights(&self.library.tested().definition)
+    }
+
+    /// The name of the workflow that it tests.
+    #[must_use]
+    pub fn workflow(&self) -> &str {
+        &self.library.root
+    }
+
     /// The names of its cases, in order.
     pub fn cases(&self) -> impl Iterator<Item = &str> {
         self.file.cases.iter().map(|case| case.name.as_str())
@@ -117,6 +133,7 @@ impl Suite {
             end: "not begun".to_owned(),
             tasks: 0,
             took: Millis(0),
+            seen: Sights::new(),
         };
         let start = match self.start(case, stage, seed) {
             Ok(start) => Arc::new(start),
@@ -179,6 +196,7 @@ impl Suite {
         let sent = |happened: &Happened| matches!(happened, Happened::Sent { child: false, .. });
         verdict.tasks = course.moments.iter().filter(|moment| sent(&moment.what)).count();
         verdict.took = course.took();
+        verdict.seen = coverage::seen(&course.end);
     }
 
     fn trouble(&self, case: &Case, trouble: &Trouble) -> Miss {

@@ -175,3 +175,35 @@ fn failure() -> Value {
         "message": { "type": "string", "description": "A part of what is said." }
     } })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workflow_test::{expect, read};
+
+    #[test]
+    fn the_schema_knows_the_keys_that_the_reader_knows_and_no_others() {
+        let schema = schema();
+        for (place, keys) in [
+            ("/properties", read::HEAD),
+            ("/properties/defaults/properties", read::DEFAULTS),
+            ("/properties/cases/additionalProperties/properties", read::CASE),
+            ("/$defs/answer/properties", read::ANSWER),
+            ("/$defs/child/properties", read::CHILD),
+            ("/$defs/fail/oneOf/1/properties", read::FAIL),
+            ("/$defs/order/properties", read::ORDER),
+            ("/$defs/expect/properties", expect::EXPECT),
+            ("/$defs/expect/properties/takes/oneOf/1/properties", expect::TAKES),
+            ("/$defs/expect/properties/at/additionalProperties/properties", expect::AT),
+            ("/$defs/step/oneOf/1/properties", expect::STEP),
+            ("/$defs/failure/properties", expect::FAILURE),
+        ] {
+            let known = schema.pointer(place).and_then(Value::as_object).unwrap_or_else(|| panic!("no {place}"));
+            let mut known: Vec<&str> = known.keys().map(String::as_str).collect();
+            let mut keys = keys.to_vec();
+            known.sort_unstable();
+            keys.sort_unstable();
+            assert_eq!(known, keys, "{place}");
+        }
+    }
+}

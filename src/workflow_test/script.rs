@@ -105,7 +105,9 @@ impl<'a> Player<'a> {
         match (&order.to, &order.what, &order.when) {
             (Some(child), ..) => runs(&looking, &child.path).first().map(|run| run.id()),
             (None, Say::Resolve { step, .. }, _) => parents(step),
-            (None, Say::Signal { .. }, When::Steps(steps, _)) => steps.first().and_then(|(place, _)| parents(place)),
+            (None, Say::Signal { .. }, When::Steps(steps, _)) => steps.first().and_then(|(place, status)| {
+                looking.run_in(place, status).map(|run| run.id()).or_else(|| parents(place))
+            }),
             (None, ..) => Some(self.root),
         }
     }

@@ -67,7 +67,7 @@ fn says_already(before: &Happened, spot: &Spot, status: &str) -> bool {
             };
             fits && came == spot
         }
-        Happened::Ended { spot: came, .. } => came == spot && status == "done",
+        Happened::Ended { spot: came } => came == spot && status == "done",
         _ => false,
     }
 }

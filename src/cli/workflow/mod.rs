@@ -68,6 +68,9 @@ pub struct WorkflowTestArgs {
     /// Show the trace of each run, also where all is as expected
     #[arg(long)]
     pub trace: bool,
+    /// Tell what no case ran, skipped or undid
+    #[arg(long)]
+    pub coverage: bool,
     /// Print the verdicts as JSON
     #[arg(long)]
     pub json: bool,

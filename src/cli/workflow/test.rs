@@ -13,9 +13,10 @@ use crate::cli::Context;
 use crate::fault::{Exit, Fault};
 use crate::output::{Screen, text};
 use crate::shipped;
-use crate::workflow_test::{Library, Loaded, Miss, Suite, Verdict, clock, play_all, read};
+use crate::workflow_test::{Library, Loaded, Miss, Missing, Sights, Suite, Verdict, clock, missing, play_all, read};
 
-const SUFFIX: &str = ".test.yaml";
+/// How the name of a test file ends.
+pub(super) const SUFFIX: &str = ".test.yaml";
 
 pub(super) fn run(args: &WorkflowTestArgs, context: &Context) -> Result<Exit, Fault> {
     let began = Instant::now();
@@ -31,9 +32,13 @@ pub(super) fn run(args: &WorkflowTestArgs, context: &Context) -> Result<Exit, Fa
         Tally { passed: verdicts.len() - failed, failed, left_out: all.len() - cases.len(), broken: broken.len() };
     let told: Vec<(&Suite, Verdict)> = cases.iter().map(|(suite, _)| *suite).zip(verdicts).collect();
     if args.json {
-        context.print_json(&as_json(&told, &broken, &tally))?;
+        context.print_json(&as_json(&suites, &told, &broken, &tally))?;
     } else {
-        context.print(&render(&told, &broken, args.trace, context.out))?;
+        let mut out = render(&told, &broken, args.trace, context.out);
+        if args.coverage {
+            out.push_str(&covered(&suites, &told, context.out));
+        }
+        context.print(&out)?;
         eprintln!("{} in {} ms", tally.sentence(context.talk), began.elapsed().as_millis());
     }
     Ok(match tally {
@@ -98,7 +103,8 @@ fn test_file(path: &Path) -> Result<PathBuf, Fault> {
     Err(Fault::new("E0906", Exit::BadInput, error).hint(hint))
 }
 
-fn suite(path: &Path) -> Result<Result<Suite, Diagnostics>, Fault> {
+/// A test file with all it takes to play it, or its mistakes.
+pub(super) fn suite(path: &Path) -> Result<Result<Suite, Diagnostics>, Fault> {
     let source = Source::read(path)?;
     let file = match read(&source.file, &source.text) {
         Ok(file) => file,
@@ -191,7 +197,25 @@ fn told_trace(verdict: &Verdict, screen: Screen, out: &mut String) {
     out.push('\n');
 }
 
-fn as_json(told: &[(&Suite, Verdict)], broken: &[Diagnostics], tally: &Tally) -> Value {
+/// What the cases of all files together saw of the workflows that are tested.
+fn coverage(suites: &[Suite], told: &[(&Suite, Verdict)]) -> Missing {
+    let all: Sights = suites.iter().flat_map(Suite::sights).collect();
+    let seen: Sights = told.iter().flat_map(|(_, verdict)| verdict.seen.iter().cloned()).collect();
+    missing(&all, &seen)
+}
+
+fn covered(suites: &[Suite], told: &[(&Suite, Verdict)], screen: Screen) -> String {
+    let mut out = String::new();
+    for (workflow, (count, missing)) in coverage(suites, told) {
+        let figures = format!("{} of {count}", count - missing.len());
+        let figures = if missing.is_empty() { screen.style.green(&figures) } else { screen.style.yellow(&figures) };
+        out.push_str(&format!("coverage of {workflow}: {figures}\n"));
+        out.extend(missing.iter().map(|(step, sight)| format!("  {}\n", sight.missed(step))));
+    }
+    out
+}
+
+fn as_json(suites: &[Suite], told: &[(&Suite, Verdict)], broken: &[Diagnostics], tally: &Tally) -> Value {
     let cases = told.iter().map(|(suite, verdict)| {
         let start = place(&suite.source, verdict.span.start);
         let misses = verdict.misses.iter().map(|miss| {
@@ -207,10 +231,15 @@ fn as_json(told: &[(&Suite, Verdict)], broken: &[Diagnostics], tally: &Tally) ->
             "misses": misses.collect::<Vec<_>>(), "trace": verdict.trace,
         })
     });
+    let coverage = coverage(suites, told).into_iter().map(|(workflow, (count, missing))| {
+        let missing: Vec<String> = missing.iter().map(|(step, sight)| sight.missed(step)).collect();
+        json!({ "workflow": workflow, "sights": count, "missing": missing })
+    });
     json!({
         "ok": tally.failed == 0 && tally.broken == 0,
         "passed": tally.passed, "failed": tally.failed, "left_out": tally.left_out,
         "cases": cases.collect::<Vec<_>>(),
+        "coverage": coverage.collect::<Vec<_>>(),
         "mistakes": broken.iter().map(Diagnostics::to_json).collect::<Vec<_>>(),
     })
 }
