@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use patchloom_core::yaml::Kind;
-use patchloom_core::{Action, Definition, Diagnostic, Diagnostics, Leg, Span, nearest};
+use patchloom_core::{Action, Definition, Diagnostic, Diagnostics, Leg, Span, Step, nearest};
 use serde_json::Value;
 
 use super::library::Library;
@@ -41,7 +41,10 @@ impl Checker<'_> {
         list.extend(self.inputs());
         list.extend(self.tasks());
         for (place, answers) in &case.mocks.steps {
-            list.extend(self.place(place, answers.span));
+            list.extend(match self.walk(place, answers.span) {
+                Ok(step) => step.and_then(|step| self.idle(step, place, answers.span)),
+                Err(mistake) => Some(mistake),
+            });
         }
         for order in &case.orders {
             if let When::Steps(steps, _) = &order.when {
@@ -126,45 +129,64 @@ impl Checker<'_> {
             .collect()
     }
 
-    /// Walks down a place.
+    /// A mock of a step that sends nobody a task.
+    fn idle(&self, step: &Step, place: &Place, span: Span) -> Option<Diagnostic> {
+        let (reason, fix) = match &step.action {
+            Action::Task { .. } => return None,
+            Action::Workflow { name, .. } if self.case.mocks.mocks(name) => return None,
+            Action::Workflow { name, .. } => {
+                let fix = format!("mock the workflow: workflows: {{ {name}: … }}, or a step of it: {place}/STEP");
+                ("it starts a child run, which is really run".to_owned(), Some(fix))
+            }
+            _ => ("it gives no task to anybody".to_owned(), Some("remove it".to_owned())),
+        };
+        Some(mistake("E0546", span, format!("the mock of `{place}` would never answer"), reason, fix))
+    }
+
+    /// What is wrong with a place.
     fn place(&self, place: &Place, span: Span) -> Option<Diagnostic> {
+        self.walk(place, span).err()
+    }
+
+    /// Walks down a place to its step; none where a workflow on the way is not known, which is told as such.
+    fn walk(&self, place: &Place, span: Span) -> Result<Option<&Step>, Diagnostic> {
         let mut name = self.library.root.clone();
         for (depth, segment) in place.path.iter().enumerate() {
-            // What is not known is told once, as a workflow.
-            let definition = &self.library.known.get(&name)?.definition;
+            let Some(loaded) = self.library.known.get(&name) else { return Ok(None) };
+            let definition = &loaded.definition;
             let Some(at) = definition.position(segment.step.as_str()) else {
-                return Some(no_step(definition, segment.step.as_str(), span));
+                return Err(no_step(definition, segment.step.as_str(), span));
             };
             let step = &definition.steps[at];
             if step.for_each.is_none() && segment.item.is_some_and(|item| item > 0) {
                 let reason = "a step without `for_each` has one item".into();
                 let fix = Some(format!("write `{}`", segment.step));
                 let message = format!("`{}` of `{name}` has no items", segment.step);
-                return Some(mistake("E0544", span, message, reason, fix));
+                return Err(mistake("E0544", span, message, reason, fix));
             }
             let last = depth + 1 == place.path.len();
             match (&step.action, last) {
                 (Action::Workflow { name: child, .. }, false) if self.case.mocks.mocks(child) => {
                     let message = format!("`{child}` is mocked and has no steps here");
                     let fix = Some(format!("write `{}`, or do not mock `{child}`", segment.step));
-                    return Some(mistake("E0544", span, message, "a mocked workflow is one answer".into(), fix));
+                    return Err(mistake("E0544", span, message, "a mocked workflow is one answer".into(), fix));
                 }
                 (Action::Workflow { name: child, .. }, false) => name = child.clone(),
                 (_, false) => {
                     let message = format!("`{}` of `{name}` starts no workflow", segment.step);
                     let reason = "only a step that starts a child run has steps below it".into();
-                    return Some(mistake("E0544", span, message, reason, None));
+                    return Err(mistake("E0544", span, message, reason, None));
                 }
-                (Action::Workflow { .. }, true) => {}
+                (Action::Workflow { .. }, true) => return Ok(Some(step)),
                 (_, true) if place.leg == Leg::Undo && step.compensate.is_none() => {
                     let message = format!("`{}` of `{name}` has no way back", segment.step);
                     let reason = "a step is undone by its `compensate`, and this one has none".into();
-                    return Some(mistake("E0544", span, message, reason, None));
+                    return Err(mistake("E0544", span, message, reason, None));
                 }
-                (_, true) => {}
+                (_, true) => return Ok(Some(step)),
             }
         }
-        None
+        Ok(None)
     }
 }
 

@@ -12,6 +12,9 @@ use super::course::{Looking, runs};
 use super::model::{Answers, Case, Order, Say, What, When};
 use super::place::{Place, Spot};
 
+/// When an order is given that has nobody to go to.
+const NEVER: UtcMs = UtcMs(u64::MAX);
+
 /// Something that went wrong while a case was played, and is no matter of expectations.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Trouble {
@@ -39,7 +42,6 @@ pub enum Trouble {
 pub(super) struct Player<'a> {
     case: &'a Case,
     root: RunId,
-    begun: UtcMs,
     /// When each order is given; `None` where that is not known yet.
     due: Vec<Option<UtcMs>>,
     /// Which orders were given.
@@ -53,7 +55,7 @@ impl<'a> Player<'a> {
             When::At(after) => Some(begun + after),
             When::Steps(..) => None,
         });
-        Self { case, root, begun, due: due.collect(), given: vec![false; case.orders.len()], troubles: Vec::new() }
+        Self { case, root, due: due.collect(), given: vec![false; case.orders.len()], troubles: Vec::new() }
     }
 
     /// The answers for a task: the most exact place counts first, then the task type, then the mocked workflow.
@@ -172,14 +174,13 @@ impl Script for Player<'_> {
             if self.due[at].is_none_or(|due| due > now) {
                 continue;
             }
-            self.given[at] = true;
-            // A run that is not there is told of as an order that was never given.
             match self.addressee(order, state) {
-                Some(run) => said.push(Entry { by: format!("test:{at}").into(), event: self.event(order, run) }),
-                None => self.given[at] = false,
-            }
-            if !self.given[at] {
-                self.due[at] = Some(UtcMs(u64::MAX));
+                Some(run) => {
+                    self.given[at] = true;
+                    said.push(Entry { by: format!("test:{at}").into(), event: self.event(order, run) });
+                }
+                // There is no such run when its time has come: it is told of as an order that was never given.
+                None => self.due[at] = Some(NEVER),
             }
         }
         said
@@ -187,6 +188,6 @@ impl Script for Player<'_> {
 
     fn next(&self) -> Option<UtcMs> {
         let open = self.due.iter().zip(&self.given).filter(|(_, given)| !**given);
-        open.filter_map(|(due, _)| *due).filter(|due| *due != UtcMs(u64::MAX) && *due >= self.begun).min()
+        open.filter_map(|(due, _)| *due).filter(|due| *due != NEVER).min()
     }
 }

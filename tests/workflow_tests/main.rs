@@ -125,6 +125,8 @@ fn a_program_reads_the_verdicts_as_json() {
     assert_eq!((&said["failed"], &said["passed"], &said["left_out"]), (&1.into(), &0.into(), &3.into()));
     let miss = &said["cases"][0]["misses"][0];
     assert_eq!((&miss["code"], &miss["file"], &miss["line"]), (&"E0547".into(), &"wrong.test.yaml".into(), &29.into()));
+    let none = run(&dir, &["wrong.test.yaml", "--filter", "nobody answer for"]).ends(2);
+    assert!(none.err.contains("error[E0909]: no case has 'nobody answer for' in its name"), "{}", none.err);
     let last = said["cases"][0]["trace"].as_array().unwrap().last().unwrap();
     assert_eq!((&last["subject"], &last["text"]), (&"run".into(), &"is compensation_failed".into()));
 }
@@ -175,6 +177,12 @@ fn mistakes_of_a_test_file_are_told_with_place_reason_and_remedy() {
     mistake(&format!("cases: {{ x: {good}, expect: {{ order: [b/c] }} }} }}"), "E0544", &["is mocked"]);
     mistake(&format!("cases: {{ x: {good}, expect: {{ order: [\"a[1]\"] }} }} }}"), "E0544", &["has no items"]);
     mistake(&format!("cases: {{ x: {good}, tasks: {{ t.b: {{}} }} }} }}"), "E0546", &["write `t.a`"]);
+    mistake(&format!("cases: {{ x: {good}, steps: {{ b/x: {{}} }} }} }}"), "E0544", &["is mocked"]);
+    mistake(
+        "cases: { x: { inputs: { n: 1 }, steps: { b: {} } } }",
+        "E0546",
+        &["mock the workflow", "would never answer"],
+    );
     mistake("cases: { x: { inputs: { n: 1 }, workflows: { gnoe: {} } } }", "E0546", &["write `gone`"]);
     mistake("cases: { x: { inputs: { n: y }, workflows: { gone: {} } } }", "E0548", &["w.test.yaml:1:15"]);
     mistake("cases: { x: { inputs: { n: 1 } } }", "E0550", &["put gone.yaml there, or mock it"]);

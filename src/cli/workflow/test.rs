@@ -26,6 +26,13 @@ pub(super) fn run(args: &WorkflowTestArgs, context: &Context) -> Result<Exit, Fa
         suites.iter().flat_map(|suite| suite.cases().enumerate().map(move |(at, name)| (suite, at, name))).collect();
     let cases: Vec<(&Suite, usize)> =
         all.iter().filter(|(.., name)| wanted(name)).map(|(suite, at, _)| (*suite, *at)).collect();
+    if let (Some(filter), [], true) = (&args.filter, cases.as_slice(), broken.is_empty()) {
+        let near = patchloom_core::nearest(filter, all.iter().map(|(.., name)| *name));
+        let hint = near
+            .map_or("the names of the cases are shown without --filter".to_owned(), |near| format!("write '{near}'"));
+        let error = anyhow!("no case has '{}' in its name", text::plain(filter));
+        return Err(Fault::new("E0909", Exit::Usage, error).hint(hint));
+    }
     let verdicts = play_all(&cases, args.seed);
     let failed = verdicts.iter().filter(|verdict| !verdict.misses.is_empty()).count();
     let tally =
