@@ -112,7 +112,8 @@ impl Checker<'_> {
     fn tasks(&self) -> Vec<Diagnostic> {
         let mut types: BTreeSet<&str> = BTreeSet::new();
         for loaded in self.library.known.values() {
-            for step in &loaded.definition.steps {
+            let inner = loaded.definition.inner().flat_map(|inner| &inner.steps);
+            for step in loaded.definition.steps.iter().chain(inner) {
                 if let Action::Task { uses, .. } = &step.action {
                     types.insert(uses);
                 }
@@ -150,10 +151,9 @@ impl Checker<'_> {
 
     /// Walks down a place to its step; none where a workflow on the way is not known, which is told as such.
     fn walk(&self, place: &Place, span: Span) -> Result<Option<&Step>, Diagnostic> {
-        let mut name = self.library.root.clone();
+        let mut definition = &self.library.tested().definition;
         for (depth, segment) in place.path.iter().enumerate() {
-            let Some(loaded) = self.library.known.get(&name) else { return Ok(None) };
-            let definition = &loaded.definition;
+            let name = &definition.name;
             let Some(at) = definition.position(segment.step.as_str()) else {
                 return Err(no_step(definition, segment.step.as_str(), span));
             };
@@ -171,13 +171,17 @@ impl Checker<'_> {
                     let fix = Some(format!("write `{}`, or do not mock `{child}`", segment.step));
                     return Err(mistake("E0544", span, message, "a mocked workflow is one answer".into(), fix));
                 }
-                (Action::Workflow { name: child, .. }, false) => name = child.clone(),
+                (Action::Workflow { name: child, .. }, false) => match self.library.known.get(child) {
+                    Some(loaded) => definition = &loaded.definition,
+                    None => return Ok(None),
+                },
+                (Action::Steps(inner), false) => definition = inner,
                 (_, false) => {
                     let message = format!("`{}` of `{name}` starts no workflow", segment.step);
                     let reason = "only a step that starts a child run has steps below it".into();
                     return Err(mistake("E0544", span, message, reason, None));
                 }
-                (Action::Workflow { .. }, true) => return Ok(Some(step)),
+                (Action::Workflow { .. } | Action::Steps(_), true) => return Ok(Some(step)),
                 (_, true) if place.leg == Leg::Undo && step.compensate.is_none() => {
                     let message = format!("`{}` of `{name}` has no way back", segment.step);
                     let reason = "a step is undone by its `compensate`, and this one has none".into();

@@ -57,6 +57,15 @@ pub enum Happened {
         /// Why it failed, where it did.
         failure: Option<Failure>,
     },
+    /// A wave of a step changed.
+    Wave {
+        /// The step.
+        spot: Spot,
+        /// Which.
+        number: u32,
+        /// What it does.
+        what: &'static str,
+    },
     /// A run changed.
     Phase {
         /// The step that started it; none for the root.
@@ -150,6 +159,10 @@ impl Course {
                 FactKind::Step(step, status) => {
                     let spot = looking.step(fact.run, &step, Leg::Forward);
                     tell(Happened::Step { spot, status, failure: looking.failure(fact.run, &step) });
+                }
+                FactKind::Wave(step, number, what) => {
+                    let spot = looking.step(fact.run, &step, Leg::Forward);
+                    tell(Happened::Wave { spot, number, what });
                 }
                 FactKind::Undo(step, status) => {
                     let spot = looking.step(fact.run, &step, Leg::Undo);
@@ -293,16 +306,16 @@ fn status_in((run, definition, at): &(Arc<Run>, Arc<Definition>, usize), place: 
     }
 }
 
-/// The status of one item, as far as the state tells: one that was stopped counts as halted with its step.
+/// The status of one item.
 fn item_status(run: &Run, at: usize, item: u32) -> &'static str {
     let state = &run.steps[at];
     let Some(work) = &state.work else { return state.status.name() };
     match work.live.get(&item) {
         Some(_) => "active",
         None if work.failed.contains_key(&item) => "failed",
-        None if item >= work.next => "pending",
-        None if work.outputs.contains_key(&item) || !work.stopping => "done",
-        None => "halted",
+        None if item >= work.next || work.fresh.contains(&item) => "pending",
+        None if work.rested.contains(&item) => "halted",
+        None => "done",
     }
 }
 

@@ -19,13 +19,15 @@ pub(super) const PHASES: &[&str] = &[
     "failed",
     "compensated",
     "cancelled",
+    "queued",
     "running",
     "halting",
     "compensating",
     "compensation_failed",
+    "closing",
     "quarantined",
 ];
-pub(super) const STATUSES: &[&str] = &["pending", "active", "waiting", "done", "skipped", "failed", "halted"];
+pub(super) const STATUSES: &[&str] = &["pending", "active", "waiting", "held", "done", "skipped", "failed", "halted"];
 pub(super) const UNDOS: &[&str] = &["not_needed", "owed", "active", "done", "failed"];
 /// What a condition may read.
 const NAMES: &[&str] = &["run", "output", "failure", "inputs", "steps"];
@@ -189,18 +191,27 @@ mod tests {
     #[test]
     fn the_words_are_those_of_the_engine() {
         let ends = [End::Succeeded, End::Failed, End::Compensated, End::Cancelled].map(Phase::Ended);
-        let open = [Phase::Running, Phase::Halting, Phase::Compensating, Phase::CompensationFailed];
-        let aside = Phase::Quarantined { reason: "x".into() };
-        let phases: Vec<&str> = ends.iter().chain(&open).chain([&aside]).map(Phase::name).collect();
+        let open = [
+            Phase::Queued { group: "x".into() },
+            Phase::Running,
+            Phase::Halting,
+            Phase::Compensating,
+            Phase::CompensationFailed,
+            Phase::Closing { end: End::Failed },
+            Phase::Quarantined { reason: "x".into(), was: None },
+        ];
+        let phases: Vec<&str> = ends.iter().chain(&open).map(Phase::name).collect();
         assert_eq!(phases, PHASES);
-        let failure = serde_json::from_value(serde_json::json!({"code": "X", "class": "permanent", "message": ""}));
+        let failure = serde_json::json!({"code": "X", "class": "permanent", "message": ""});
+        let failure: patchloom_core::Failure = serde_json::from_value(failure).unwrap();
         let statuses = [
             Status::Pending,
             Status::Active,
             Status::Waiting { due: None },
+            Status::Held { failure: failure.clone() },
             Status::Done { output: Value::Null, late: false },
             Status::Skipped(Skip::Condition),
-            Status::Failed(failure.unwrap()),
+            Status::Failed(failure),
             Status::Halted,
         ];
         assert_eq!(statuses.iter().map(Status::name).collect::<Vec<_>>(), STATUSES);

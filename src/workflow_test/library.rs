@@ -156,7 +156,8 @@ impl Library {
 
     /// What anybody gives a workflow that nobody knows.
     fn given_to(&self, wanted: &str) -> BTreeSet<String> {
-        let steps = self.known.values().flat_map(|loaded| &loaded.definition.steps);
+        let known = self.known.values().map(|loaded| &loaded.definition);
+        let steps = known.flat_map(|outer| std::iter::once(outer).chain(outer.inner())).flat_map(|found| &found.steps);
         steps
             .filter_map(|step| match &step.action {
                 Action::Workflow { name, with } if &**name == wanted => Some(with),

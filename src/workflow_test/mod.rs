@@ -107,7 +107,8 @@ impl Suite {
     /// What its cases could see of the workflow that it tests.
     #[must_use]
     pub fn sights(&self) -> Sights {
-        coverage::sights(&self.library.tested().definition)
+        let tested = &self.library.tested().definition;
+        std::iter::once(tested).chain(tested.inner()).flat_map(|definition| coverage::sights(definition)).collect()
     }
 
     /// The name of the workflow that it tests.

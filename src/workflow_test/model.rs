@@ -133,6 +133,8 @@ pub enum Say {
         with: Value,
         /// Its id: the same twice counts once.
         id: Option<String>,
+        /// The roles of who sends it.
+        roles: Vec<String>,
     },
     /// Stop.
     Cancel {

@@ -17,7 +17,7 @@ pub(super) const ANSWER: &[&str] = &["output", "fail", "takes", "dies", "ignores
 pub(super) const CHILD: &[&str] = &["output", "fail", "takes", "dies", "ignores_stop", "undo"];
 pub(super) const FAIL: &[&str] = &["code", "class", "message", "details"];
 pub(super) const ORDER: &[&str] =
-    &["at", "when", "after", "to", "signal", "with", "id", "cancel", "compensate", "retry", "resolve", "note"];
+    &["at", "when", "after", "to", "signal", "with", "id", "roles", "cancel", "compensate", "retry", "resolve", "note"];
 pub(super) const CLASSES: &[&str] = &["transient", "permanent", "ambiguous"];
 /// What the expressions of an answer may read.
 const NAMES: &[&str] = &["input", "attempt", "index"];
@@ -242,6 +242,7 @@ fn order(reader: &mut Reader<'_>, node: &Node) -> Option<Order> {
             name: reader.text(said, "`signal`")?.to_owned(),
             with: fields.get("with").map(Node::to_json).unwrap_or_default(),
             id: fields.get("id").and_then(|node| reader.text(node, "`id`")).map(str::to_owned),
+            roles: fields.get("roles").map(|node| roles(reader, node)).unwrap_or_default(),
         },
         "cancel" => {
             let compensate = fields.get("compensate").and_then(|node| reader.flag(node, "`compensate`"));
@@ -255,6 +256,11 @@ fn order(reader: &mut Reader<'_>, node: &Node) -> Option<Order> {
         }
     };
     Some(Order { span: node.span, when, to, what })
+}
+
+fn roles(reader: &mut Reader<'_>, node: &Node) -> Vec<String> {
+    let nodes = reader.one_or_many(node);
+    nodes.into_iter().filter_map(|node| reader.text(node, "a role")).map(str::to_owned).collect()
 }
 
 fn when(reader: &mut Reader<'_>, node: &Node) -> Option<When> {

@@ -106,6 +106,7 @@ fn order() -> Value {
             "signal": { "type": "string" },
             "with": {},
             "id": { "type": "string" },
+            "roles": { "oneOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" } }] },
             "cancel": { "type": "string", "description": "Why." },
             "compensate": { "type": "boolean" },
             "retry": {},

@@ -116,11 +116,12 @@ impl<'a> Player<'a> {
 
     fn event(&self, order: &Order, run: RunId) -> Event {
         match &order.what {
-            Say::Signal { name, with, id } => Event::SignalReceived {
+            Say::Signal { name, with, id, roles } => Event::SignalReceived {
                 run,
                 name: name.as_str().into(),
                 payload: with.clone(),
                 id: id.as_deref().map(Into::into),
+                roles: roles.iter().map(|role| role.as_str().into()).collect(),
             },
             Say::Cancel { reason, compensate } => {
                 Event::CancelRequested { run, compensate: *compensate, reason: reason.as_str().into() }

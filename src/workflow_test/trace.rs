@@ -40,6 +40,7 @@ pub fn lines(course: &Course, case: &Case) -> Vec<Line> {
                 let said = at > 0 && says_already(&course.moments[at - 1].what, spot, status);
                 (!quiet && !said).then(|| (spot.to_string(), format!("is {status}{}", why.unwrap_or_default())))
             }
+            Happened::Wave { spot, number, what } => Some((spot.to_string(), format!("wave {number} is {what}"))),
             Happened::Phase { path, phase } if path.is_empty() => Some(("run".to_owned(), format!("is {phase}"))),
             Happened::Phase { path, phase } => {
                 let place = Place { leg: patchloom_core::Leg::Forward, path: path.clone() };

@@ -226,6 +226,34 @@ cases:
 }
 
 #[test]
+fn steps_inside_steps_are_spoken_of_like_those_of_a_child() {
+    let workflow = "
+name: w
+steps:
+  each:
+    for_each: { items: [4, 5], max_parallel: 1 }
+    steps:
+      a: { uses: t.a, with: { n: \"${{ item }}\" }, compensate: { uses: t.undo } }
+      b: { needs: a, uses: t.b }
+";
+    let tests = "
+defaults: { tasks: { t.a: { takes: 1s, output: '${{ input.n }}' }, t.b: {}, t.undo: {} } }
+cases:
+  through:
+    expect:
+      dispatches: ['each[0]/a', 'each[0]/b', 'each[1]/a', 'each[1]/b']
+      steps: { 'each[1]/a': { status: done, input: { n: 5 } } }
+  and back:
+    steps: { 'each[1]/b': { fail: permanent } }
+    expect: { run: compensated, undone: ['each[1]/a', 'each[0]/a'] }
+";
+    let said = beside(workflow, tests).ends(0);
+    assert!(said.out.contains("through  succeeded after 2s, 4 tasks"), "{}", said.out);
+    let wrong = beside(workflow, "cases: { x: { expect: { steps: { each/c: done } } } }").ends(4);
+    assert!(wrong.out.contains("error[E0544]: ") && wrong.out.contains("its steps are a, b"), "{}", wrong.out);
+}
+
+#[test]
 fn a_workflow_without_tests_is_told_where_to_write_them() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("w.yaml"), ONE).unwrap();
