@@ -35,7 +35,9 @@ pub use run::{
     RunStartArgs, RunState, RunWatchArgs, Signal,
 };
 pub use window::{CalendarSelector, WindowCheckArgs, WindowCommand, WindowExplainArgs, WindowNextArgs};
-pub use workflow::{WorkflowCheckArgs, WorkflowCommand, WorkflowGraphArgs, WorkflowUnwindArgs};
+pub use workflow::{
+    WorkflowCheckArgs, WorkflowCommand, WorkflowGraphArgs, WorkflowSchemaArgs, WorkflowTestArgs, WorkflowUnwindArgs,
+};
 
 use crate::data_dir;
 use crate::fault::{EXIT_CODES, Exit, Fault};

@@ -10,7 +10,7 @@ mod time;
 mod task;
 
 mod diagnostic;
-mod yaml;
+pub mod yaml;
 
 pub mod calendar;
 
