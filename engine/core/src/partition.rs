@@ -8,8 +8,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::effect::{Effect, EffectKey};
-use crate::record::{Entry, Event, Start};
+use crate::record::{Entry, Event, Start, TimerKind};
 use crate::run::{self, Applied, Phase, Refusal, Run};
+use crate::triggers::{ScheduleKey, Stamp, Triggers};
 use crate::{Definition, Digest, Millis, RunId, UtcMs};
 
 /// How long the key of a start is remembered.
@@ -18,9 +19,10 @@ pub const KEY_KEPT: Millis = Millis(7 * 86_400_000);
 /// All that is folded out of one journal.
 #[derive(Clone, Debug, Default)]
 pub struct Partition {
-    definitions: BTreeMap<Digest, Arc<Definition>>,
+    pub(crate) definitions: BTreeMap<Digest, Arc<Definition>>,
     latest: BTreeMap<Arc<str>, Digest>,
-    runs: BTreeMap<RunId, Arc<Run>>,
+    pub(crate) runs: BTreeMap<RunId, Arc<Run>>,
+    pub(crate) triggers: Triggers,
     keys: BTreeMap<Arc<str>, StartKey>,
     /// The keys by age, so that forgetting them costs nothing.
     aging: BTreeMap<(UtcMs, Arc<str>), ()>,
@@ -67,26 +69,41 @@ impl Partition {
     /// [`Refusal`]: the entry changes nothing. A run that cannot be understood is quarantined, which is no error: the
     /// partition goes on.
     pub fn apply(&mut self, seq: u64, at: UtcMs, entry: &Entry) -> Result<Applied, Refusal> {
+        let stamp = Stamp { seq, at };
         match &entry.event {
             Event::DefinitionRegistered { text } => self.register(text),
             Event::RunStarted(start) => self.start(seq, at, start),
             Event::RunRetired { run } => self.retire(*run),
+            Event::EventReceived { event } => self.receive(stamp, event),
+            Event::ScheduleArmed { workflow, index, next } => {
+                self.arm_schedule(stamp, &ScheduleKey { workflow: Arc::clone(workflow), index: *index }, *next)
+            }
+            Event::ScheduleDue { workflow, index, nominal, next } => {
+                let key = ScheduleKey { workflow: Arc::clone(workflow), index: *index };
+                self.schedule_due(stamp, &key, *nominal, *next)
+            }
+            Event::TimerFired { timer } if timer.kind == TimerKind::Debounce => self.burst_over(stamp, timer.run),
             event => {
                 let id = event.run().ok_or(Refusal::Stale("no run is named"))?;
-                let run =
-                    self.runs.get_mut(&id).ok_or(Refusal::Stale("the run is not known, or lies in the archive"))?;
-                let Some(definition) = self.definitions.get(&run.start.version) else {
-                    return Ok(quarantine(run, seq, "the version it is pinned to is not known"));
-                };
-                if run.steps.len() != definition.steps.len() {
-                    return Ok(quarantine(run, seq, "its steps are not those of its version"));
-                }
-                let run = Arc::make_mut(run);
-                let applied = run::apply(run, definition, event, at)?;
-                run.seq = seq;
-                Ok(applied)
+                self.fold_run(stamp, id, event)
             }
         }
+    }
+
+    /// Folds what is about one run into it.
+    pub(crate) fn fold_run(&mut self, stamp: Stamp, id: RunId, event: &Event) -> Result<Applied, Refusal> {
+        let run = self.runs.get_mut(&id).ok_or(Refusal::Stale("the run is not known, or lies in the archive"))?;
+        let Some(definition) = self.definitions.get(&run.start.version) else {
+            return Ok(quarantine(run, stamp.seq, "the version it is pinned to is not known"));
+        };
+        if run.steps.len() != definition.steps.len() {
+            return Ok(quarantine(run, stamp.seq, "its steps are not those of its version"));
+        }
+        let run = Arc::make_mut(run);
+        let mut applied = run::apply(run, definition, event, stamp.at)?;
+        run.seq = stamp.seq;
+        self.settle(stamp, id, &mut applied);
+        Ok(applied)
     }
 
     fn register(&mut self, text: &Arc<str>) -> Result<Applied, Refusal> {
@@ -96,7 +113,8 @@ impl Partition {
         if current {
             return Err(Refusal::Stale("this version is the latest already"));
         }
-        self.latest.insert(Arc::clone(&definition.name), definition.digest.clone());
+        let former = self.latest.insert(Arc::clone(&definition.name), definition.digest.clone());
+        self.latest_changed(former.as_ref(), &definition);
         self.definitions.entry(definition.digest.clone()).or_insert_with(|| Arc::new(definition));
         Ok(Applied::default())
     }
@@ -113,18 +131,22 @@ impl Partition {
             return Err(Refusal::Stale("the run exists"));
         }
         if start.key.as_ref().is_some_and(|key| self.keys.contains_key(key)) {
-            return Err(Refusal::Stale("a run was started with this key before"));
+            // Two events with one key were under way at once: the trigger that owed the second is through with it.
+            let settled = self.triggers.begun(start.run).map(|_| Applied::default());
+            return settled.ok_or(Refusal::Stale("a run was started with this key before"));
         }
         let Some(definition) = self.definitions.get(&start.version) else {
             return Err(Refusal::Illegal(format!("no version {} of `{}` is known", start.version, start.workflow)));
         };
-        let (mut run, applied) = run::begin(start, definition, at);
+        let flaw = self.triggers.begun(start.run).and_then(|owed| owed.flaw);
+        let (mut run, mut applied) = run::begin(start, definition, flaw, at);
         run.seq = seq;
         if let Some(key) = &start.key {
             self.keys.insert(Arc::clone(key), StartKey { run: start.run, at });
             self.aging.insert((at, Arc::clone(key)), ());
         }
         self.runs.insert(start.run, Arc::new(run));
+        self.settle(Stamp { seq, at }, start.run, &mut applied);
         Ok(applied)
     }
 
@@ -134,6 +156,7 @@ impl Partition {
             return Err(Refusal::Illegal("the run is not over, or its parent may still take it back".into()));
         }
         self.runs.remove(&id);
+        self.triggers.retired(id);
         Ok(Applied::default())
     }
 
@@ -213,7 +236,8 @@ impl Partition {
         let of = |run: &Arc<Run>| {
             self.definitions.get(&run.start.version).map(|definition| run::pending(run, definition)).unwrap_or_default()
         };
-        self.runs.values().flat_map(of).collect()
+        let triggers = self.triggers.pending().map(|effect| (effect.key(), effect));
+        self.runs.values().flat_map(of).chain(triggers).collect()
     }
 
     /// The state as rows, sorted by key: what snapshots and the store hold. Equal states give equal rows.
@@ -225,7 +249,7 @@ impl Partition {
         let keys = self.keys.iter().map(|(key, value)| (format!("k/{key}"), json(value)));
         let latest = self.latest.iter().map(|(name, digest)| (format!("l/{name}"), json(digest)));
         let runs = self.runs.values().map(|run| Self::run_row(run));
-        definitions.chain(keys).chain(latest).chain(runs)
+        definitions.chain(keys).chain(latest).chain(runs).chain(self.triggers.rows())
     }
 
     /// The row of one run.
@@ -248,6 +272,7 @@ impl Partition {
                     digest: name.to_owned(),
                     reason: mistakes.to_string(),
                 })?;
+                self.triggers.know(&definition);
                 self.definitions.insert(definition.digest.clone(), Arc::new(definition));
             }
             "k" => {
@@ -256,12 +281,21 @@ impl Partition {
                 self.keys.insert(name.into(), started);
             }
             "l" => {
-                self.latest.insert(name.into(), serde_json::from_slice(value).map_err(unreadable)?);
+                let digest: Digest = serde_json::from_slice(value).map_err(unreadable)?;
+                // Rows are loaded in the order of their keys: definitions first.
+                if let Some(definition) = self.definitions.get(&digest) {
+                    self.triggers.make_latest(definition);
+                }
+                self.latest.insert(name.into(), digest);
             }
             "r" => {
                 let run: Run = serde_json::from_slice(value).map_err(unreadable)?;
+                if let Some(definition) = self.definitions.get(&run.start.version) {
+                    self.triggers.follow(&run, definition);
+                }
                 self.runs.insert(run.id(), Arc::new(run));
             }
+            "t" => self.triggers.load(name, value)?,
             _ => return Err(RowError::Key(key.to_owned())),
         }
         Ok(())

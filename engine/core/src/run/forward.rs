@@ -94,7 +94,8 @@ impl Machine<'_> {
                 }
                 wait.timeout.map(|span| self.now + span)
             }
-            Wait::Event(_) | Wait::Window(_) => None,
+            Wait::Event(wait) => return self.begin_event_wait(at, wait),
+            Wait::Window(_) => None,
             Wait::For(span) => Some(self.now + *span),
             Wait::Until(until) => match scope::eval(self.run, self.definition, until, Vec::new()) {
                 Ok(value) => match instant(&value) {

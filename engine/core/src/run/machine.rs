@@ -37,6 +37,15 @@ pub enum FactKind {
     Step(StepName, &'static str),
     /// The way back of a step; the name of its state.
     Undo(StepName, &'static str),
+    /// An instant of a schedule that starts nothing; its `run` is none that exists.
+    Missed {
+        /// The workflow.
+        workflow: Arc<str>,
+        /// The instant.
+        nominal: UtcMs,
+        /// Why.
+        why: &'static str,
+    },
 }
 
 /// Why a record changed nothing.
@@ -63,12 +72,12 @@ pub(super) struct Machine<'a> {
 }
 
 impl<'a> Machine<'a> {
-    fn new(run: &'a mut Run, definition: &'a Definition, now: UtcMs) -> Self {
+    pub(super) fn new(run: &'a mut Run, definition: &'a Definition, now: UtcMs) -> Self {
         Self { run, definition, now, applied: Applied::default(), settled: VecDeque::new(), retracted: false }
     }
 
     /// Follows the record to its end; what it owes is what is still owed then.
-    fn close(mut self) -> Applied {
+    pub(super) fn close(mut self) -> Applied {
         self.follow();
         if self.retracted && !self.applied.effects.is_empty() {
             let owed = super::pending::pending(self.run, self.definition);
@@ -78,11 +87,13 @@ impl<'a> Machine<'a> {
     }
 }
 
-/// Begins a run; inputs that do not fit make one that has failed.
-pub(crate) fn begin(start: &Arc<Start>, definition: &Definition, now: UtcMs) -> (Run, Applied) {
-    let (inputs, wrong) = match definition.accept(&start.inputs) {
-        Ok(inputs) => (inputs, None),
-        Err(reasons) => (Value::Null, Some(reasons.join("; "))),
+/// Begins a run; inputs that do not fit, and what went wrong before (`flaw`), make one that has failed.
+pub(crate) fn begin(start: &Arc<Start>, definition: &Definition, flaw: Option<Failure>, now: UtcMs) -> (Run, Applied) {
+    let misfit = |reasons: Vec<String>| permanent("E0301", format!("the inputs do not fit: {}", reasons.join("; ")));
+    let (inputs, wrong) = match (definition.accept(&start.inputs), flaw) {
+        (Ok(inputs), flaw) => (inputs, flaw),
+        (Err(_), Some(flaw)) => (Value::Null, Some(flaw)),
+        (Err(reasons), None) => (Value::Null, Some(misfit(reasons))),
     };
     let mut run = Run {
         start: Arc::clone(start),
@@ -102,8 +113,7 @@ pub(crate) fn begin(start: &Arc<Start>, definition: &Definition, now: UtcMs) -> 
     let mut machine = Machine::new(&mut run, definition, now);
     machine.tell(FactKind::Phase("running"));
     match wrong {
-        Some(reasons) => {
-            let failure = permanent("E0301", format!("the inputs do not fit: {reasons}"));
+        Some(failure) => {
             machine.doom(Cause { step: None, failure, cancelled: false, compensate: false });
         }
         None => machine.set_off(),

@@ -9,6 +9,7 @@ mod orders;
 mod pending;
 mod scope;
 mod unwind;
+mod waits;
 mod why;
 
 use std::collections::BTreeMap;
@@ -23,6 +24,7 @@ use crate::{Failure, RunId, StepName, UtcMs};
 pub(crate) use machine::begin;
 pub use machine::{Applied, Fact, FactKind, Refusal, apply};
 pub use pending::pending;
+pub(crate) use waits::{as_key, deliver, key as wait_key, waiting as event_waits};
 pub use why::{Reason, why};
 
 /// How many signals a run keeps that no step has waited for yet.

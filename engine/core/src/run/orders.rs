@@ -60,6 +60,7 @@ impl Machine<'_> {
                 let (name, waited) = (&wait.name, wait.timeout.unwrap_or_default());
                 self.fail(at, permanent("E0311", format!("no signal `{name}` came within {waited}")));
             }
+            Action::Wait(Wait::Event(wait)) => self.event_wait_over(at, wait),
             _ => {
                 self.complete(at, Value::Null);
             }
