@@ -2,13 +2,21 @@
 //!
 //! Knows the language, not what happens when it runs.
 
+mod action;
+mod around;
 mod check;
+mod fanout;
 mod fields;
+mod fits;
 mod graph;
 mod model;
+mod nest;
 mod read;
 mod relations;
+mod spots;
 mod step;
+mod triggers;
+mod wait;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -32,18 +40,33 @@ pub use relations::relations;
 
 /// The keys that the language knows, by the kind of map they stand in: the schema is held against them.
 #[cfg(test)]
-pub(crate) const KEYS: [(&str, &[&str]); 7] = [
+pub(crate) const KEYS: [(&str, &[&str]); 20] = [
     ("workflow", read::HEAD),
+    ("defaults", read::DEFAULTS),
+    ("trigger", triggers::TRIGGER),
+    ("event_trigger", triggers::EVENT),
+    ("schedule", triggers::SCHEDULE),
+    ("run_concurrency", around::CONCURRENCY),
     ("step", step::STEP),
-    ("for_each", step::FOR_EACH),
-    ("retry", step::RETRY),
-    ("timeout", step::TIMEOUT),
-    ("compensate", step::COMPENSATE),
-    ("wait", step::WAIT),
+    ("emit", action::EMIT),
+    ("wait", wait::WAIT),
+    ("for_each", fanout::FOR_EACH),
+    ("per", fanout::PER),
+    ("wave", fanout::WAVE),
+    ("gate", fanout::GATE),
+    ("tolerate", fanout::TOLERATE),
+    ("retry", around::RETRY),
+    ("timeout", around::TIMEOUT),
+    ("rate", around::RATE),
+    ("concurrency", around::CONCURRENCY),
+    ("window", around::WINDOW),
+    ("compensate", around::COMPENSATE),
 ];
 
-/// The most steps a definition may have.
+/// The most steps a definition may have, those of the DAGs inside its steps included.
 pub const STEPS_MAX: usize = 1_000;
+/// How deep DAGs may stand inside steps.
+pub const NESTING_MAX: usize = 3;
 /// The most attempts a retry policy may ask for.
 pub const ATTEMPTS_MAX: u32 = 1_000;
 
@@ -83,7 +106,8 @@ pub struct Definition {
     pub description: String,
     /// Its version: the digest of `canonical`.
     pub digest: Digest,
-    /// The definition as JSON with sorted keys: what is stored, and what reads back to the same definition.
+    /// The definition as JSON with sorted keys: what is stored, and what reads back to the same definition. For the
+    /// sub-DAG of a step that of the whole definition around it, with which it is stored.
     pub canonical: Arc<str>,
     /// What a run takes, by name.
     pub inputs: BTreeMap<String, Input>,
@@ -317,17 +341,34 @@ impl Definition {
         self.steps.iter().position(|step| step.name.as_str() == name)
     }
 
-    /// The names of the workflows that its steps start.
+    /// The names of the workflows that its steps start, those of sub-DAGs too.
     pub fn children(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.steps.iter().filter_map(|step| match &step.action {
-            Action::Workflow { name, .. } => Some(name),
-            Action::Task { .. }
-            | Action::Wait(_)
-            | Action::Set(_)
-            | Action::Fail(_)
-            | Action::Emit(_)
-            | Action::Steps(_) => None,
+        std::iter::once(self).chain(self.inner().map(AsRef::as_ref)).flat_map(|definition| {
+            definition.steps.iter().filter_map(|step| match &step.action {
+                Action::Workflow { name, .. } => Some(name),
+                Action::Task { .. }
+                | Action::Wait(_)
+                | Action::Set(_)
+                | Action::Fail(_)
+                | Action::Emit(_)
+                | Action::Steps(_) => None,
+            })
         })
+    }
+
+    /// The sub-DAGs of its steps, and theirs.
+    pub fn inner(&self) -> impl Iterator<Item = &Arc<Self>> {
+        let mut found: Vec<&Arc<Self>> = Vec::new();
+        let mut open = vec![self];
+        while let Some(definition) = open.pop() {
+            for step in &definition.steps {
+                if let Action::Steps(inner) = &step.action {
+                    found.push(inner);
+                    open.push(inner);
+                }
+            }
+        }
+        found.into_iter()
     }
 
     /// What a run gets: `given`, completed by the defaults.
@@ -339,5 +380,7 @@ impl Definition {
     }
 }
 
+#[cfg(test)]
+mod grammar_tests;
 #[cfg(test)]
 mod tests;
