@@ -12,8 +12,6 @@ mod recent;
 mod schedule;
 mod seen;
 mod subscriptions;
-#[cfg(test)]
-mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
