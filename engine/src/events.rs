@@ -31,6 +31,9 @@ pub fn of_facts(source: &str, seq: u64, at: UtcMs, facts: &[Fact]) -> Vec<CloudE
             FactKind::Step(step, status) => {
                 (format!("patchloom.step.{status}"), json!({"run": fact.run, "step": step, "status": status}))
             }
+            FactKind::Wave(step, wave, what) => {
+                (format!("patchloom.wave.{what}"), json!({"run": fact.run, "step": step, "wave": wave, "what": what}))
+            }
             FactKind::Undo(step, state) => {
                 (format!("patchloom.undo.{state}"), json!({"run": fact.run, "step": step, "state": state}))
             }
@@ -41,7 +44,7 @@ pub fn of_facts(source: &str, seq: u64, at: UtcMs, facts: &[Fact]) -> Vec<CloudE
         };
         let subject = match &fact.kind {
             FactKind::Missed { workflow, .. } => workflow.to_string(),
-            FactKind::Phase(_) | FactKind::Step(..) | FactKind::Undo(..) => fact.run.to_string(),
+            FactKind::Phase(_) | FactKind::Step(..) | FactKind::Undo(..) | FactKind::Wave(..) => fact.run.to_string(),
         };
         CloudEvent {
             specversion: "1.0".to_owned(),

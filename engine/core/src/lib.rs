@@ -26,6 +26,7 @@ pub mod record;
 mod backoff;
 mod partition;
 pub mod run;
+pub mod shared;
 mod triggers;
 
 pub use definition::{

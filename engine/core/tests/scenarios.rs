@@ -77,6 +77,9 @@ impl Stage {
                     self.tell(Event::ChildEnded { link, report });
                     self.tell(Event::ParentInformed { run, ending });
                 }
+                Effect::Emit { task, .. } => {
+                    self.tell(Event::EventEmitted { task });
+                }
                 Effect::Dispatch(_) | Effect::Cancel(_) | Effect::Timer(..) => {}
             }
         }
@@ -401,6 +404,7 @@ output: { by: '${{ steps.early.output.by }}' }
         name: "go".into(),
         payload: json!({"by": by}),
         id: Some(id.into()),
+        roles: Vec::new(),
     };
     let (one, again, two) = (go(&stage, "ann", "1"), go(&stage, "ann", "1"), go(&stage, "bob", "2"));
     assert!(stage.tell(one));

@@ -68,7 +68,7 @@ pub(super) fn times(story: &[Told]) -> BTreeMap<String, Times> {
 /// The steps that an entry is about or changed.
 pub(super) fn touches(told: &Told, step: &str) -> bool {
     let changed = told.facts.iter().any(|fact| match &fact.kind {
-        FactKind::Step(name, _) | FactKind::Undo(name, _) => name.as_str() == step,
+        FactKind::Step(name, _) | FactKind::Undo(name, _) | FactKind::Wave(name, ..) => name.as_str() == step,
         FactKind::Phase(_) | FactKind::Missed { .. } => false,
     });
     changed || subject(&told.item.entry.event).is_some_and(|name| name == step)
@@ -223,6 +223,7 @@ pub(super) fn consequences(told: &Told) -> String {
         FactKind::Phase(phase) => format!("run {phase}"),
         FactKind::Step(step, status) => format!("{step} {status}"),
         FactKind::Undo(step, undo) => format!("undo of {step} {undo}"),
+        FactKind::Wave(step, wave, what) => format!("wave {wave} of {step} {what}"),
         FactKind::Missed { nominal, why, .. } => format!("{nominal} passed without a run: {why}"),
     });
     words.collect::<Vec<_>>().join(", ")
@@ -234,6 +235,7 @@ pub(super) fn as_json(told: &Told) -> Value {
         FactKind::Phase(phase) => serde_json::json!({ "run": phase }),
         FactKind::Step(step, status) => serde_json::json!({ "step": step, "status": status }),
         FactKind::Undo(step, undo) => serde_json::json!({ "step": step, "undo": undo }),
+        FactKind::Wave(step, wave, what) => serde_json::json!({ "step": step, "wave": wave, "what": what }),
         FactKind::Missed { nominal, why, .. } => serde_json::json!({ "missed": nominal, "why": why }),
     });
     serde_json::json!({

@@ -73,7 +73,7 @@ pub(super) async fn drive(host: &Host, id: RunId, patience: Patience, context: &
         drop(progress.show(&lines));
         let rest = match &run.phase {
             Phase::Ended(_) | Phase::CompensationFailed | Phase::Quarantined { .. } => Some(Rest::Over(run)),
-            Phase::Running | Phase::Halting | Phase::Compensating => {
+            Phase::Queued { .. } | Phase::Running | Phase::Halting | Phase::Closing { .. } | Phase::Compensating => {
                 (stuck && patience == Patience::Work).then_some(Rest::Waits)
             }
         };
@@ -116,8 +116,9 @@ fn only_people(state: &Partition, id: RunId) -> bool {
     let Some(definition) = state.definition(&run.start.version) else { return true };
     match run.phase {
         Phase::Quarantined { .. } | Phase::CompensationFailed => return true,
+        _ if run.paused.is_some() => return true,
         Phase::Ended(_) => return false,
-        Phase::Running | Phase::Halting | Phase::Compensating => {}
+        Phase::Queued { .. } | Phase::Running | Phase::Halting | Phase::Closing { .. } | Phase::Compensating => {}
     }
     let mut waits = false;
     for (step, at) in definition.steps.iter().zip(&run.steps) {
@@ -136,6 +137,7 @@ fn only_people(state: &Partition, id: RunId) -> bool {
         for one in live {
             match &one.at {
                 At::Child { child, started: true, .. } if only_people(state, *child) => waits = true,
+                At::Ready => {}
                 At::Child { .. } | At::Out | At::Stopping | At::Backoff { .. } => return false,
             }
         }
@@ -171,7 +173,7 @@ fn shown(at: &StepRun) -> StepState {
         (Undo::NotNeeded, Status::Pending) => StepState::Pending,
         (Undo::NotNeeded, Status::Active) if backs_off => StepState::Retrying,
         (Undo::NotNeeded, Status::Active) => StepState::Running,
-        (Undo::NotNeeded, Status::Waiting { .. }) => StepState::Waiting,
+        (Undo::NotNeeded, Status::Waiting { .. } | Status::Held { .. }) => StepState::Waiting,
         (Undo::NotNeeded, Status::Done { .. }) => StepState::Succeeded,
         (Undo::NotNeeded, Status::Skipped(_)) => StepState::Skipped,
         (Undo::NotNeeded, Status::Failed(_)) => StepState::Failed,
@@ -181,7 +183,7 @@ fn shown(at: &StepRun) -> StepState {
 
 fn failure(at: &StepRun) -> String {
     match &at.status {
-        Status::Failed(failure) => format!("{}: {}", failure.code, failure.message),
+        Status::Failed(failure) | Status::Held { failure } => format!("{}: {}", failure.code, failure.message),
         Status::Pending
         | Status::Active
         | Status::Waiting { .. }

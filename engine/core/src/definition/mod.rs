@@ -12,6 +12,7 @@ mod graph;
 mod model;
 mod nest;
 mod read;
+mod reads;
 mod relations;
 mod spots;
 mod step;

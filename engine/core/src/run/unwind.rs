@@ -21,7 +21,7 @@ pub(super) fn past_pivot(run: &Run, definition: &Definition) -> bool {
 pub(super) fn undoable(run: &Run, definition: &Definition, at: usize) -> bool {
     let Some(work) = &run.steps[at].work else { return false };
     match definition.steps[at].action {
-        Action::Task { .. } => work.next > 0 && definition.steps[at].compensate.is_some(),
+        Action::Task { .. } => work.started().next().is_some() && definition.steps[at].compensate.is_some(),
         Action::Workflow { .. } | Action::Steps(_) => !work.children.is_empty(),
         Action::Wait(_) | Action::Set(_) | Action::Fail(_) | Action::Emit(_) => false,
     }
@@ -82,17 +82,9 @@ impl Machine<'_> {
     /// Sends out what has room, item by item from the last; settles the step when all are at rest.
     fn undo_progress(&mut self, at: usize) {
         let parallel = self.parallel(at);
-        loop {
-            let Undo::Active(undo) = &mut self.run.steps[at].undo else { return };
-            if undo.next == 0 || u32::try_from(undo.live.len()).map_or(true, |live| live >= parallel) {
-                break;
-            }
-            undo.next -= 1;
-            let item = undo.next;
-            self.send_undo(at, item, self.run.steps[at].undo_base + 1);
-        }
+        while self.undo_next(at, parallel) {}
         let Undo::Active(undo) = &self.run.steps[at].undo else { return };
-        if undo.next > 0 || !undo.live.is_empty() {
+        if undo.next > 0 || !undo.live.is_empty() || !undo.lanes.is_empty() {
             return;
         }
         let highest = undo.highest;
@@ -107,7 +99,50 @@ impl Machine<'_> {
         state.undo_base = state.undo_base.max(highest);
     }
 
+    /// Undoes the next item that has room; whether there was one.
+    fn undo_next(&mut self, at: usize, parallel: u32) -> bool {
+        let state = &mut self.run.steps[at];
+        let (base, fresh) = (state.undo_base, state.work.as_ref().map(|work| &work.fresh));
+        let Undo::Active(undo) = &mut state.undo else { return false };
+        // Items that never started have nothing to undo.
+        while undo.next > 0 && fresh.is_some_and(|fresh| fresh.contains(&(undo.next - 1))) {
+            undo.next -= 1;
+        }
+        if undo.lanes.busy >= parallel {
+            return false;
+        }
+        let first = undo.next.checked_sub(1).map(rank);
+        let Some(next) = undo.lanes.next(first) else { return false };
+        let item = rank(next);
+        if first == Some(next) {
+            undo.next -= 1;
+        } else {
+            undo.lanes.take(next);
+        }
+        let attempt = undo.live.get(&item).map_or(base + 1, |live| live.attempt);
+        let per = self.per_limits(at, item).unwrap_or_default();
+        let Undo::Active(undo) = &mut self.run.steps[at].undo else { return false };
+        match per.iter().find(|(limit, of)| !undo.lanes.has_room(limit, *of)) {
+            Some((limit, _)) => undo.lanes.block(next, limit.clone(), None),
+            None => self.send_undo(at, item, attempt),
+        }
+        true
+    }
+
+    /// An item on its way back is not at work any more.
+    fn undo_leave(&mut self, at: usize, item: u32) {
+        let per = self.per_limits(at, item).unwrap_or_default();
+        let Undo::Active(undo) = &mut self.run.steps[at].undo else { return };
+        if undo.live.remove(&item).is_some_and(|live| live.at.has_place()) {
+            undo.lanes.busy -= 1;
+            for (limit, of) in &per {
+                undo.lanes.let_go(limit, *of);
+            }
+        }
+    }
+
     fn send_undo(&mut self, at: usize, item: u32, attempt: u32) {
+        let per = self.per_limits(at, item).unwrap_or_default();
         let sent = pending::send_undo(self.run, self.definition, at, item, attempt);
         let Undo::Active(undo) = &mut self.run.steps[at].undo else { return };
         undo.highest = undo.highest.max(attempt);
@@ -118,10 +153,17 @@ impl Machine<'_> {
                     _ => At::Out,
                 };
                 undo.live.insert(item, Live { attempt, at: place });
+                undo.lanes.busy += 1;
+                for (limit, of) in &per {
+                    undo.lanes.hold(limit, *of);
+                }
                 self.owe(effect);
             }
-            Ok(None) => {}
+            Ok(None) => {
+                undo.live.remove(&item);
+            }
             Err(failure) => {
+                undo.live.remove(&item);
                 undo.failed.insert(item, failure);
             }
         }
@@ -136,7 +178,7 @@ impl Machine<'_> {
             Some(Live { attempt, at: At::Out }) if *attempt == task.attempt => {}
             Some(_) | None => return stale,
         }
-        undo.live.remove(&task.item);
+        self.undo_leave(at, task.item);
         let failure = match outcome {
             Outcome::Succeeded { .. } => None,
             Outcome::Failed(failure) => Some(failure.clone()),
@@ -160,7 +202,7 @@ impl Machine<'_> {
         let used = task.attempt.saturating_sub(self.run.steps[at].undo_base);
         let until = self.now + backoff(retry, used, self.seed(task));
         let Undo::Active(undo) = &mut self.run.steps[at].undo else { return };
-        if failure.class == FailureClass::Permanent || used >= retry.attempts {
+        if failure.class == FailureClass::Permanent || used >= retry.attempts || !retry.covers(&failure.code) {
             undo.failed.insert(task.item, failure);
             return;
         }
@@ -182,15 +224,14 @@ impl Machine<'_> {
             Some(_) | None => return Err(Refusal::Stale("nothing waits for this timer")),
         }
         match key.leg {
-            Leg::Forward => {
-                self.send_again(at, key.item, key.attempt);
-                self.progress(at);
-            }
+            Leg::Forward => self.stand_ready(at, key.item),
             Leg::Undo => {
-                if let Undo::Active(undo) = &mut self.run.steps[at].undo {
-                    undo.live.remove(&key.item);
+                if let Undo::Active(undo) = &mut self.run.steps[at].undo
+                    && let Some(live) = undo.live.get_mut(&key.item)
+                {
+                    live.at = At::Ready;
+                    undo.lanes.ready(rank(key.item));
                 }
-                self.send_undo(at, key.item, key.attempt);
                 self.undo_progress(at);
                 self.unwind_on();
             }
@@ -224,7 +265,7 @@ impl Machine<'_> {
             if report.end == End::Succeeded {
                 return Err(Refusal::Stale("the child had not been taken back yet"));
             }
-            undo.live.remove(&link.item);
+            self.undo_leave(at, link.item);
             self.undo_progress(at);
             self.unwind_on();
             return Ok(());
@@ -242,11 +283,7 @@ impl Machine<'_> {
                 }
                 self.item_done(at, link.item, report.output.clone());
             }
-            (End::Failed | End::Compensated | End::Cancelled, true) => {
-                if let Some(work) = self.run.steps[at].work.as_mut() {
-                    work.live.remove(&link.item);
-                }
-            }
+            (End::Failed | End::Compensated | End::Cancelled, true) => self.item_rests(at, link.item),
             (End::Failed | End::Compensated | End::Cancelled, false) => {
                 let failure = report.failure.clone().unwrap_or_else(|| {
                     permanent("E0315", format!("the child run {} {}", report.child, report.end.name()))
@@ -267,8 +304,11 @@ impl Machine<'_> {
         }
         self.set_undo(at, Undo::Active(undo));
         let attempt = self.run.steps[at].undo_base + 1;
-        for item in items {
-            self.send_undo(at, *item, attempt);
+        if let Undo::Active(undo) = &mut self.run.steps[at].undo {
+            for item in items {
+                undo.live.insert(*item, Live { attempt, at: At::Ready });
+                undo.lanes.ready(rank(*item));
+            }
         }
         self.undo_progress(at);
         self.unwind_on();
@@ -283,11 +323,9 @@ impl Machine<'_> {
         self.undo_progress(at);
         self.unwind_on();
     }
+}
 
-    fn send_again(&mut self, at: usize, item: u32, attempt: u32) {
-        if let Some(work) = self.run.steps[at].work.as_mut() {
-            work.live.remove(&item);
-        }
-        self.send(at, item, attempt);
-    }
+/// The last item goes first. Its own inverse.
+fn rank(item: u32) -> u32 {
+    u32::MAX - item
 }

@@ -8,10 +8,9 @@ use serde_json::Value;
 
 use super::machine::{Applied, Machine, Refusal, permanent};
 use super::{Phase, Run, Status, scope};
-use crate::definition::{Action, EventWait, OnTimeout, Wait};
-use crate::effect::Effect;
+use crate::definition::{Action, EventWait, Wait};
 use crate::event::CloudEvent;
-use crate::record::{TimerKey, TimerKind};
+use crate::shared::Shared;
 use crate::template::Template;
 use crate::{Definition, UtcMs};
 
@@ -20,7 +19,7 @@ pub(crate) fn waiting<'a>(
     run: &'a Run,
     definition: &'a Definition,
 ) -> impl Iterator<Item = (usize, &'a EventWait)> + use<'a> {
-    let moves = matches!(run.phase, Phase::Running | Phase::Halting);
+    let moves = matches!(run.phase, Phase::Running | Phase::Halting | Phase::Closing { .. });
     run.steps.iter().zip(&definition.steps).enumerate().filter(move |_| moves).filter_map(|(at, (state, step))| match (
         &state.status,
         &step.action,
@@ -55,11 +54,10 @@ pub(crate) fn as_key(value: &Value) -> Option<Arc<str>> {
 pub(crate) fn deliver(
     run: &mut Run,
     definition: &Definition,
-    at: usize,
-    event: &CloudEvent,
-    now: UtcMs,
+    shared: &mut Shared,
+    (at, event, now): (usize, &CloudEvent, UtcMs),
 ) -> Result<Applied, Refusal> {
-    let mut machine = Machine::new(run, definition, now);
+    let mut machine = Machine::new(run, definition, shared, now);
     machine.event_came(at, event)?;
     Ok(machine.close())
 }
@@ -77,12 +75,7 @@ impl Machine<'_> {
                 Err(error) => return self.fail(at, permanent("E0205", error.to_string())),
             }
         }
-        let due = wait.timeout.map(|span| self.now + span);
-        self.set_status(at, Status::Waiting { due });
-        if let Some(due) = due {
-            let step = self.definition.steps[at].name.clone();
-            self.owe(Effect::Timer(TimerKey { run: self.run.id(), kind: TimerKind::Wait { step } }, due));
-        }
+        self.wait_until(at, wait.timeout.map(|span| self.now + span));
     }
 
     /// An event that may be what the step at `at` waits for.
@@ -101,16 +94,5 @@ impl Machine<'_> {
         self.retracted = true;
         self.complete(at, value);
         Ok(())
-    }
-
-    /// The time of a wait for an event is over.
-    pub(super) fn event_wait_over(&mut self, at: usize, wait: &EventWait) {
-        match wait.on_timeout {
-            OnTimeout::Continue => self.complete(at, Value::Null),
-            OnTimeout::Fail => {
-                let (kind, waited) = (&wait.kind, wait.timeout.unwrap_or_default());
-                self.fail(at, permanent("E0318", format!("no event `{kind}` that fits came within {waited}")));
-            }
-        }
     }
 }

@@ -122,7 +122,7 @@ impl Partition {
         };
         let labels = event_labels(&burst.event);
         let effect = self.owe_start(Order { run, definition, inputs, key: None, labels });
-        Ok(Applied { effects: vec![effect], facts: Vec::new() })
+        Ok(Applied { effects: vec![effect], ..Applied::default() })
     }
 
     /// Notes a run that is to begin.
@@ -173,6 +173,7 @@ impl Partition {
             self.settle(stamp, run, &mut done);
             applied.effects.append(&mut done.effects);
             applied.facts.append(&mut done.facts);
+            applied.touched.push(run);
         }
         taken
     }
@@ -182,7 +183,7 @@ impl Partition {
         let (id, step) = place;
         let run = self.runs.get_mut(&id)?;
         let definition = self.definitions.get(&run.start.version)?;
-        let applied = run::deliver(Arc::make_mut(run), definition, step, event, stamp.at).ok()?;
+        let applied = run::deliver(Arc::make_mut(run), definition, &mut self.shared, (step, event, stamp.at)).ok()?;
         Arc::make_mut(run).seq = stamp.seq;
         Some((definition.steps[step].name.clone(), applied))
     }
@@ -255,7 +256,7 @@ impl Partition {
         self.triggers.schedules.entry(key.clone()).or_default().next = next;
         self.triggers.touch(Row::Schedule(key.clone()));
         let facts = passed.map(|nominal| missed(key, nominal, "nobody was there")).into_iter().collect();
-        Ok(Applied { effects: Vec::new(), facts })
+        Ok(Applied { facts, ..Applied::default() })
     }
 
     /// An instant of a schedule has come.
@@ -318,7 +319,10 @@ impl Partition {
             return Applied::default();
         }
         // One that is on its way back already needs no word.
-        self.fold_run(stamp, last, &Event::CancelRequested { run: last, compensate: true, reason }).unwrap_or_default()
+        let cancel = Event::CancelRequested { run: last, compensate: true, reason };
+        let mut applied = self.fold_run(stamp, last, (&cancel, &"engine".into())).unwrap_or_default();
+        applied.touched.push(last);
+        applied
     }
 
     /// The last run of a schedule is over: what waited for that starts.

@@ -165,7 +165,7 @@ fn a_wait_whose_time_is_over_fails_or_goes_on() {
         assert_eq!(stage.run(run).phase.name(), phase);
         if phase == "failed" {
             let (code, message) = failure(stage.run(run));
-            assert_eq!((code, message), ("E0318", "no event `host.up` that fits came within 1m"));
+            assert_eq!((code, message), ("E0311", "no event `host.up` that fits came within 1m"));
         }
         assert!(!stage.partition.wants(&up("1", "a"), UtcMs(stage.now)), "nobody waits any more");
         stale(stage.fire(run, timer()));
