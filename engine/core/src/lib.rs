@@ -12,6 +12,8 @@ mod task;
 mod diagnostic;
 mod yaml;
 
+pub mod calendar;
+
 mod expr;
 mod template;
 
