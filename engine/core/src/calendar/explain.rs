@@ -60,7 +60,10 @@ impl Calendars {
             }
             Some(span) => {
                 let left = span.last_start.since(at);
-                format!("{name} has {left} left until {}, which is less than {expected}; {later}", show(span.last_start))
+                format!(
+                    "{name} has {left} left until {}, which is less than {expected}; {later}",
+                    show(span.last_start)
+                )
             }
         };
         Some(Verdict { fits, why, span: around.now, next })

@@ -158,7 +158,8 @@ mod tests {
         ] {
             assert_eq!(local(text, end).unwrap().to_string(), expected);
         }
-        for text in ["", "tomorrow", "2026-12-20T22:00Z", "2026-12-20T22:00+01:00", "2026-02-30", "22:00", "2026-13-01"] {
+        for text in ["", "tomorrow", "2026-12-20T22:00Z", "2026-12-20T22:00+01:00", "2026-02-30", "22:00", "2026-13-01"]
+        {
             assert_eq!(local(text, false), None, "{text}");
         }
     }

@@ -144,7 +144,11 @@ fn draft(component: &Component, zone: Option<&Zone>) -> Result<Option<Draft>, Wr
     let replaces = match component.one("RECURRENCE-ID") {
         None => None,
         Some(property) if property.param("RANGE").is_some() => {
-            return Err(wrong(property.line, "RANGE is not read", "each moved occurrence has to be an event of its own"));
+            return Err(wrong(
+                property.line,
+                "RANGE is not read",
+                "each moved occurrence has to be an event of its own",
+            ));
         }
         Some(property) => Some(property.moment(zone)?.instant(property.line)?),
     };

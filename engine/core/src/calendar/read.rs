@@ -75,7 +75,8 @@ pub(super) fn node(value: &Value) -> Node {
         Value::String(text) => Kind::Text(text.clone()),
         Value::Array(items) => Kind::List(items.iter().map(node).collect()),
         Value::Object(entries) => {
-            let entry = |(key, value): (&String, &Value)| (Key { text: key.clone(), span: Span::default() }, node(value));
+            let entry =
+                |(key, value): (&String, &Value)| (Key { text: key.clone(), span: Span::default() }, node(value));
             Kind::Map(entries.iter().map(entry).collect())
         }
         Value::Null | Value::Bool(_) | Value::Number(_) => Kind::Other(value.clone()),
@@ -112,7 +113,13 @@ pub(super) fn calendars(node: &Node, texts: &Texts, mistakes: &mut Vec<Diagnosti
     for (key, node) in entries {
         if !is_name(&key.text) {
             let reason = "a name is made of a-z, 0-9, `-` and `_`, begins with a letter and has at most 64 characters";
-            mistakes.push(mistake("E0132", key.span, format!("`{}` is no name for a calendar", key.text), reason, None));
+            mistakes.push(mistake(
+                "E0132",
+                key.span,
+                format!("`{}` is no name for a calendar", key.text),
+                reason,
+                None,
+            ));
         }
         if let Some((draft, text)) = calendar(key, node, texts, mistakes) {
             if let (Some(text), Some(spec)) = (text, canonical.get_mut(&key.text).and_then(Value::as_object_mut)) {
@@ -138,12 +145,7 @@ fn is_name(text: &str) -> bool {
 }
 
 /// Reads one calendar; with it the text of its iCalendar file, where it names one.
-fn calendar(
-    key: &Key,
-    node: &Node,
-    texts: &Texts,
-    mistakes: &mut Vec<Diagnostic>,
-) -> Option<(Draft, Option<String>)> {
+fn calendar(key: &Key, node: &Node, texts: &Texts, mistakes: &mut Vec<Diagnostic>) -> Option<(Draft, Option<String>)> {
     let what = format!("the calendar `{}`", key.text);
     let fields = Fields::open(node, &what, &KEYS, mistakes)?;
     let kind = kind(&fields, key, &what, mistakes)?;
@@ -318,7 +320,13 @@ fn unknown_names(drafts: &BTreeMap<Arc<str>, Draft>, written: &[&str], mistakes:
         sound = false;
         let near = nearest(name, written.iter().copied()).map(|near| format!("write `{near}`"));
         let message = format!("there is no calendar `{name}`");
-        mistakes.push(mistake("E0128", *span, message, "names are those of calendars of the same set", near.as_deref()));
+        mistakes.push(mistake(
+            "E0128",
+            *span,
+            message,
+            "names are those of calendars of the same set",
+            near.as_deref(),
+        ));
     }
     sound
 }
@@ -337,7 +345,8 @@ fn circles(drafts: &BTreeMap<Arc<str>, Draft>, mistakes: &mut Vec<Diagnostic>) {
             };
             way.push((name, at + 1));
             if let Some(first) = way.iter().position(|(name, _)| name == next) {
-                let circle: Vec<&str> = way[first..].iter().map(|(name, _)| name.as_ref()).chain([next.as_ref()]).collect();
+                let circle: Vec<&str> =
+                    way[first..].iter().map(|(name, _)| name.as_ref()).chain([next.as_ref()]).collect();
                 let message = format!("calendars name each other in a circle: {}", circle.join(" → "));
                 let reason = "none of them could ever be computed";
                 mistakes.push(mistake("E0129", *span, message, reason, Some("take one of the names away")));

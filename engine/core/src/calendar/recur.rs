@@ -179,7 +179,10 @@ impl Recur {
     fn takes(&self, date: Date) -> bool {
         let days = date.days_in_month();
         let by_month = self.month_days.is_empty()
-            || self.month_days.iter().any(|day| if *day < 0 { days + day + 1 == date.day() } else { *day == date.day() });
+            || self
+                .month_days
+                .iter()
+                .any(|day| if *day < 0 { days + day + 1 == date.day() } else { *day == date.day() });
         by_month && (self.weekdays.is_empty() || self.weekdays.iter().any(|(nth, day)| self.is_nth(date, *nth, *day)))
     }
 
@@ -206,7 +209,8 @@ impl Recur {
         for hour in (floor.hour()..24).filter(|hour| self.takes_hour(date, *hour)) {
             let first = if hour == floor.hour() { floor.minute() } else { 0 };
             let minutes = (first..60).filter(|minute| self.takes_minute(date, hour, *minute));
-            let found = minutes.filter_map(|minute| Time::new(hour, minute, second, 0).ok()).find(|time| *time >= floor);
+            let found =
+                minutes.filter_map(|minute| Time::new(hour, minute, second, 0).ok()).find(|time| *time >= floor);
             if found.is_some() {
                 return found;
             }
@@ -235,9 +239,8 @@ impl Recur {
             return false;
         }
         if self.freq == Freq::Minutely {
-            let count = |date: Date, hour: i8, minute: i8| {
-                (day_number(date) * 24 + i64::from(hour)) * 60 + i64::from(minute)
-            };
+            let count =
+                |date: Date, hour: i8, minute: i8| (day_number(date) * 24 + i64::from(hour)) * 60 + i64::from(minute);
             let start = count(self.start.date(), self.start.hour(), self.start.minute());
             return (count(date, hour, minute) - start) % self.interval == 0;
         }

@@ -342,4 +342,3 @@ fn read_valid(fields: &Fields<'_>, mistakes: &mut Vec<Diagnostic>) -> (Option<Da
     }
     (from, until)
 }
-

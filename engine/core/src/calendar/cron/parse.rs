@@ -47,9 +47,7 @@ pub(in crate::calendar) fn parse(text: &str) -> Result<Cron, Wrong> {
     };
     let fields: Vec<&str> = body.split_ascii_whitespace().collect();
     match *fields.as_slice() {
-        [minute, hour, day, month, weekday] if !aws => {
-            cron(["0", minute, hour, day, month, weekday, "*"], Week::Unix)
-        }
+        [minute, hour, day, month, weekday] if !aws => cron(["0", minute, hour, day, month, weekday, "*"], Week::Unix),
         [minute, hour, day, month, weekday, year] if aws => {
             cron(["0", minute, hour, day, month, weekday, year], Week::Quartz)
         }

@@ -46,7 +46,11 @@ fn the_examples_of_the_standard_come_out_as_it_says() {
     check(rule, "1996-11-05T09:00", &president);
     let third = ["1997-09-04T09:00", "1997-10-07T09:00", "1997-11-06T09:00"];
     check("FREQ=MONTHLY;COUNT=3;BYDAY=TU,WE,TH;BYSETPOS=3", "1997-09-04T09:00", &third);
-    check("FREQ=MONTHLY;BYDAY=MO,TU,WE,TH,FR;BYSETPOS=-2", "1997-09-29T09:00", &["1997-09-29T09:00", "1997-10-30T09:00"]);
+    check(
+        "FREQ=MONTHLY;BYDAY=MO,TU,WE,TH,FR;BYSETPOS=-2",
+        "1997-09-29T09:00",
+        &["1997-09-29T09:00", "1997-10-30T09:00"],
+    );
     let hours = ["1997-09-02T09:00", "1997-09-02T12:00", "1997-09-02T15:00"];
     check("FREQ=HOURLY;INTERVAL=3", start, &hours);
     check("FREQ=MINUTELY;INTERVAL=15;COUNT=6", start, &["1997-09-02T09:00", "1997-09-02T09:15", "1997-09-02T09:30"]);
@@ -112,7 +116,8 @@ fn what_is_wrong_or_not_supported_is_refused() {
         assert_eq!(found.code, "E0122");
         assert!(found.message.contains(part), "{rule}: {}", found.message);
     }
-    for rule in ["FREQ=DAILY;COUNT=2", "FREQ=DAILY;INTERVAL=2", "FREQ=WEEKLY", "FREQ=MONTHLY", "FREQ=YEARLY;BYMONTH=2"] {
+    for rule in ["FREQ=DAILY;COUNT=2", "FREQ=DAILY;INTERVAL=2", "FREQ=WEEKLY", "FREQ=MONTHLY", "FREQ=YEARLY;BYMONTH=2"]
+    {
         assert_eq!(parse(rule, Start::Open).unwrap_err().code, "E0127", "{rule}");
     }
 }
