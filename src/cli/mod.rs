@@ -8,6 +8,7 @@ mod change;
 mod completions;
 mod dispatch;
 mod doctor;
+mod event;
 mod explain;
 mod journal;
 mod patch;
@@ -27,6 +28,7 @@ pub use bench::{BenchCommand, BenchEngineArgs};
 pub use change::{ChangeCommand, ChangeDecisionArgs, ChangeListArgs, ChangeShowArgs};
 pub use completions::CompletionsArgs;
 pub use doctor::DoctorArgs;
+pub use event::{EventCommand, EventSendArgs};
 pub use explain::ExplainArgs;
 pub use journal::{JournalArgs, JournalCommand, JournalExportArgs};
 pub use patch::PatchArgs;
@@ -113,6 +115,9 @@ pub enum EngineCommand {
     /// Read and decide change requests
     #[command(subcommand)]
     Change(ChangeCommand),
+    /// Tell events: they start runs, and complete steps that wait for them
+    #[command(subcommand)]
+    Event(EventCommand),
     /// Check and read the journal
     #[command(subcommand)]
     Journal(JournalCommand),
