@@ -13,6 +13,7 @@ mod journal;
 mod patch;
 mod run;
 mod store;
+mod task;
 mod workflow;
 
 use std::ffi::OsString;
@@ -33,7 +34,10 @@ pub use run::{
     RunCancelArgs, RunCommand, RunHistoryArgs, RunListArgs, RunRetryArgs, RunSelector, RunShowArgs, RunSignalArgs,
     RunStartArgs, RunState, RunWatchArgs, Signal,
 };
-pub use workflow::{WorkflowCheckArgs, WorkflowCommand, WorkflowGraphArgs, WorkflowUnwindArgs};
+pub use task::{TaskCommand, TaskListArgs, TaskShowArgs};
+pub use workflow::{
+    CheckFormat, WorkflowCheckArgs, WorkflowCommand, WorkflowDiffArgs, WorkflowGraphArgs, WorkflowUnwindArgs,
+};
 
 use crate::data_dir;
 use crate::fault::{EXIT_CODES, Exit, Fault};
@@ -100,6 +104,9 @@ pub enum EngineCommand {
     /// Check and draw workflow definitions
     #[command(subcommand)]
     Workflow(WorkflowCommand),
+    /// List the task types that workers serve, and what they take and give
+    #[command(subcommand)]
+    Task(TaskCommand),
     /// Start runs, watch them and act on them
     #[command(subcommand)]
     Run(RunCommand),

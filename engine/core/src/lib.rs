@@ -14,7 +14,9 @@ mod yaml;
 
 mod expr;
 mod template;
+mod types;
 
+mod contract;
 mod definition;
 mod schema;
 mod unwind;
@@ -27,10 +29,11 @@ mod backoff;
 mod partition;
 pub mod run;
 
+pub use contract::{Contract, Contracts};
 pub use definition::{
-    Action, CatchUp, Compensate, Concurrency, Definition, Digest, Emit, EventTrigger, EventWait, ForEach, Gate, Input,
-    OnExceed, OnFailure, OnFull, OnTimeout, Overlap, Per, Portion, Rate, Retry, ScheduleTrigger, Set, SignalWait, Step,
-    Tolerate, Trigger, Wait, Wave, Window, relations,
+    Action, CatchUp, Change, Compensate, Concurrency, Definition, Definitions, Digest, Emit, EventTrigger, EventWait,
+    ForEach, Gate, Input, OnExceed, OnFailure, OnFull, OnTimeout, Overlap, Per, Portion, Rate, Retry, ScheduleTrigger,
+    Set, SignalWait, Step, Tolerate, Trigger, Wait, Wave, Window, World, differences,
 };
 pub use diagnostic::{Diagnostic, Diagnostics, Place, Span, nearest, place};
 pub use effect::{Effect, EffectKey};

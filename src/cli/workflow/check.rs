@@ -1,12 +1,13 @@
 //! `patchloom workflow check`: every mistake in one go.
 
+use std::path::Path;
 use std::sync::Arc;
 
-use patchloom_core::{Definition, Diagnostics, relations};
+use patchloom_core::{Definition, Diagnostics, World};
 use serde_json::{Value, json};
 
-use super::WorkflowCheckArgs;
 use super::source::{Source, shipped_definitions};
+use super::{CheckFormat, WorkflowCheckArgs};
 use crate::cli::Context;
 use crate::fault::{Exit, Fault};
 use crate::output::{Screen, text};
@@ -21,12 +22,14 @@ pub(super) fn run(args: &WorkflowCheckArgs, context: &Context) -> Result<Exit, F
     let sources: Result<Vec<Source>, Fault> = args.files.iter().map(|path| Source::read(path)).collect();
     let checked = check(sources?);
     let good = checked.iter().all(|one| one.result.is_ok());
-    if args.json {
-        context.print_json(&as_json(&checked, good))?;
-    } else {
-        context.print(&render(&checked, context.out))?;
-        if !good {
-            eprintln!("{}", context.talk.style.dim(&tally(&checked)));
+    match if args.json { CheckFormat::Json } else { args.format } {
+        CheckFormat::Json => context.print_json(&as_json(&checked, good))?,
+        CheckFormat::Lsp => context.print_json(&as_lsp(&checked))?,
+        CheckFormat::Text => {
+            context.print(&render(&checked, context.out))?;
+            if !good {
+                eprintln!("{}", context.talk.style.dim(&tally(&checked)));
+            }
         }
     }
     Ok(if good { Exit::Ok } else { Exit::BadInput })
@@ -34,22 +37,18 @@ pub(super) fn run(args: &WorkflowCheckArgs, context: &Context) -> Result<Exit, F
 
 fn check(sources: Vec<Source>) -> Vec<Checked> {
     let mut known = shipped_definitions();
-    let mut checked = Vec::new();
-    for source in sources {
-        let result = source.parse().map(Arc::new);
-        if let Ok(definition) = &result {
-            known.insert(Arc::clone(&definition.name), Arc::clone(definition));
-        }
-        checked.push(Checked { source, result });
-    }
-    for one in &mut checked {
-        if let Ok(definition) = &one.result
-            && let Err(found) = relations(definition, &one.source.file, &one.source.text, &known)
-        {
-            one.result = Err(found);
+    for source in &sources {
+        if let Ok(definition) = source.parse() {
+            known.insert(Arc::clone(&definition.name), Arc::new(definition));
         }
     }
-    checked
+    let contracts = patchloom_workers::contracts();
+    let world = World { known: &known, contracts: &contracts };
+    let check = |source: Source| {
+        let result = Definition::check(&source.file, &source.text, world).map(Arc::new);
+        Checked { source, result }
+    };
+    sources.into_iter().map(check).collect()
 }
 
 fn render(checked: &[Checked], screen: Screen) -> String {
@@ -88,4 +87,28 @@ fn as_json(checked: &[Checked], good: bool) -> Value {
         Err(found) => json!({ "file": one.source.file, "ok": false, "mistakes": found.to_json() }),
     });
     json!({ "ok": good, "files": files.collect::<Vec<Value>>() })
+}
+
+/// One `PublishDiagnosticsParams` for each file; a good file has no diagnostics, which clears those of before.
+fn as_lsp(checked: &[Checked]) -> Value {
+    let files = checked.iter().map(|one| {
+        let uri = uri(&one.source.file);
+        match &one.result {
+            Ok(_) => json!({ "uri": uri, "diagnostics": [] }),
+            Err(found) => found.to_lsp(&uri),
+        }
+    });
+    files.collect()
+}
+
+/// The address of a file; stdin is an untitled document.
+fn uri(file: &str) -> String {
+    let Ok(path) = std::fs::canonicalize(Path::new(file)) else { return "untitled:stdin".to_owned() };
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte);
+    let text: String = path
+        .to_string_lossy()
+        .bytes()
+        .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect();
+    format!("file://{text}")
 }
