@@ -41,7 +41,7 @@ pub use event::CloudEvent;
 pub use expr::{EvalError, Expr, Reference, Scope};
 pub use id::{Leg, RunId, StepName, TaskKey};
 pub use partition::{KEY_KEPT, Partition, RowError, StartKey};
-pub use schema::schema;
+pub use schema::{reference, schema};
 pub use span::Span as OpenSpan;
 pub use task::{Failure, FailureClass, Outcome, Task, TaskTimeouts};
 pub use template::{Part, Template};

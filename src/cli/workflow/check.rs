@@ -112,3 +112,32 @@ fn uri(file: &str) -> String {
         .collect();
     format!("file://{text}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shipped;
+
+    #[test]
+    fn no_shipped_workflow_has_a_mistake_by_the_contracts_of_the_workers() {
+        let sources =
+            shipped::all().iter().map(|(name, text)| Source { file: (*name).to_owned(), text: (*text).to_owned() });
+        for one in check(sources.collect()) {
+            assert!(one.result.is_ok(), "{}", one.result.unwrap_err());
+        }
+    }
+
+    #[test]
+    fn a_mistyped_part_of_a_workers_output_is_found() {
+        let text = shipped::text("scan").unwrap().replace("steps.packages.output.count", "steps.packages.output.cuont");
+        let checked = check(vec![Source { file: "scan.yaml".to_owned(), text }]);
+        let found = checked[0].result.as_ref().unwrap_err();
+        assert_eq!(found.list.len(), 1);
+        assert_eq!(
+            (found.list[0].code, found.list[0].fix.as_deref()),
+            ("E0208", Some("write `steps.packages.output.count`"))
+        );
+        let shown = as_lsp(&checked);
+        assert_eq!(shown[0]["diagnostics"][0]["code"], "E0208");
+    }
+}
