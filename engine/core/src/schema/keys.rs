@@ -7,6 +7,7 @@ const TEXT: &str = include_str!("keys.txt");
 /// One key of the language.
 pub(super) struct Key {
     /// The kind of map it stands in.
+    #[cfg(test)]
     pub kind: &'static str,
     /// Its name.
     pub name: &'static str,
@@ -45,6 +46,7 @@ pub(super) fn sections() -> Vec<Section> {
             found.push(Section { title, keys: Vec::new() });
         } else if let (Some(section), [name, default, example, what, own @ ..]) = (found.last_mut(), cells.as_slice()) {
             section.keys.push(Key {
+                #[cfg(test)]
                 kind,
                 name,
                 default_text: default,
