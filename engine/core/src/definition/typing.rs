@@ -63,7 +63,7 @@ impl Frame<'_> {
     fn step(&self, name: &str) -> Option<Type> {
         let Some(at) = self.positions.get(name) else { return self.outer?.step(name) };
         let output = self.outputs.get(*at).cloned().unwrap_or(Type::Any);
-        let failed = ["item", "key", "code", "message"].map(|name| (name, Type::Any));
+        let failed = ["index", "item", "key", "code", "message"].map(|name| (name, Type::Any));
         let failed = Type::list(Type::closed(failed));
         Some(Type::open([("output", output), ("status", Type::Text), ("failed", failed)]))
     }
