@@ -1,6 +1,6 @@
 //! Where the commands go that need the engine.
 
-use super::{Context, EngineCommand, bench, change, event, journal, patch, run as runs, window, workflow};
+use super::{Context, EngineCommand, bench, change, event, journal, patch, run as runs, task, window, workflow};
 use crate::fault::{Exit, Fault};
 
 /// Runs one of them.
@@ -9,6 +9,7 @@ pub(super) fn run(command: EngineCommand, context: &Context) -> Result<Exit, Fau
         EngineCommand::Patch(args) => patch::run(&args, context),
         EngineCommand::Workflow(command) => workflow::run(&command, context),
         EngineCommand::Window(command) => window::run(&command, context),
+        EngineCommand::Task(command) => task::run(&command, context),
         EngineCommand::Run(command) => runs::run(&command, context),
         EngineCommand::Change(command) => change::run(&command, context),
         EngineCommand::Event(command) => event::run(&command, context),

@@ -14,6 +14,7 @@ mod journal;
 mod patch;
 mod run;
 mod store;
+mod task;
 mod window;
 mod workflow;
 
@@ -36,9 +37,11 @@ pub use run::{
     RunCancelArgs, RunCommand, RunHistoryArgs, RunListArgs, RunRetryArgs, RunSelector, RunShowArgs, RunSignalArgs,
     RunStartArgs, RunState, RunWatchArgs, Signal,
 };
+pub use task::{TaskCommand, TaskListArgs, TaskShowArgs};
 pub use window::{CalendarSelector, WindowCheckArgs, WindowCommand, WindowExplainArgs, WindowNextArgs};
 pub use workflow::{
-    WorkflowCheckArgs, WorkflowCommand, WorkflowGraphArgs, WorkflowSchemaArgs, WorkflowTestArgs, WorkflowUnwindArgs,
+    CheckFormat, WorkflowCheckArgs, WorkflowCommand, WorkflowDiffArgs, WorkflowGraphArgs, WorkflowSchemaArgs,
+    WorkflowTestArgs, WorkflowUnwindArgs,
 };
 
 use crate::data_dir;
@@ -109,6 +112,9 @@ pub enum EngineCommand {
     /// Ask calendars when they are open: maintenance windows, freezes, holidays
     #[command(subcommand)]
     Window(WindowCommand),
+    /// List the task types that workers serve, and what they take and give
+    #[command(subcommand)]
+    Task(TaskCommand),
     /// Start runs, watch them and act on them
     #[command(subcommand)]
     Run(RunCommand),

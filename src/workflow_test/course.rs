@@ -160,6 +160,8 @@ impl Course {
                     let spot = looking.step(fact.run, &step, Leg::Forward);
                     tell(Happened::Step { spot, status, failure: looking.failure(fact.run, &step) });
                 }
+                // A schedule is no part of a run.
+                FactKind::Missed { .. } => {}
                 FactKind::Wave(step, number, what) => {
                     let spot = looking.step(fact.run, &step, Leg::Forward);
                     tell(Happened::Wave { spot, number, what });

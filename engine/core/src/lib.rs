@@ -16,7 +16,9 @@ pub mod calendar;
 
 mod expr;
 mod template;
+mod types;
 
+mod contract;
 mod definition;
 mod schema;
 mod unwind;
@@ -31,10 +33,11 @@ pub mod run;
 pub mod shared;
 mod triggers;
 
+pub use contract::{Contract, Contracts};
 pub use definition::{
-    Action, CatchUp, Compensate, Concurrency, Definition, Digest, Emit, EventTrigger, EventWait, ForEach, Gate, Input,
-    OnExceed, OnFailure, OnFull, OnTimeout, Overlap, Per, Portion, Rate, Retry, ScheduleTrigger, Set, SignalWait, Step,
-    Tolerate, Trigger, Wait, Wave, Window, relations,
+    Action, CatchUp, Change, Compensate, Concurrency, Definition, Definitions, Digest, Emit, EventTrigger, EventWait,
+    ForEach, Gate, Input, OnExceed, OnFailure, OnFull, OnTimeout, Overlap, Per, Portion, Rate, Retry, ScheduleTrigger,
+    Set, SignalWait, Step, Tolerate, Trigger, Wait, Wave, Window, World, differences,
 };
 pub use diagnostic::{Diagnostic, Diagnostics, Place, Span, nearest, place};
 pub use effect::{Effect, EffectKey};
@@ -42,7 +45,7 @@ pub use event::{CloudEvent, EVENT_BYTES_MAX, EventMistake};
 pub use expr::{EvalError, Expr, Reference, Scope};
 pub use id::{Leg, RunId, StepName, TaskKey};
 pub use partition::{KEY_KEPT, Partition, RowError, StartKey};
-pub use schema::schema;
+pub use schema::{reference, schema};
 pub use span::Span as OpenSpan;
 pub use task::{Failure, FailureClass, Outcome, Task, TaskTimeouts};
 pub use template::{Part, Template};

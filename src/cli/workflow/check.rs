@@ -1,13 +1,13 @@
 //! `patchloom workflow check`: every mistake in one go.
 
+use std::path::Path;
 use std::sync::Arc;
 
-use patchloom_core::{Definition, Diagnostics, relations};
+use patchloom_core::{Definition, Diagnostics, World};
 use serde_json::{Value, json};
 
-use super::WorkflowCheckArgs;
 use super::source::{Source, shipped_definitions};
-use super::test;
+use super::{CheckFormat, WorkflowCheckArgs, test};
 use crate::cli::Context;
 use crate::fault::{Exit, Fault};
 use crate::output::{Screen, text};
@@ -20,6 +20,7 @@ struct Checked {
 }
 
 /// What a file without mistakes is.
+#[derive(Debug)]
 enum Good {
     Workflow(Arc<Definition>),
     /// Test cases of a workflow.
@@ -40,12 +41,14 @@ pub(super) fn run(args: &WorkflowCheckArgs, context: &Context) -> Result<Exit, F
         checked.push(Checked { source, result: test::suite(path)?.map(good) });
     }
     let good = checked.iter().all(|one| one.result.is_ok());
-    if args.json {
-        context.print_json(&as_json(&checked, good))?;
-    } else {
-        context.print(&render(&checked, context.out))?;
-        if !good {
-            eprintln!("{}", context.talk.style.dim(&tally(&checked)));
+    match if args.json { CheckFormat::Json } else { args.format } {
+        CheckFormat::Json => context.print_json(&as_json(&checked, good))?,
+        CheckFormat::Lsp => context.print_json(&as_lsp(&checked))?,
+        CheckFormat::Text => {
+            context.print(&render(&checked, context.out))?;
+            if !good {
+                eprintln!("{}", context.talk.style.dim(&tally(&checked)));
+            }
         }
     }
     Ok(if good { Exit::Ok } else { Exit::BadInput })
@@ -53,22 +56,18 @@ pub(super) fn run(args: &WorkflowCheckArgs, context: &Context) -> Result<Exit, F
 
 fn check(sources: Vec<Source>) -> Vec<Checked> {
     let mut known = shipped_definitions();
-    let mut checked = Vec::new();
-    for source in sources {
-        let result = source.parse().map(Arc::new);
-        if let Ok(definition) = &result {
-            known.insert(Arc::clone(&definition.name), Arc::clone(definition));
-        }
-        checked.push(Checked { source, result: result.map(Good::Workflow) });
-    }
-    for one in &mut checked {
-        if let Ok(Good::Workflow(definition)) = &one.result
-            && let Err(found) = relations(definition, &one.source.file, &one.source.text, &known)
-        {
-            one.result = Err(found);
+    for source in &sources {
+        if let Ok(definition) = source.parse() {
+            known.insert(Arc::clone(&definition.name), Arc::new(definition));
         }
     }
-    checked
+    let contracts = patchloom_workers::contracts();
+    let world = World { known: &known, contracts: &contracts };
+    let check = |source: Source| {
+        let result = Definition::check(&source.file, &source.text, world).map(|good| Good::Workflow(Arc::new(good)));
+        Checked { source, result }
+    };
+    sources.into_iter().map(check).collect()
 }
 
 fn render(checked: &[Checked], screen: Screen) -> String {
@@ -115,4 +114,57 @@ fn as_json(checked: &[Checked], good: bool) -> Value {
         Err(found) => json!({ "file": one.source.file, "ok": false, "mistakes": found.to_json() }),
     });
     json!({ "ok": good, "files": files.collect::<Vec<Value>>() })
+}
+
+/// One `PublishDiagnosticsParams` for each file; a good file has no diagnostics, which clears those of before.
+fn as_lsp(checked: &[Checked]) -> Value {
+    let files = checked.iter().map(|one| {
+        let uri = uri(&one.source.file);
+        match &one.result {
+            Ok(_) => json!({ "uri": uri, "diagnostics": [] }),
+            Err(found) => found.to_lsp(&uri),
+        }
+    });
+    files.collect()
+}
+
+/// The address of a file; stdin is an untitled document.
+fn uri(file: &str) -> String {
+    let Ok(path) = std::fs::canonicalize(Path::new(file)) else { return "untitled:stdin".to_owned() };
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte);
+    let text: String = path
+        .to_string_lossy()
+        .bytes()
+        .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect();
+    format!("file://{text}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shipped;
+
+    #[test]
+    fn no_shipped_workflow_has_a_mistake_by_the_contracts_of_the_workers() {
+        let sources =
+            shipped::all().iter().map(|(name, text)| Source { file: (*name).to_owned(), text: (*text).to_owned() });
+        for one in check(sources.collect()) {
+            assert!(one.result.is_ok(), "{}", one.result.unwrap_err());
+        }
+    }
+
+    #[test]
+    fn a_mistyped_part_of_a_workers_output_is_found() {
+        let text = shipped::text("scan").unwrap().replace("steps.packages.output.count", "steps.packages.output.cuont");
+        let checked = check(vec![Source { file: "scan.yaml".to_owned(), text }]);
+        let found = checked[0].result.as_ref().unwrap_err();
+        assert_eq!(found.list.len(), 1);
+        assert_eq!(
+            (found.list[0].code, found.list[0].fix.as_deref()),
+            ("E0208", Some("write `steps.packages.output.count`"))
+        );
+        let shown = as_lsp(&checked);
+        assert_eq!(shown[0]["diagnostics"][0]["code"], "E0208");
+    }
 }

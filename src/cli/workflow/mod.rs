@@ -1,6 +1,7 @@
 //! `patchloom workflow`: what may be said, and who does it. Touches no data directory.
 
 mod check;
+mod diff;
 mod graph;
 mod source;
 mod test;
@@ -27,6 +28,8 @@ pub enum WorkflowCommand {
     Unwind(WorkflowUnwindArgs),
     /// Run the tests of workflows on a simulated engine, under a virtual clock
     Test(WorkflowTestArgs),
+    /// Tell what differs between two definitions, step by step and key by key
+    Diff(WorkflowDiffArgs),
     /// Print the JSON Schema of the format, for editors
     Schema(WorkflowSchemaArgs),
 }
@@ -81,7 +84,8 @@ pub struct WorkflowTestArgs {
 #[command(after_long_help = concat!(
     "Examples:\n",
     "  patchloom workflow check workflows/scan.yaml\n",
-    "  patchloom workflow check workflows/patch-lifecycle.yaml workflows/verify.yaml --json\n\n",
+    "  patchloom workflow check workflows/patch-lifecycle.yaml workflows/verify.yaml --json\n",
+    "  patchloom workflow check workflows/scan.yaml --format lsp\n\n",
     "Files that are checked together may name each other's workflows.\n\n",
     include_str!("../exit_codes.txt")
 ))]
@@ -89,9 +93,24 @@ pub struct WorkflowCheckArgs {
     /// Definitions in YAML; - is stdin
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
-    /// Print the findings as JSON
+    /// How to print the findings
+    #[arg(long, value_name = "FORMAT", default_value = "text", conflicts_with = "json")]
+    pub format: CheckFormat,
+    /// The same as --format json
     #[arg(long)]
     pub json: bool,
+}
+
+/// How findings are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum CheckFormat {
+    /// With the source shown.
+    #[default]
+    Text,
+    /// One object.
+    Json,
+    /// A list of PublishDiagnosticsParams of the Language Server Protocol, for editors.
+    Lsp,
 }
 
 /// How a graph is drawn.
@@ -106,6 +125,27 @@ pub enum GraphFormat {
     Mermaid,
     /// Nodes and edges as JSON.
     Json,
+}
+
+/// Compares definitions.
+#[derive(Clone, Debug, Args)]
+#[command(after_long_help = concat!(
+    "Examples:\n",
+    "  patchloom workflow diff workflows/scan.yaml scan\n",
+    "  patchloom workflow diff workflows/patch.yaml workflows/prepare.yaml --json\n\n",
+    "Order, comments and ways of writing do not count. Exit code 0: nothing differs; 1: something does.\n\n",
+    include_str!("../exit_codes.txt")
+))]
+pub struct WorkflowDiffArgs {
+    /// The former definition in YAML, or the name of a shipped one
+    #[arg(value_name = "A")]
+    pub before: PathBuf,
+    /// The later one
+    #[arg(value_name = "B")]
+    pub after: PathBuf,
+    /// Print it as JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Draws a definition.
@@ -148,6 +188,7 @@ pub struct WorkflowUnwindArgs {
 pub(super) fn run(command: &WorkflowCommand, context: &Context) -> Result<Exit, Fault> {
     match command {
         WorkflowCommand::Check(args) => check::run(args, context),
+        WorkflowCommand::Diff(args) => diff::run(args, context),
         WorkflowCommand::Graph(args) => graph::run(args, context),
         WorkflowCommand::Unwind(args) => unwind::run(args, context),
         WorkflowCommand::Test(args) => test::run(args, context),

@@ -8,7 +8,7 @@ mod people;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use patchloom_core::record::{End, Entry, Event, Resolution, Start};
+use patchloom_core::record::{End, Entry, Event, Start};
 use patchloom_core::run::{Phase, Refusal, Run, Status, Undo};
 use patchloom_core::{
     Definition, Digest, Effect, EffectKey, Failure, FailureClass, Leg, Millis, Outcome, Partition, RunId, StepName,
