@@ -184,7 +184,7 @@ async fn calendars_are_worked_out_and_extended_before_they_run_out() {
     let site = Site::new();
     let day = site.lead().await;
     let own = "{ night: { cron: \"0 22 * * *\", timezone: Europe/Berlin, duration: 4h } }";
-    register(&day.handle, &format!("name: c\ncalendars: {own}\nsteps:\n  w: {{ uses: t, window: night }}\n")).await;
+    register(&day.handle, &format!("name: c\ncalendars: {own}\nsteps:\n  w: {{ uses: t.w, window: night }}\n")).await;
     let global = "all: { cron: \"0 1 * * *\", timezone: UTC, duration: 1h }";
     assert_eq!(day.handle.set_calendars("test", "windows.yaml", global).await, Ok(vec!["all".to_owned()]));
     assert!(day.handle.set_calendars("test", "windows.yaml", "x: { cron: \"never\" }").await.is_err());
