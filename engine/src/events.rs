@@ -56,6 +56,9 @@ pub fn of_facts(source: &str, seq: u64, at: UtcMs, facts: &[Fact]) -> Vec<CloudE
             FactKind::Step(step, status) => {
                 (format!("patchloom.step.{status}"), json!({"run": fact.run, "step": step, "status": status}))
             }
+            FactKind::Wave(step, wave, what) => {
+                (format!("patchloom.wave.{what}"), json!({"run": fact.run, "step": step, "wave": wave, "what": what}))
+            }
             FactKind::Undo(step, state) => {
                 (format!("patchloom.undo.{state}"), json!({"run": fact.run, "step": step, "state": state}))
             }

@@ -48,7 +48,7 @@ async fn begin(engine: &Engine) -> RunId {
 }
 
 async fn go(engine: &Engine, run: RunId) {
-    let event = Event::SignalReceived { run, name: "go".into(), payload: json!(null), id: None };
+    let event = Event::SignalReceived { run, name: "go".into(), payload: json!(null), id: None, roles: Vec::new() };
     engine.handle.tell("test", event).await.unwrap();
     let retired = async {
         while engine.handle.run(run).await.unwrap().is_some() {

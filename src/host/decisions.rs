@@ -24,7 +24,7 @@ fn waiting(state: &Partition) -> Vec<RunId> {
     let waits = |run: &&std::sync::Arc<patchloom_core::run::Run>| {
         state.definition(&run.start.version).is_some_and(|definition| {
             definition.steps.iter().zip(&run.steps).any(|(step, state)| {
-                matches!(&step.action, Action::Wait(Wait::Signal { name, .. }) if name.as_ref() == SIGNAL)
+                matches!(&step.action, Action::Wait(Wait::Signal(wait)) if wait.name.as_ref() == SIGNAL)
                     && matches!(state.status, Status::Waiting { .. })
             })
         })
@@ -74,6 +74,7 @@ async fn look(handle: &Handle, changes: &std::path::Path) -> Result<(), EngineEr
             name: SIGNAL.into(),
             payload: json!({"change": change.number, "decision": word, "by": decision.by.to_string(), "digest": decision.digest}),
             id: Some(format!("{}/{word}/{}", change.number, decision.digest).into()),
+            roles: Vec::new(),
         };
         match handle.tell(&format!("user:{}", decision.by.name()), event).await {
             Ok(_) | Err(EngineError::Refused(_)) => {}

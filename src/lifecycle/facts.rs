@@ -22,8 +22,8 @@ pub(super) fn line(tree: &Tree, step: &str) -> String {
         Some(Status::Done { .. }) if undone => "taken back".to_owned(),
         Some(Status::Done { output, .. }) => done(step, output),
         Some(Status::Skipped(Skip::Condition)) => "nothing to do".to_owned(),
-        Some(Status::Skipped(Skip::Upstream | Skip::Halted)) => "not reached".to_owned(),
-        Some(Status::Failed(failure)) => format!("{}: {}", failure.code, failure.message),
+        Some(Status::Skipped(Skip::Upstream | Skip::Halted | Skip::Operator)) => "not reached".to_owned(),
+        Some(Status::Failed(failure) | Status::Held { failure }) => format!("{}: {}", failure.code, failure.message),
         Some(Status::Halted) => "stopped".to_owned(),
         Some(Status::Pending | Status::Active | Status::Waiting { .. }) | None => String::new(),
     }

@@ -151,7 +151,9 @@ fn end(run: &Run) -> End {
         Phase::Ended(RunEnd::Compensated) => End::Compensated,
         Phase::Ended(RunEnd::Cancelled) => End::Cancelled,
         Phase::CompensationFailed | Phase::Quarantined { .. } => End::CompensationFailed,
-        Phase::Running | Phase::Halting | Phase::Compensating => End::Open,
+        Phase::Queued { .. } | Phase::Running | Phase::Halting | Phase::Closing { .. } | Phase::Compensating => {
+            End::Open
+        }
     }
 }
 

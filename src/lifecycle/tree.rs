@@ -98,7 +98,7 @@ impl Tree {
     pub fn waits_for_decision(&self) -> Option<RunId> {
         let waits = |child: &&Node| {
             child.definition.steps.iter().zip(&child.run.steps).any(|(step, state)| {
-                matches!(&step.action, Action::Wait(Wait::Signal { name, .. }) if name.as_ref() == crate::host::DECISION_SIGNAL)
+                matches!(&step.action, Action::Wait(Wait::Signal(wait)) if wait.name.as_ref() == crate::host::DECISION_SIGNAL)
                     && matches!(state.status, Status::Waiting { .. })
             })
         };

@@ -255,7 +255,7 @@ fn a_wait_that_ends_badly_unwinds_all() {
     if left_out() {
         return;
     }
-    let waits = steps(|definition, at| matches!(definition.steps[at].action, Action::Wait(Wait::Signal { .. })));
+    let waits = steps(|definition, at| matches!(definition.steps[at].action, Action::Wait(Wait::Signal(_))));
     assert_eq!(waits, [("change".to_owned(), "approved".to_owned())].into(), "each wait needs a proof of its own");
     let root = Arc::new(Root::mini());
     let before = World::of(&root);
@@ -270,8 +270,8 @@ fn a_wait_that_ends_badly_unwinds_all() {
 fn steps_that_no_worker_does_have_nothing_to_prove_but_their_children() {
     // Child runs are proven step by step above; what computes or fails by itself has no deed to repeat.
     let other = steps(|definition, at| match &definition.steps[at].action {
-        Action::Task { .. } | Action::Workflow { .. } | Action::Wait(_) => false,
-        Action::Set(_) | Action::Fail(_) => definition.steps[at].compensate.is_some(),
+        Action::Task { .. } | Action::Workflow { .. } | Action::Steps(_) | Action::Wait(_) => false,
+        Action::Set(_) | Action::Fail(_) | Action::Emit(_) => definition.steps[at].compensate.is_some(),
     });
     assert_eq!(other, BTreeSet::new());
 }

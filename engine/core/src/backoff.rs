@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     fn retry(jitter: bool) -> Retry {
-        Retry { attempts: 9, backoff: Millis(1_000), max_backoff: Millis(60_000), jitter }
+        Retry { attempts: 9, backoff: Millis(1_000), max_backoff: Millis(60_000), jitter, ..Retry::FORWARD }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::record::{Parent, Report, Start, TimerKey};
-use crate::{Failure, RunId, Task, TaskKey, UtcMs};
+use crate::{CloudEvent, Failure, RunId, Task, TaskKey, UtcMs};
 
 /// One piece of work that a state owes.
 ///
@@ -15,6 +15,13 @@ pub enum Effect {
     Dispatch(Box<Task>),
     /// Have a worker stop; settled by the outcome of the task.
     Cancel(TaskKey),
+    /// Publish an event; settled once that is recorded.
+    Emit {
+        /// The attempt that does.
+        task: TaskKey,
+        /// The event: the same each time.
+        event: Box<CloudEvent>,
+    },
     /// Wake the run at an instant; settled by the timer's firing or by what makes it pointless.
     Timer(TimerKey, UtcMs),
     /// Start a child run; settled when the parent knows that it exists.
@@ -49,6 +56,8 @@ pub enum EffectKey {
     Dispatch(TaskKey),
     /// See [`Effect::Cancel`].
     Cancel(TaskKey),
+    /// See [`Effect::Emit`].
+    Emit(TaskKey),
     /// See [`Effect::Timer`].
     Timer(TimerKey),
     /// See [`Effect::StartChild`].
@@ -68,6 +77,7 @@ impl Effect {
         match self {
             Self::Dispatch(task) => EffectKey::Dispatch(task.key.clone()),
             Self::Cancel(task) => EffectKey::Cancel(task.clone()),
+            Self::Emit { task, .. } => EffectKey::Emit(task.clone()),
             Self::Timer(timer, _) => EffectKey::Timer(timer.clone()),
             Self::StartChild(start) => EffectKey::StartChild(start.run),
             Self::CancelChild { child, .. } => EffectKey::CancelChild(*child),

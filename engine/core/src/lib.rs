@@ -4,6 +4,7 @@
 //! It knows nothing of patches, of journals or of the network.
 
 mod id;
+mod span;
 mod time;
 
 mod task;
@@ -19,19 +20,27 @@ mod schema;
 mod unwind;
 
 mod effect;
+mod event;
 pub mod record;
 
 mod backoff;
 mod partition;
 pub mod run;
+pub mod shared;
 
-pub use definition::{Action, Compensate, Definition, Digest, ForEach, Input, Retry, Set, Step, Wait, relations};
+pub use definition::{
+    Action, CatchUp, Compensate, Concurrency, Definition, Digest, Emit, EventTrigger, EventWait, ForEach, Gate, Input,
+    OnExceed, OnFailure, OnFull, OnTimeout, Overlap, Per, Portion, Rate, Retry, ScheduleTrigger, Set, SignalWait, Step,
+    Tolerate, Trigger, Wait, Wave, Window, relations,
+};
 pub use diagnostic::{Diagnostic, Diagnostics, Place, Span, nearest, place};
 pub use effect::{Effect, EffectKey};
+pub use event::CloudEvent;
 pub use expr::{EvalError, Expr, Reference, Scope};
 pub use id::{Leg, RunId, StepName, TaskKey};
 pub use partition::{KEY_KEPT, Partition, RowError, StartKey};
 pub use schema::schema;
+pub use span::Span as OpenSpan;
 pub use task::{Failure, FailureClass, Outcome, Task, TaskTimeouts};
 pub use template::{Part, Template};
 pub use time::{Millis, SpanError, UtcMs};

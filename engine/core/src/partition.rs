@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::effect::{Effect, EffectKey};
 use crate::record::{Entry, Event, Start};
 use crate::run::{self, Applied, Phase, Refusal, Run};
+use crate::shared::Shared;
 use crate::{Definition, Digest, Millis, RunId, UtcMs};
 
 /// How long the key of a start is remembered.
@@ -24,6 +25,7 @@ pub struct Partition {
     keys: BTreeMap<Arc<str>, StartKey>,
     /// The keys by age, so that forgetting them costs nothing.
     aging: BTreeMap<(UtcMs, Arc<str>), ()>,
+    shared: Shared,
 }
 
 /// What the key of a start stands for.
@@ -67,10 +69,22 @@ impl Partition {
     /// [`Refusal`]: the entry changes nothing. A run that cannot be understood is quarantined, which is no error: the
     /// partition goes on.
     pub fn apply(&mut self, seq: u64, at: UtcMs, entry: &Entry) -> Result<Applied, Refusal> {
+        let mut applied = self.fold(seq, at, entry)?;
+        self.pass_on(seq, at, &mut applied);
+        Ok(applied)
+    }
+
+    fn fold(&mut self, seq: u64, at: UtcMs, entry: &Entry) -> Result<Applied, Refusal> {
         match &entry.event {
             Event::DefinitionRegistered { text } => self.register(text),
             Event::RunStarted(start) => self.start(seq, at, start),
             Event::RunRetired { run } => self.retire(*run),
+            Event::RunRecalled { run } => self.recall(seq, run),
+            Event::Migrated { run, version, pins } => self.migrate((seq, at), *run, version, pins),
+            Event::CalendarSet { name, rules, spans, until } => {
+                self.shared.set_calendar(name, rules.clone(), spans, *until);
+                Ok(Applied::default())
+            }
             event => {
                 let id = event.run().ok_or(Refusal::Stale("no run is named"))?;
                 let run =
@@ -82,11 +96,94 @@ impl Partition {
                     return Ok(quarantine(run, seq, "its steps are not those of its version"));
                 }
                 let run = Arc::make_mut(run);
-                let applied = run::apply(run, definition, event, at)?;
+                let applied = run::apply(run, definition, &mut self.shared, (event, &entry.by, at))?;
                 run.seq = seq;
                 Ok(applied)
             }
         }
+    }
+
+    /// Hands on the places that came free, and has runs make room, until nothing moves.
+    fn pass_on(&mut self, seq: u64, at: UtcMs, applied: &mut Applied) {
+        loop {
+            let (id, more) = if let Some((waiter, group)) = self.shared.next_woken() {
+                let nudge = |run: &mut Run, definition: &Definition, shared: &mut Shared| {
+                    run::nudge(run, definition, shared, (waiter.step.as_ref(), group.as_ref(), at))
+                };
+                (waiter.run, self.move_other(seq, waiter.run, nudge))
+            } else if let Some((replaced, reason)) = self.shared.next_replaced() {
+                let cancel = Event::CancelRequested { run: replaced, compensate: true, reason };
+                let by: Arc<str> = "engine".into();
+                let make_room = |run: &mut Run, definition: &Definition, shared: &mut Shared| {
+                    run::apply(run, definition, shared, (&cancel, &by, at)).unwrap_or_default()
+                };
+                (replaced, self.move_other(seq, replaced, make_room))
+            } else {
+                return;
+            };
+            if let Some(mut more) = more {
+                applied.effects.append(&mut more.effects);
+                applied.facts.append(&mut more.facts);
+                applied.touched.push(id);
+            }
+        }
+    }
+
+    fn move_other(
+        &mut self,
+        seq: u64,
+        id: RunId,
+        how: impl FnOnce(&mut Run, &Definition, &mut Shared) -> Applied,
+    ) -> Option<Applied> {
+        let run = self.runs.get_mut(&id)?;
+        if matches!(run.phase, Phase::Quarantined { .. } | Phase::Ended(_)) {
+            return None;
+        }
+        let definition = self.definitions.get(&run.start.version)?;
+        let run = Arc::make_mut(run);
+        run.seq = seq;
+        Some(how(run, definition, &mut self.shared))
+    }
+
+    /// A run comes back from the archive.
+    fn recall(&mut self, seq: u64, run: &Arc<Run>) -> Result<Applied, Refusal> {
+        if self.runs.contains_key(&run.id()) {
+            return Err(Refusal::Stale("the run is in the state"));
+        }
+        if !self.definitions.contains_key(&run.start.version) {
+            return Err(Refusal::Illegal(format!("no version {} is known", run.start.version)));
+        }
+        let mut run = Arc::clone(run);
+        Arc::make_mut(&mut run).seq = seq;
+        self.runs.insert(run.id(), run);
+        Ok(Applied::default())
+    }
+
+    fn migrate(
+        &mut self,
+        (seq, at): (u64, UtcMs),
+        id: RunId,
+        version: &Digest,
+        pins: &Arc<BTreeMap<Arc<str>, Digest>>,
+    ) -> Result<Applied, Refusal> {
+        let run = self.runs.get_mut(&id).ok_or(Refusal::Stale("the run is not known, or lies in the archive"))?;
+        let to =
+            self.definitions.get(version).ok_or_else(|| Refusal::Illegal(format!("no version {version} is known")))?;
+        let Some(from) = self.definitions.get(&run.start.version) else {
+            return Err(Refusal::Illegal("the version it is pinned to is not known".into()));
+        };
+        if from.digest == to.digest {
+            return Err(Refusal::Stale("it goes by this version already"));
+        }
+        let run = Arc::make_mut(run);
+        let before = run::pending(run, from);
+        run::migrate(run, (from, to), pins)?;
+        run.seq = seq;
+        let mut applied = run::look(run, to, &mut self.shared, at);
+        let after = run::pending(run, to);
+        applied.effects =
+            after.into_iter().filter(|(key, _)| !before.contains_key(key)).map(|(_, effect)| effect).collect();
+        Ok(applied)
     }
 
     fn register(&mut self, text: &Arc<str>) -> Result<Applied, Refusal> {
@@ -97,8 +194,18 @@ impl Partition {
             return Err(Refusal::Stale("this version is the latest already"));
         }
         self.latest.insert(Arc::clone(&definition.name), definition.digest.clone());
-        self.definitions.entry(definition.digest.clone()).or_insert_with(|| Arc::new(definition));
+        self.know(Arc::new(definition));
         Ok(Applied::default())
+    }
+
+    /// Keeps a version, and the sub-DAGs that stand in it.
+    fn know(&mut self, definition: Arc<Definition>) {
+        for step in &definition.steps {
+            if let crate::Action::Steps(inner) = &step.action {
+                self.know(Arc::clone(inner));
+            }
+        }
+        self.definitions.entry(definition.digest.clone()).or_insert(definition);
     }
 
     fn start(&mut self, seq: u64, at: UtcMs, start: &Arc<Start>) -> Result<Applied, Refusal> {
@@ -118,7 +225,7 @@ impl Partition {
         let Some(definition) = self.definitions.get(&start.version) else {
             return Err(Refusal::Illegal(format!("no version {} of `{}` is known", start.version, start.workflow)));
         };
-        let (mut run, applied) = run::begin(start, definition, at);
+        let (mut run, applied) = run::begin(start, definition, &mut self.shared, at);
         run.seq = seq;
         if let Some(key) = &start.key {
             self.keys.insert(Arc::clone(key), StartKey { run: start.run, at });
@@ -162,6 +269,17 @@ impl Partition {
     /// All runs, by id.
     pub fn runs(&self) -> impl Iterator<Item = &Arc<Run>> {
         self.runs.values()
+    }
+
+    /// The limits and calendars that its runs share.
+    #[must_use]
+    pub fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    /// Whether the shared rows changed since this was last asked.
+    pub fn shared_changed(&mut self) -> bool {
+        self.shared.was_touched()
     }
 
     /// A version of a workflow.
@@ -221,11 +339,14 @@ impl Partition {
         let definitions = self
             .definitions
             .iter()
+            // The sub-DAGs come back with the definition they stand in.
+            .filter(|(_, definition)| definition.captures.is_none())
             .map(|(digest, definition)| (format!("d/{digest}"), definition.canonical.as_bytes().to_vec()));
         let keys = self.keys.iter().map(|(key, value)| (format!("k/{key}"), json(value)));
         let latest = self.latest.iter().map(|(name, digest)| (format!("l/{name}"), json(digest)));
         let runs = self.runs.values().map(|run| Self::run_row(run));
-        definitions.chain(keys).chain(latest).chain(runs)
+        let [calendars, groups, rates] = self.shared.rows();
+        calendars.chain(definitions).chain(groups).chain(keys).chain(latest).chain(rates).chain(runs)
     }
 
     /// The row of one run.
@@ -248,7 +369,10 @@ impl Partition {
                     digest: name.to_owned(),
                     reason: mistakes.to_string(),
                 })?;
-                self.definitions.insert(definition.digest.clone(), Arc::new(definition));
+                self.know(Arc::new(definition));
+            }
+            "c" | "g" | "q" => {
+                self.shared.load(kind, name, value).map_err(unreadable)?;
             }
             "k" => {
                 let started: StartKey = serde_json::from_slice(value).map_err(unreadable)?;
@@ -274,8 +398,8 @@ fn json(value: &impl Serialize) -> Vec<u8> {
 
 fn quarantine(run: &mut Arc<Run>, seq: u64, reason: &str) -> Applied {
     let run = Arc::make_mut(run);
-    run.phase = Phase::Quarantined { reason: reason.into() };
+    run.phase = Phase::Quarantined { reason: reason.into(), was: None };
     run.seq = seq;
     let kind = run::FactKind::Phase("quarantined");
-    Applied { effects: Vec::new(), facts: vec![run::Fact { run: run.id(), kind }] }
+    Applied { facts: vec![run::Fact { run: run.id(), kind }], ..Applied::default() }
 }

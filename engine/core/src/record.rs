@@ -9,10 +9,13 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Digest, Failure, Leg, Outcome, RunId, StepName, TaskKey, UtcMs};
+use crate::event::CloudEvent;
+use crate::run::Run;
+use crate::span::Span;
+use crate::{Digest, Failure, Leg, Outcome, RunId, StepName, TaskKey, Tolerate, UtcMs};
 
 /// The meaning of the records written by this code. An engine that meets a higher number does not lead.
-pub const SEMANTICS: u32 = 1;
+pub const SEMANTICS: u32 = 2;
 
 /// All that one append commits: entries that share an instant.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -67,6 +70,9 @@ pub enum Event {
         /// The sender's id of it: the same id twice counts once.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         id: Option<Arc<str>>,
+        /// The roles of its sender, as the face that took it knows them.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        roles: Vec<Arc<str>>,
     },
     /// A child run exists.
     ChildStarted {
@@ -127,6 +133,177 @@ pub enum Event {
         /// Which.
         run: RunId,
     },
+    /// A run that lay in the archive is needed again, because its parent takes it back.
+    RunRecalled {
+        /// As it was archived.
+        run: Arc<Run>,
+    },
+    /// Nothing new of this run starts until it is resumed.
+    PauseRequested {
+        /// Which.
+        run: RunId,
+        /// What of it.
+        what: Extent,
+        /// Why.
+        reason: Arc<str>,
+    },
+    /// What was paused goes on.
+    ResumeRequested {
+        /// Which.
+        run: RunId,
+        /// What of it.
+        what: Extent,
+    },
+    /// An operator changes the limits of a fan-out.
+    Tuned {
+        /// Which run.
+        run: RunId,
+        /// Which step.
+        step: StepName,
+        /// What changes; the rest stays.
+        tune: Tune,
+    },
+    /// An operator decides on a step that failed and waits for that.
+    StepDecided {
+        /// The run.
+        run: RunId,
+        /// The step.
+        step: StepName,
+        /// What to do.
+        how: Decision,
+    },
+    /// A run that ended goes again, in part.
+    RerunRequested {
+        /// Which.
+        run: RunId,
+        /// From where.
+        from: Rerun,
+        /// Inputs that replace those of the same name.
+        #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
+        inputs: serde_json::Map<String, Value>,
+    },
+    /// A run goes on as another version of its workflow.
+    Migrated {
+        /// Which.
+        run: RunId,
+        /// The version.
+        version: Digest,
+        /// The versions of the workflows that it or its children may start.
+        #[serde(default, skip_serializing_if = "no_pins")]
+        pins: Arc<BTreeMap<Arc<str>, Digest>>,
+    },
+    /// An operator sets a run aside.
+    QuarantineRequested {
+        /// Which.
+        run: RunId,
+        /// Why.
+        reason: Arc<str>,
+    },
+    /// An operator has a run that was set aside go on.
+    ReleaseRequested {
+        /// Which.
+        run: RunId,
+    },
+    /// The event of an `emit` step is published.
+    EventEmitted {
+        /// The attempt that did.
+        task: TaskKey,
+    },
+    /// An event from outside, or of an `emit` step.
+    EventReceived {
+        /// It.
+        event: Arc<CloudEvent>,
+    },
+    /// The spans of a calendar, worked out by the leader: replaying them needs no time zone database.
+    CalendarSet {
+        /// Its name; of a definition's own calendars `DIGEST/NAME`.
+        name: Arc<str>,
+        /// Its rules, where it is not a definition's own; `null` takes it away.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rules: Option<Value>,
+        /// When it is open, in order.
+        spans: Arc<Vec<Span>>,
+        /// Up to when the spans are worked out.
+        until: UtcMs,
+    },
+    /// The next instant of a schedule.
+    ScheduleArmed {
+        /// The workflow.
+        workflow: Arc<str>,
+        /// Which of its triggers.
+        index: u32,
+        /// When; `None`: never again.
+        next: Option<UtcMs>,
+    },
+    /// An instant of a schedule has come.
+    ScheduleDue {
+        /// The workflow.
+        workflow: Arc<str>,
+        /// Which of its triggers.
+        index: u32,
+        /// The instant of the rule, without jitter.
+        nominal: UtcMs,
+        /// The one after it; `None`: never again.
+        next: Option<UtcMs>,
+    },
+}
+
+/// A part of a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Extent {
+    /// All of it.
+    Run,
+    /// A step.
+    Step(StepName),
+    /// The items of a step that meet a condition, such as `item.site == 'berlin'`.
+    Items {
+        /// The step.
+        step: StepName,
+        /// A CEL expression over `item` and `index`.
+        when: Arc<str>,
+    },
+}
+
+/// What an operator changes of a fan-out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tune {
+    /// How many items at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_parallel: Option<u32>,
+    /// Limits of `per`, by their position.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub per: BTreeMap<u32, u32>,
+    /// How many failures are borne.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tolerate: Option<Tolerate>,
+}
+
+/// What an operator decides on a step that failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Decision {
+    /// Try it again; of a fan-out, the items that failed.
+    Retry,
+    /// Go on without it.
+    Skip {
+        /// Why.
+        note: Arc<str>,
+    },
+    /// Let it fail.
+    Fail,
+}
+
+/// From where a run goes again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rerun {
+    /// From the steps that failed or were undone; the others keep their output.
+    Failed,
+    /// From this step on, and all behind it.
+    Step(StepName),
+    /// The failed items of this step, and all behind it.
+    Items(StepName),
 }
 
 impl Event {
@@ -134,7 +311,11 @@ impl Event {
     #[must_use]
     pub fn run(&self) -> Option<RunId> {
         match self {
-            Self::DefinitionRegistered { .. } => None,
+            Self::DefinitionRegistered { .. }
+            | Self::EventReceived { .. }
+            | Self::CalendarSet { .. }
+            | Self::ScheduleArmed { .. }
+            | Self::ScheduleDue { .. } => None,
             Self::RunStarted(start) => Some(start.run),
             Self::AttemptFinished { task, .. } => Some(task.run),
             Self::TimerFired { timer } => Some(timer.run),
@@ -145,7 +326,17 @@ impl Event {
             | Self::UnwindRequested { run, .. }
             | Self::UndoResolved { run, .. }
             | Self::RetryRequested { run }
+            | Self::PauseRequested { run, .. }
+            | Self::ResumeRequested { run, .. }
+            | Self::Tuned { run, .. }
+            | Self::StepDecided { run, .. }
+            | Self::RerunRequested { run, .. }
+            | Self::Migrated { run, .. }
+            | Self::QuarantineRequested { run, .. }
+            | Self::ReleaseRequested { run }
             | Self::RunRetired { run } => Some(*run),
+            Self::EventEmitted { task } => Some(task.run),
+            Self::RunRecalled { run } => Some(run.id()),
         }
     }
 
@@ -166,6 +357,20 @@ impl Event {
             Self::UndoResolved { .. } => "undo_resolved",
             Self::RetryRequested { .. } => "retry_requested",
             Self::RunRetired { .. } => "run_retired",
+            Self::RunRecalled { .. } => "run_recalled",
+            Self::PauseRequested { .. } => "pause_requested",
+            Self::ResumeRequested { .. } => "resume_requested",
+            Self::Tuned { .. } => "tuned",
+            Self::StepDecided { .. } => "step_decided",
+            Self::RerunRequested { .. } => "rerun_requested",
+            Self::Migrated { .. } => "migrated",
+            Self::QuarantineRequested { .. } => "quarantine_requested",
+            Self::ReleaseRequested { .. } => "release_requested",
+            Self::EventEmitted { .. } => "event_emitted",
+            Self::EventReceived { .. } => "event_received",
+            Self::CalendarSet { .. } => "calendar_set",
+            Self::ScheduleArmed { .. } => "schedule_armed",
+            Self::ScheduleDue { .. } => "schedule_due",
         }
     }
 }
@@ -311,6 +516,25 @@ pub enum TimerKind {
         /// The step.
         step: StepName,
     },
+    /// The instant from which a window or a rate may let items of a step go.
+    Opens {
+        /// The step.
+        step: StepName,
+        /// When: several may be under way at once.
+        due: UtcMs,
+    },
+    /// The end of a wave's soak, or of the wait at its gate.
+    Wave {
+        /// The step.
+        step: StepName,
+        /// The wave.
+        wave: u32,
+        /// Whether it is the gate's.
+        #[serde(default)]
+        gate: bool,
+    },
+    /// The end of a burst of events with one key; `run` is that of the run it will start.
+    Debounce,
     /// The run's limit.
     RunTimeout,
 }

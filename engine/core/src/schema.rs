@@ -15,26 +15,7 @@ pub fn schema() -> Value {
         "type": "object",
         "required": ["name", "steps"],
         "additionalProperties": false,
-        "properties": {
-            "name": { "type": "string", "pattern": "^[a-z][a-z0-9-]{0,63}$", "description": "The name that runs and other workflows call it by." },
-            "description": { "type": "string", "description": "What it is for, in a sentence." },
-            "inputs": {
-                "type": "object",
-                "description": "What a run takes, by name: each a JSON Schema. One with a `default` may be left out.",
-                "propertyNames": { "pattern": "^[a-z][a-z0-9_]{0,63}$" },
-                "additionalProperties": { "type": "object", "$ref": "https://json-schema.org/draft/2020-12/schema" }
-            },
-            "steps": {
-                "type": "object",
-                "description": "The steps by name; `needs` puts them in order.",
-                "minProperties": 1,
-                "maxProperties": STEPS_MAX,
-                "propertyNames": { "pattern": "^[a-z][a-z0-9_]{0,63}$" },
-                "additionalProperties": { "$ref": "#/$defs/step" }
-            },
-            "output": { "description": "What a run gives back; values may hold `${{ }}`." },
-            "timeout": { "$ref": "#/$defs/duration", "description": "After which a run fails and is compensated." }
-        },
+        "properties": head(),
         "$defs": {
             "step": step(),
             "duration": {
@@ -44,7 +25,31 @@ pub fn schema() -> Value {
                 "allOf": [{ "pattern": "[1-9]" }]
             },
             "task_type": { "type": "string", "pattern": "^[a-z][a-z0-9_]*(\\.[a-z][a-z0-9_]*)+$", "description": "Such as scan.packages." },
+            "portion": {
+                "description": "A number of items, or a part of them such as 10%.",
+                "oneOf": [{ "type": "integer", "minimum": 0 }, { "type": "string", "pattern": "^[0-9]+(\\.[0-9]{1,2})?%$" }]
+            },
+            "priority": { "type": "integer", "minimum": -100, "maximum": 100, "description": "Whose tasks go first: the highest." },
+            "on_failure": { "enum": ["fail", "continue", "pause"], "description": "What a failed step means for its run." },
+            "texts": { "oneOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" } }] },
+            "count": { "type": "integer", "minimum": 1, "maximum": 1_000_000 },
+            "expected": { "type": "string", "description": "How long an item takes: it starts only where that ends before the window's cutoff." },
+            "on_timeout": { "enum": ["fail", "continue"], "description": "What happens when the time is over." },
+            "condition": { "type": ["string", "boolean"], "description": "An expression that comes to true or false." },
+            "defaults": defaults(),
+            "trigger": trigger(),
+            "event_trigger": event_trigger(),
+            "schedule": schedule(),
+            "run_concurrency": concurrency(true),
+            "concurrency": concurrency(false),
+            "emit": emit(),
+            "window": window(),
+            "rate": rate(),
             "for_each": for_each(),
+            "per": per(),
+            "wave": wave(),
+            "gate": gate(),
+            "tolerate": tolerate(),
             "retry": retry(),
             "timeout": timeout(),
             "compensate": compensate(),
@@ -53,41 +58,207 @@ pub fn schema() -> Value {
     })
 }
 
-fn step() -> Value {
+/// A map in which only these keys may stand.
+fn map(description: &str, required: &[&str], properties: Value) -> Value {
+    json!({
+        "type": "object", "description": description, "required": required,
+        "additionalProperties": false, "properties": properties
+    })
+}
+
+fn steps(description: &str) -> Value {
     json!({
         "type": "object",
-        "additionalProperties": false,
-        "properties": {
+        "description": description,
+        "minProperties": 1,
+        "maxProperties": STEPS_MAX,
+        "propertyNames": { "pattern": "^[a-z][a-z0-9_]{0,63}$" },
+        "additionalProperties": { "$ref": "#/$defs/step" }
+    })
+}
+
+fn head() -> Value {
+    json!({
+        "name": { "type": "string", "pattern": "^[a-z][a-z0-9-]{0,63}$", "description": "The name that runs and other workflows call it by." },
+        "description": { "type": "string", "description": "What it is for, in a sentence." },
+        "inputs": {
+            "type": "object",
+            "description": "What a run takes, by name: each a JSON Schema. One with a `default` may be left out.",
+            "propertyNames": { "pattern": "^[a-z][a-z0-9_]{0,63}$" },
+            "additionalProperties": { "type": "object", "$ref": "https://json-schema.org/draft/2020-12/schema" }
+        },
+        "on": { "type": "array", "items": { "$ref": "#/$defs/trigger" }, "description": "What starts runs besides people and other workflows." },
+        "concurrency": { "$ref": "#/$defs/run_concurrency" },
+        "priority": { "$ref": "#/$defs/priority" },
+        "timeout": { "$ref": "#/$defs/duration", "description": "After which a run fails and is compensated." },
+        "calendars": { "type": "object", "additionalProperties": { "type": "object" }, "description": "Calendars of its own, by name." },
+        "defaults": { "$ref": "#/$defs/defaults" },
+        "steps": steps("The steps by name; `needs` puts them in order."),
+        "finally": steps("Steps that run once all else is over, whatever came of it."),
+        "output": { "description": "What a run gives back; values may hold `${{ }}`." }
+    })
+}
+
+fn defaults() -> Value {
+    map(
+        "What steps take over that do not say otherwise.",
+        &[],
+        json!({
+            "retry": { "$ref": "#/$defs/retry" },
+            "timeout": { "$ref": "#/$defs/timeout" },
+            "priority": { "$ref": "#/$defs/priority" },
+            "on_failure": { "$ref": "#/$defs/on_failure" },
+            "window": { "$ref": "#/$defs/window" },
+            "expected": { "$ref": "#/$defs/expected" }
+        }),
+    )
+}
+
+fn trigger() -> Value {
+    let mut trigger = map(
+        "An event or a schedule that starts runs.",
+        &[],
+        json!({
+            "event": { "$ref": "#/$defs/event_trigger" },
+            "schedule": { "$ref": "#/$defs/schedule" }
+        }),
+    );
+    trigger["oneOf"] = json!([{ "required": ["event"] }, { "required": ["schedule"] }]);
+    trigger
+}
+
+fn event_trigger() -> Value {
+    map(
+        "Starts a run for each event that fits.",
+        &["type"],
+        json!({
+            "type": { "type": "string", "description": "Its CloudEvents type." },
+            "if": { "$ref": "#/$defs/condition", "description": "What it must meet besides; reads `event`." },
+            "key": { "description": "Events with an equal key start one run." },
+            "debounce": { "$ref": "#/$defs/duration", "description": "A run starts once no further event with its key came for so long." },
+            "inputs": { "type": ["object", "string"], "description": "The run's inputs; read `event`." }
+        }),
+    )
+}
+
+fn schedule() -> Value {
+    let mut schedule = map(
+        "Starts runs at instants that a rule gives.",
+        &[],
+        json!({
+            "cron": { "description": "A cron expression, such as 0 6 * * TUE#2." },
+            "rrule": { "description": "A recurrence rule of RFC 5545." },
+            "every": { "description": "A span of time." },
+            "timezone": { "description": "An IANA time zone." },
+            "offset": { "description": "A shift of every instant." },
+            "overlap": { "enum": ["skip", "queue", "replace", "allow"], "description": "What happens while the run before is open." },
+            "catch_up": { "enum": ["none", "last", "all"], "description": "What happens about instants that passed while no engine was there." },
+            "jitter": { "$ref": "#/$defs/duration", "description": "Starts are spread over so long." },
+            "inputs": { "type": ["object", "string"], "description": "The run's inputs; read `schedule.time`." }
+        }),
+    );
+    schedule["oneOf"] = json!([{ "required": ["cron"] }, { "required": ["rrule"] }, { "required": ["every"] }]);
+    schedule
+}
+
+fn concurrency(whole_run: bool) -> Value {
+    let on_full: &[&str] = if whole_run { &["queue", "reject", "replace"] } else { &["queue", "reject"] };
+    let required: &[&str] = if whole_run { &["group"] } else { &["group", "limit"] };
+    map(
+        "A limit across runs.",
+        required,
+        json!({
+            "group": { "description": "All that name the same group share its places." },
+            "limit": { "$ref": "#/$defs/count", "description": "How many places it has." },
+            "on_full": { "enum": on_full, "description": "What happens when there is none." }
+        }),
+    )
+}
+
+fn emit() -> Value {
+    map(
+        "Publishes a CloudEvent.",
+        &["type"],
+        json!({
+            "type": { "type": "string", "description": "Its CloudEvents type." },
+            "subject": { "description": "What it is about." },
+            "data": { "description": "What it carries." }
+        }),
+    )
+}
+
+fn window() -> Value {
+    let inside = map(
+        "A calendar, and how long an item takes.",
+        &["calendar"],
+        json!({
+            "calendar": { "description": "The calendar's name." },
+            "expected": { "$ref": "#/$defs/expected" }
+        }),
+    );
+    json!({ "description": "The maintenance window in which it may start.", "oneOf": [{ "type": "string" }, inside] })
+}
+
+fn rate() -> Value {
+    let inside = map(
+        "How many in how long, and who shares it.",
+        &["limit", "per"],
+        json!({
+            "limit": { "$ref": "#/$defs/count", "description": "How many starts." },
+            "per": { "$ref": "#/$defs/duration", "description": "In how long." },
+            "group": { "description": "Who shares it; the step of this workflow unless said." }
+        }),
+    );
+    json!({
+        "description": "A limit of starts per time across runs.",
+        "oneOf": [{ "type": "string", "pattern": "^ *[0-9]+ */ *[0-9]+[0-9a-z]* *$" }, inside]
+    })
+}
+
+fn step() -> Value {
+    let mut step = map(
+        "A step does one thing.",
+        &[],
+        json!({
             "description": { "type": "string" },
             "uses": { "$ref": "#/$defs/task_type", "description": "Gives a task of this type to a worker." },
             "workflow": { "type": "string", "pattern": "^[a-z][a-z0-9-]{0,63}$", "description": "Starts a child run of this workflow, one per item." },
             "wait": { "$ref": "#/$defs/wait" },
             "set": { "description": "Computes a value." },
             "fail": { "description": "Fails with this message." },
+            "emit": { "$ref": "#/$defs/emit" },
+            "steps": steps("A DAG of its own, one per item."),
             "with": { "description": "The input of the task, or the inputs of the child run; values may hold `${{ }}`." },
-            "needs": {
-                "description": "The steps that must have ended before this one starts.",
-                "oneOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" } }]
-            },
-            "if": { "type": ["string", "boolean"], "description": "An expression; where it comes to false the step is skipped. failed() and always() let it run after a failure." },
+            "needs": { "$ref": "#/$defs/texts", "description": "The steps that must have ended before this one starts." },
+            "if": { "$ref": "#/$defs/condition", "description": "Where it comes to false the step is skipped. failed() and always() let it run after a failure." },
             "for_each": { "$ref": "#/$defs/for_each" },
+            "window": { "$ref": "#/$defs/window" },
+            "expected": { "$ref": "#/$defs/expected" },
+            "concurrency": { "$ref": "#/$defs/concurrency" },
+            "rate": { "$ref": "#/$defs/rate" },
+            "priority": { "$ref": "#/$defs/priority" },
             "retry": { "$ref": "#/$defs/retry" },
             "timeout": { "$ref": "#/$defs/timeout" },
+            "on_failure": { "$ref": "#/$defs/on_failure" },
             "compensate": { "$ref": "#/$defs/compensate" },
             "pivot": { "type": "boolean", "description": "The point of no return: once it is done, nothing is undone any more." },
             "output": { "description": "Reshapes what came of it, which is `result` here." }
-        },
-        "oneOf": [
-            { "required": ["uses"] }, { "required": ["workflow"] }, { "required": ["wait"] },
-            { "required": ["set"] }, { "required": ["fail"] }
-        ],
-        "dependentSchemas": {
-            "workflow": refuse(&["compensate", "retry"]),
-            "wait": refuse(&["with", "for_each", "retry", "timeout", "compensate"]),
-            "set": refuse(&["with", "for_each", "retry", "timeout", "compensate", "output"]),
-            "fail": refuse(&["with", "for_each", "retry", "timeout", "compensate", "output", "pivot"])
-        }
-    })
+        }),
+    );
+    let actions = ["uses", "workflow", "wait", "set", "fail", "emit", "steps"];
+    step["oneOf"] = actions.iter().map(|action| json!({ "required": [action] })).collect();
+    let idle =
+        ["window", "expected", "concurrency", "rate", "priority", "with", "for_each", "retry", "timeout", "compensate"];
+    let and = |more: &[&str]| refuse(&[&idle, more].concat());
+    step["dependentSchemas"] = json!({
+        "workflow": refuse(&["compensate", "retry"]),
+        "steps": refuse(&["with", "compensate", "retry"]),
+        "wait": and(&[]),
+        "set": and(&["output"]),
+        "emit": and(&["output"]),
+        "fail": and(&["output", "pivot", "on_failure"])
+    });
+    step
 }
 
 /// A map in which these keys may not stand.
@@ -97,84 +268,147 @@ fn refuse(keys: &[&str]) -> Value {
 }
 
 fn for_each() -> Value {
-    json!({
-        "type": "object",
-        "description": "Does the step once per item; `item` and `index` are known in `with`.",
-        "required": ["items"],
-        "additionalProperties": false,
-        "properties": {
+    map(
+        "Does the step once per item; `item` and `index` are known in `with`.",
+        &["items"],
+        json!({
             "items": { "description": "A list, or an expression that comes to one.", "oneOf": [{ "type": "array" }, { "type": "string", "pattern": "\\$\\{\\{" }] },
             "key": { "description": "Names an item for people." },
-            "max_parallel": { "type": "integer", "minimum": 1, "maximum": 1_000_000, "description": "How many items at a time." }
-        }
-    })
+            "max_parallel": { "$ref": "#/$defs/count", "description": "How many items at a time." },
+            "per": { "type": "array", "minItems": 1, "items": { "$ref": "#/$defs/per" }, "description": "Limits per key of the items." },
+            "waves": { "type": "array", "minItems": 1, "items": { "$ref": "#/$defs/wave" }, "description": "In which portions, one after the other." },
+            "tolerate": { "$ref": "#/$defs/tolerate" }
+        }),
+    )
+}
+
+fn per() -> Value {
+    map(
+        "No more than so many items with an equal key at once.",
+        &["key", "limit"],
+        json!({
+            "key": { "description": "What of an item counts; reads `item`." },
+            "limit": { "$ref": "#/$defs/count", "description": "How many." }
+        }),
+    )
+}
+
+fn wave() -> Value {
+    map(
+        "One portion of the items.",
+        &[],
+        json!({
+            "name": { "type": "string", "description": "Its name." },
+            "size": { "$ref": "#/$defs/portion", "description": "How many items; a percentage is of all items." },
+            "soak": { "$ref": "#/$defs/duration", "description": "How long after its last item nothing happens." },
+            "gate": { "$ref": "#/$defs/gate" }
+        }),
+    )
+}
+
+fn gate() -> Value {
+    map(
+        "What must hold before the next wave starts.",
+        &[],
+        json!({
+            "if": { "$ref": "#/$defs/condition", "description": "A condition over `wave`." },
+            "signal": { "type": "string", "description": "A signal that must come." },
+            "timeout": { "$ref": "#/$defs/duration", "description": "How long it is waited for." }
+        }),
+    )
+}
+
+fn tolerate() -> Value {
+    let inside = map(
+        "How many, and what then.",
+        &["failures"],
+        json!({
+            "failures": { "$ref": "#/$defs/portion", "description": "How many failed items are borne." },
+            "min_samples": { "$ref": "#/$defs/count", "description": "How many items come to rest before a percentage is looked at." },
+            "on_exceed": { "enum": ["drain", "cancel", "pause"], "description": "What happens when there are more." }
+        }),
+    );
+    json!({ "description": "How many failures of items the step bears.", "oneOf": [{ "$ref": "#/$defs/portion" }, inside] })
 }
 
 fn retry() -> Value {
-    json!({
-        "type": "object",
-        "description": "When a failed attempt is tried again. A step without it is tried once, a compensation five times.",
-        "additionalProperties": false,
-        "properties": {
+    map(
+        "When a failed attempt is tried again. A step without it is tried once, a compensation five times.",
+        &[],
+        json!({
             "attempts": { "type": "integer", "minimum": 1, "maximum": ATTEMPTS_MAX },
             "backoff": { "$ref": "#/$defs/duration", "description": "Before the second attempt; doubles from then on." },
             "max_backoff": { "$ref": "#/$defs/duration" },
-            "jitter": { "type": "boolean", "description": "Spreads the waits by chance." }
-        }
-    })
+            "jitter": { "type": "boolean", "description": "Spreads the waits by chance." },
+            "except": { "$ref": "#/$defs/texts", "description": "Failure codes that are not tried again." },
+            "only": { "$ref": "#/$defs/texts", "description": "The only failure codes that are tried again." }
+        }),
+    )
 }
 
 fn timeout() -> Value {
-    json!({
-        "description": "A span for one attempt, or each limit by name.",
-        "oneOf": [
-            { "$ref": "#/$defs/duration" },
-            {
-                "type": "object",
-                "additionalProperties": false,
-                "properties": {
-                    "queue": { "$ref": "#/$defs/duration", "description": "Until a worker takes it." },
-                    "attempt": { "$ref": "#/$defs/duration", "description": "Of one attempt." },
-                    "heartbeat": { "$ref": "#/$defs/duration", "description": "Of silence of the worker." },
-                    "total": { "$ref": "#/$defs/duration", "description": "Over all attempts and items." }
-                }
-            }
-        ]
-    })
+    let inside = map(
+        "Each limit by name.",
+        &[],
+        json!({
+            "queue": { "$ref": "#/$defs/duration", "description": "Until a worker takes it." },
+            "attempt": { "$ref": "#/$defs/duration", "description": "Of one attempt." },
+            "heartbeat": { "$ref": "#/$defs/duration", "description": "Of silence of the worker." },
+            "total": { "$ref": "#/$defs/duration", "description": "Over all attempts and items." }
+        }),
+    );
+    json!({ "description": "A span for one attempt, or each limit by name.", "oneOf": [{ "$ref": "#/$defs/duration" }, inside] })
 }
 
 fn compensate() -> Value {
-    json!({
-        "type": "object",
-        "description": "Undoes the step, whether or not it ever answered; `self.output` and `failure` are known in its `with`.",
-        "required": ["uses"],
-        "additionalProperties": false,
-        "properties": {
+    map(
+        "Undoes the step, whether or not it ever answered; `self.output` and `failure` are known in its `with`.",
+        &["uses"],
+        json!({
             "uses": { "$ref": "#/$defs/task_type" },
             "with": {},
             "retry": { "$ref": "#/$defs/retry" },
             "timeout": { "$ref": "#/$defs/timeout", "not": { "required": ["total"], "type": "object" } }
-        }
-    })
+        }),
+    )
 }
 
 fn wait() -> Value {
-    json!({
-        "type": "object",
-        "description": "Waits for a signal, a span of time or an instant.",
-        "additionalProperties": false,
-        "properties": {
+    let mut wait = map(
+        "Waits for a signal, an event, a window, a span of time or an instant.",
+        &[],
+        json!({
             "signal": { "type": "string", "description": "The name of the signal, such as change.approved." },
-            "timeout": { "$ref": "#/$defs/duration", "description": "After which the wait for the signal fails." },
+            "schema": { "type": "object", "$ref": "https://json-schema.org/draft/2020-12/schema", "description": "What the signal must carry." },
+            "quorum": { "type": "integer", "minimum": 1, "maximum": 100, "description": "From how many senders it must come." },
+            "roles": { "$ref": "#/$defs/texts", "description": "Who may send it." },
+            "event": { "type": "string", "description": "The CloudEvents type of the event." },
+            "if": { "$ref": "#/$defs/condition", "description": "What the event must meet; reads `event`." },
+            "key": { "description": "What its correlation key must be." },
+            "by": { "type": "string", "description": "Where the event carries its correlation key." },
+            "since": { "$ref": "#/$defs/duration", "description": "How long before the wait an event may have come." },
+            "window": { "description": "The calendar whose window is waited for." },
+            "expected": { "$ref": "#/$defs/expected" },
             "for": { "$ref": "#/$defs/duration" },
-            "until": { "description": "RFC 3339 text or milliseconds since 1970." }
-        },
-        "oneOf": [
-            { "required": ["signal"] },
-            { "required": ["for"], "not": { "required": ["timeout"] } },
-            { "required": ["until"], "not": { "required": ["timeout"] } }
-        ]
-    })
+            "until": { "description": "RFC 3339 text or milliseconds since 1970." },
+            "timeout": { "$ref": "#/$defs/duration", "description": "How long it is waited for." },
+            "on_timeout": { "$ref": "#/$defs/on_timeout" }
+        }),
+    );
+    wait["oneOf"] =
+        ["signal", "event", "window", "for", "until"].iter().map(|kind| json!({ "required": [kind] })).collect();
+    let of_signals = ["schema", "quorum", "roles"];
+    let of_events = ["if", "key", "by", "since"];
+    let of_both = ["timeout", "on_timeout"];
+    let timeless = [&of_signals[..], &of_events, &of_both].concat();
+    wait["dependentSchemas"] = json!({
+        "signal": refuse(&[&of_events[..], &["expected"]].concat()),
+        "event": refuse(&[&of_signals[..], &["expected"]].concat()),
+        "window": refuse(&timeless),
+        "for": refuse(&[&timeless[..], &["expected"]].concat()),
+        "until": refuse(&[&timeless[..], &["expected"]].concat())
+    });
+    wait
 }
 
 #[cfg(test)]
@@ -194,13 +428,12 @@ mod tests {
     fn the_schema_knows_the_keys_that_the_parser_knows_and_no_others() {
         let schema = schema();
         for (kind, keys) in KEYS {
-            let place = match kind {
-                "workflow" => "/properties".to_owned(),
-                "timeout" => "/$defs/timeout/oneOf/1/properties".to_owned(),
-                kind => format!("/$defs/{kind}/properties"),
+            let places = match kind {
+                "workflow" => ["/properties".to_owned(), String::new()],
+                kind => [format!("/$defs/{kind}/properties"), format!("/$defs/{kind}/oneOf/1/properties")],
             };
-            let listed: BTreeSet<&str> =
-                schema.pointer(&place).unwrap().as_object().unwrap().keys().map(String::as_str).collect();
+            let found = places.iter().find_map(|place| schema.pointer(place).and_then(Value::as_object));
+            let listed: BTreeSet<&str> = found.expect(kind).keys().map(String::as_str).collect();
             assert_eq!(listed, keys.iter().copied().collect(), "{kind}");
         }
     }

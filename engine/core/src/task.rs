@@ -16,6 +16,13 @@ pub struct Task {
     pub input: Value,
     /// How long it may wait, run and stay silent.
     pub timeouts: TaskTimeouts,
+    /// Whose turn it is in the queue: higher first, then the oldest.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub priority: i32,
+}
+
+fn is_zero(number: &i32) -> bool {
+    *number == 0
 }
 
 /// The limits of one attempt; each is measured by the queue, from the hand-out on.

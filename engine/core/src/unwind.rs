@@ -153,7 +153,8 @@ fn ran_before(definition: &Definition, failing: usize, at: usize) -> Option<bool
 fn failed(step: &Step) -> Option<How> {
     match &step.action {
         Action::Workflow { name, .. } => Some(How::Itself { workflow: Arc::clone(name) }),
-        Action::Task { .. } | Action::Wait(_) | Action::Set(_) | Action::Fail(_) => None,
+        Action::Steps(inner) => Some(How::Itself { workflow: Arc::clone(&inner.name) }),
+        Action::Task { .. } | Action::Wait(_) | Action::Set(_) | Action::Fail(_) | Action::Emit(_) => None,
     }
 }
 
@@ -164,18 +165,21 @@ fn done(step: &Step, known: &Known, depth: usize) -> Result<How, String> {
             Ok(How::Task { uses: Arc::clone(&undo.uses), attempts: undo.retry.attempts })
         }
         (Action::Task { .. }, None) => Err("it has no `compensate`".into()),
-        (Action::Workflow { name, .. }, _) => child(name, known, depth),
+        (Action::Workflow { name, .. }, _) => match known.get(name).filter(|_| depth <= DEPTH_MAX) {
+            Some(definition) => child(definition, known, depth),
+            None => Ok(How::Unknown { workflow: Arc::clone(name) }),
+        },
+        (Action::Steps(inner), _) => child(inner, known, depth),
         (Action::Wait(_), _) => Err("it only waits".into()),
         (Action::Set(_), _) => Err("it only computes".into()),
         (Action::Fail(_), _) => Err("it only fails".into()),
+        (Action::Emit(_), _) => Err("what was published cannot be called back".into()),
     }
 }
 
 /// How a child run that succeeded is taken back, or why it is not.
-fn child(name: &Arc<str>, known: &Known, depth: usize) -> Result<How, String> {
-    let Some(definition) = known.get(name).filter(|_| depth <= DEPTH_MAX) else {
-        return Ok(How::Unknown { workflow: Arc::clone(name) });
-    };
+fn child(definition: &Definition, known: &Known, depth: usize) -> Result<How, String> {
+    let name = &definition.name;
     let pivots = || definition.steps.iter().filter(|step| step.pivot);
     if let Some(pivot) = pivots().find(|step| step.condition.is_none()) {
         return Err(format!("`{}` in its child run `{name}` is the point of no return", pivot.name));

@@ -77,6 +77,9 @@ impl Stage {
                     self.tell(Event::ChildEnded { link, report });
                     self.tell(Event::ParentInformed { run, ending });
                 }
+                Effect::Emit { task, .. } => {
+                    self.tell(Event::EventEmitted { task });
+                }
                 Effect::Dispatch(_) | Effect::Cancel(_) | Effect::Timer(..) => {}
             }
         }
@@ -401,6 +404,7 @@ output: { by: '${{ steps.early.output.by }}' }
         name: "go".into(),
         payload: json!({"by": by}),
         id: Some(id.into()),
+        roles: Vec::new(),
     };
     let (one, again, two) = (go(&stage, "ann", "1"), go(&stage, "ann", "1"), go(&stage, "bob", "2"));
     assert!(stage.tell(one));
@@ -419,7 +423,8 @@ output: { by: '${{ steps.early.output.by }}' }
 fn a_signal_that_comes_before_its_step_is_kept_for_it() {
     let text = "name: early\nsteps:\n  a: { uses: t.a }\n  b: { needs: a, wait: { signal: go } }\n";
     let mut stage = Stage::new(&[text]);
-    let event = Event::SignalReceived { run: stage.root, name: "go".into(), payload: Value::Null, id: None };
+    let event =
+        Event::SignalReceived { run: stage.root, name: "go".into(), payload: Value::Null, id: None, roles: Vec::new() };
     assert!(stage.tell(event));
     stage.finish("a/0/1", ok(Value::Null));
     stage.shows("run succeeded\n a done\n b done");

@@ -60,7 +60,7 @@ impl Stage {
                     self.tell(Event::ChildEnded { link, report });
                     self.tell(Event::ParentInformed { run, ending });
                 }
-                Effect::Dispatch(_) | Effect::Cancel(_) | Effect::Timer(..) => {}
+                Effect::Emit { .. } | Effect::Dispatch(_) | Effect::Cancel(_) | Effect::Timer(..) => {}
             }
         }
     }

@@ -120,7 +120,7 @@ pub struct Leader<Q, K> {
     pub(super) trim_before: Option<u64>,
     notices: broadcast::Sender<Notice>,
     /// Who hears of facts, and in whose name they are told.
-    events: Option<(Box<dyn Events>, String)>,
+    pub(super) events: Option<(Box<dyn Events>, String)>,
     status: watch::Sender<Status>,
     inbox: mpsc::Receiver<Message>,
     stopping: Vec<oneshot::Sender<()>>,

@@ -34,6 +34,7 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
             match effect {
                 Effect::Dispatch(task) => tasks.push(*task),
                 Effect::Cancel(key) => recalls.push(key),
+                Effect::Emit { task, .. } => self.say(Event::EventEmitted { task }),
                 Effect::Timer(timer, due) => self.arm(timer, due),
                 Effect::StartChild(start) => self.say(Event::RunStarted(start)),
                 Effect::CancelChild { child, reason } => {

@@ -125,7 +125,13 @@ pub fn operate(state: &Partition, dice: &mut Dice, calm: bool) -> Vec<Event> {
                         let ids = if calm { 1_000_000 } else { 3 };
                         let id = Some(format!("{name}-{}", dice.below(ids)).into());
                         let payload = json!(1);
-                        events.push(Event::SignalReceived { run: run.id(), name: name.into(), payload, id });
+                        events.push(Event::SignalReceived {
+                            run: run.id(),
+                            name: name.into(),
+                            payload,
+                            id,
+                            roles: Vec::new(),
+                        });
                     }
                 }
                 if !calm && dice.percent(1) {

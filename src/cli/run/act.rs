@@ -148,7 +148,13 @@ pub(super) fn watch(args: &RunWatchArgs, context: &Context) -> Result<Exit, Faul
 pub(super) fn signal(args: &RunSignalArgs, context: &Context) -> Result<Exit, Fault> {
     let signal = args.signal();
     let id = select(&look(context)?, &args.run.run)?;
-    let event = Event::SignalReceived { run: id, name: signal.name.as_str().into(), payload: signal.payload, id: None };
+    let event = Event::SignalReceived {
+        run: id,
+        name: signal.name.as_str().into(),
+        payload: signal.payload,
+        id: None,
+        roles: Vec::new(),
+    };
     let rest = order(id, event, context)?;
     Ok(match &rest {
         Rest::Over(run) if run.end() != Some(End::Succeeded) => Exit::Failed,

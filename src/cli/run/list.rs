@@ -54,7 +54,7 @@ pub(super) fn paint(phase: &Phase) -> fn(Style, &str) -> String {
         Phase::Ended(End::Succeeded) => Style::green,
         Phase::Ended(End::Failed) | Phase::CompensationFailed | Phase::Quarantined { .. } => Style::red,
         Phase::Ended(End::Compensated | End::Cancelled) | Phase::Halting | Phase::Compensating => Style::yellow,
-        Phase::Running => Style::cyan,
+        Phase::Queued { .. } | Phase::Running | Phase::Closing { .. } => Style::cyan,
     }
 }
 

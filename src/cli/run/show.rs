@@ -107,7 +107,7 @@ fn cause(run: &Run, style: Style, out: &mut String) {
         let why = format!("{at}{}: {}", cause.failure.code, text::plain(&cause.failure.message));
         out.push_str(&format!("  {} {why}\n", style.red("because")));
     }
-    if let Phase::Quarantined { reason } = &run.phase {
+    if let Phase::Quarantined { reason, .. } = &run.phase {
         out.push_str(&format!("  {} {}\n", style.red("set aside"), text::plain(reason)));
     }
     if run.phase == Phase::CompensationFailed {
@@ -161,7 +161,7 @@ fn word(state: &StepRun) -> &'static str {
 
 fn colour(state: &StepRun) -> fn(Style, &str) -> String {
     match (&state.undo, &state.status) {
-        (Undo::Failed(_), _) | (Undo::NotNeeded, Status::Failed(_)) => Style::red,
+        (Undo::Failed(_), _) | (Undo::NotNeeded, Status::Failed(_)) | (_, Status::Held { .. }) => Style::red,
         (Undo::Owed | Undo::Active(_) | Undo::Done { .. }, _) | (_, Status::Halted) => Style::yellow,
         (_, Status::Done { .. }) => Style::green,
         (_, Status::Active | Status::Waiting { .. }) => Style::cyan,
@@ -173,6 +173,10 @@ fn note(state: &StepRun) -> String {
     let mut notes = Vec::new();
     match &state.status {
         Status::Failed(failure) => notes.push(format!("{}: {}", failure.code, failure.message)),
+        Status::Held { failure } => {
+            notes.push(format!("waits for a decision: {}: {}", failure.code, failure.message));
+        }
+        Status::Skipped(Skip::Operator) => notes.push("an operator went on without it".to_owned()),
         Status::Skipped(Skip::Condition) => notes.push("its condition does not hold".to_owned()),
         Status::Skipped(Skip::Upstream) => notes.push("something before it failed".to_owned()),
         Status::Skipped(Skip::Halted) => notes.push("the run failed before its turn".to_owned()),
@@ -202,7 +206,7 @@ fn as_json(seen: &Seen) -> Value {
             _ => Value::Null,
         };
         let failure = match &state.status {
-            Status::Failed(failure) => json!(failure),
+            Status::Failed(failure) | Status::Held { failure } => json!(failure),
             _ => Value::Null,
         };
         json!({

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use patchloom_core::record::{Entry, Event, TimerKind};
+use patchloom_core::record::{Decision, Entry, Event, Extent, Rerun, TimerKind};
 use patchloom_core::run::{Fact, FactKind};
 use patchloom_core::{Definition, FailureClass, Leg, Outcome, Partition, TaskKey, UtcMs};
 use patchloom_engine::runtime::Item;
@@ -68,7 +68,7 @@ pub(super) fn times(story: &[Told]) -> BTreeMap<String, Times> {
 /// The steps that an entry is about or changed.
 pub(super) fn touches(told: &Told, step: &str) -> bool {
     let changed = told.facts.iter().any(|fact| match &fact.kind {
-        FactKind::Step(name, _) | FactKind::Undo(name, _) => name.as_str() == step,
+        FactKind::Step(name, _) | FactKind::Undo(name, _) | FactKind::Wave(name, ..) => name.as_str() == step,
         FactKind::Phase(_) => false,
     });
     changed || subject(&told.item.entry.event).is_some_and(|name| name == step)
@@ -81,11 +81,28 @@ fn subject(event: &Event) -> Option<&str> {
             TimerKind::Backoff { step, .. } | TimerKind::Wait { step } | TimerKind::StepTotal { step } => {
                 Some(step.as_str())
             }
-            TimerKind::RunTimeout => None,
+            TimerKind::Opens { step, .. } | TimerKind::Wave { step, .. } => Some(step.as_str()),
+            TimerKind::RunTimeout | TimerKind::Debounce => None,
         },
         Event::ChildStarted { link, .. } | Event::ChildEnded { link, .. } => Some(link.step.as_str()),
-        Event::UndoResolved { step, .. } => Some(step.as_str()),
-        Event::DefinitionRegistered { .. }
+        Event::UndoResolved { step, .. } | Event::Tuned { step, .. } | Event::StepDecided { step, .. } => {
+            Some(step.as_str())
+        }
+        Event::EventEmitted { task } => Some(task.step.as_str()),
+        Event::PauseRequested { what, .. } | Event::ResumeRequested { what, .. } => match what {
+            Extent::Run => None,
+            Extent::Step(step) | Extent::Items { step, .. } => Some(step.as_str()),
+        },
+        Event::RunRecalled { .. }
+        | Event::RerunRequested { .. }
+        | Event::Migrated { .. }
+        | Event::QuarantineRequested { .. }
+        | Event::ReleaseRequested { .. }
+        | Event::EventReceived { .. }
+        | Event::CalendarSet { .. }
+        | Event::ScheduleArmed { .. }
+        | Event::ScheduleDue { .. }
+        | Event::DefinitionRegistered { .. }
         | Event::RunStarted(_)
         | Event::SignalReceived { .. }
         | Event::ParentInformed { .. }
@@ -112,6 +129,12 @@ pub(super) fn sentence(event: &Event) -> String {
             TimerKind::Wait { step } => format!("the wait of {step} was over"),
             TimerKind::StepTotal { step } => format!("the time for all of {step} was over"),
             TimerKind::RunTimeout => "the time for the whole run was over".to_owned(),
+            TimerKind::Opens { step, .. } => format!("items of {step} may go on by the clock"),
+            TimerKind::Wave { step, wave, gate: false } => format!("the soak of wave {wave} of {step} was over"),
+            TimerKind::Wave { step, wave, gate: true } => {
+                format!("the wait at the gate of wave {wave} of {step} was over")
+            }
+            TimerKind::Debounce => "a burst of events was over".to_owned(),
         },
         Event::SignalReceived { name, payload, .. } => {
             let with = if payload.is_null() { String::new() } else { format!(" with {payload}") };
@@ -136,6 +159,41 @@ pub(super) fn sentence(event: &Event) -> String {
         },
         Event::RetryRequested { .. } => "it was to be tried again".to_owned(),
         Event::RunRetired { .. } => "it went to the archive".to_owned(),
+        other => operation(other),
+    }
+}
+
+/// What operators and calendars bring.
+fn operation(event: &Event) -> String {
+    match event {
+        Event::RunRecalled { .. } => "it came back from the archive".to_owned(),
+        Event::PauseRequested { what, reason, .. } => format!("{} was paused: {reason}", extent(what)),
+        Event::ResumeRequested { what, .. } => format!("{} was to go on", extent(what)),
+        Event::Tuned { step, .. } => format!("the limits of {step} were changed"),
+        Event::StepDecided { step, how, .. } => match how {
+            Decision::Retry => format!("{step} is to be tried again"),
+            Decision::Skip { note } => format!("{step} is to be skipped: {note}"),
+            Decision::Fail => format!("{step} is to fail"),
+        },
+        Event::RerunRequested { from, .. } => match from {
+            Rerun::Failed => "it was to go again from what failed".to_owned(),
+            Rerun::Step(step) => format!("it was to go again from {step}"),
+            Rerun::Items(step) => format!("the failed items of {step} were to go again"),
+        },
+        Event::Migrated { version, .. } => format!("it goes on as {version}"),
+        Event::QuarantineRequested { reason, .. } => format!("it was set aside: {reason}"),
+        Event::ReleaseRequested { .. } => "it was released".to_owned(),
+        Event::EventEmitted { task } => format!("the event of {} was published", task.step),
+        Event::EventReceived { event } => format!("the event {} of {} came", event.kind, event.source),
+        other => other.name().replace('_', " "),
+    }
+}
+
+fn extent(what: &Extent) -> String {
+    match what {
+        Extent::Run => "the run".to_owned(),
+        Extent::Step(step) => step.to_string(),
+        Extent::Items { step, when } => format!("items of {step} where {when}"),
     }
 }
 
@@ -165,6 +223,7 @@ pub(super) fn consequences(told: &Told) -> String {
         FactKind::Phase(phase) => format!("run {phase}"),
         FactKind::Step(step, status) => format!("{step} {status}"),
         FactKind::Undo(step, undo) => format!("undo of {step} {undo}"),
+        FactKind::Wave(step, wave, what) => format!("wave {wave} of {step} {what}"),
     });
     words.collect::<Vec<_>>().join(", ")
 }
@@ -175,6 +234,7 @@ pub(super) fn as_json(told: &Told) -> Value {
         FactKind::Phase(phase) => serde_json::json!({ "run": phase }),
         FactKind::Step(step, status) => serde_json::json!({ "step": step, "status": status }),
         FactKind::Undo(step, undo) => serde_json::json!({ "step": step, "undo": undo }),
+        FactKind::Wave(step, wave, what) => serde_json::json!({ "step": step, "wave": wave, "what": what }),
     });
     serde_json::json!({
         "seq": told.item.seq, "at": crate::output::time::rfc3339(told.item.at), "by": told.item.entry.by,

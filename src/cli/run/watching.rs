@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use patchloom_core::run::{At, Live, Phase, Run, Status, StepRun, Undo};
-use patchloom_core::{Action, Definition, Partition, RunId, Step, Wait};
+use patchloom_core::{Action, Definition, Partition, RunId, SignalWait, Step, Wait};
 use patchloom_engine::runtime::inspect;
 
 use crate::cli::Context;
@@ -73,7 +73,7 @@ pub(super) async fn drive(host: &Host, id: RunId, patience: Patience, context: &
         drop(progress.show(&lines));
         let rest = match &run.phase {
             Phase::Ended(_) | Phase::CompensationFailed | Phase::Quarantined { .. } => Some(Rest::Over(run)),
-            Phase::Running | Phase::Halting | Phase::Compensating => {
+            Phase::Queued { .. } | Phase::Running | Phase::Halting | Phase::Closing { .. } | Phase::Compensating => {
                 (stuck && patience == Patience::Work).then_some(Rest::Waits)
             }
         };
@@ -116,8 +116,9 @@ fn only_people(state: &Partition, id: RunId) -> bool {
     let Some(definition) = state.definition(&run.start.version) else { return true };
     match run.phase {
         Phase::Quarantined { .. } | Phase::CompensationFailed => return true,
+        _ if run.paused.is_some() => return true,
         Phase::Ended(_) => return false,
-        Phase::Running | Phase::Halting | Phase::Compensating => {}
+        Phase::Queued { .. } | Phase::Running | Phase::Halting | Phase::Closing { .. } | Phase::Compensating => {}
     }
     let mut waits = false;
     for (step, at) in definition.steps.iter().zip(&run.steps) {
@@ -125,7 +126,7 @@ fn only_people(state: &Partition, id: RunId) -> bool {
             (_, Undo::Active(undo), _) => undo.live.values().collect(),
             (Status::Active, _, Some(work)) => work.live.values().collect(),
             (Status::Waiting { .. }, ..) => match &step.action {
-                Action::Wait(Wait::Signal { .. }) => {
+                Action::Wait(Wait::Signal(_)) => {
                     waits = true;
                     continue;
                 }
@@ -136,6 +137,7 @@ fn only_people(state: &Partition, id: RunId) -> bool {
         for one in live {
             match &one.at {
                 At::Child { child, started: true, .. } if only_people(state, *child) => waits = true,
+                At::Ready => {}
                 At::Child { .. } | At::Out | At::Stopping | At::Backoff { .. } => return false,
             }
         }
@@ -171,7 +173,7 @@ fn shown(at: &StepRun) -> StepState {
         (Undo::NotNeeded, Status::Pending) => StepState::Pending,
         (Undo::NotNeeded, Status::Active) if backs_off => StepState::Retrying,
         (Undo::NotNeeded, Status::Active) => StepState::Running,
-        (Undo::NotNeeded, Status::Waiting { .. }) => StepState::Waiting,
+        (Undo::NotNeeded, Status::Waiting { .. } | Status::Held { .. }) => StepState::Waiting,
         (Undo::NotNeeded, Status::Done { .. }) => StepState::Succeeded,
         (Undo::NotNeeded, Status::Skipped(_)) => StepState::Skipped,
         (Undo::NotNeeded, Status::Failed(_)) => StepState::Failed,
@@ -181,7 +183,7 @@ fn shown(at: &StepRun) -> StepState {
 
 fn failure(at: &StepRun) -> String {
     match &at.status {
-        Status::Failed(failure) => format!("{}: {}", failure.code, failure.message),
+        Status::Failed(failure) | Status::Held { failure } => format!("{}: {}", failure.code, failure.message),
         Status::Pending
         | Status::Active
         | Status::Waiting { .. }
@@ -198,7 +200,7 @@ fn activity(state: &Partition, run: &Run, step: &Step, at: &StepRun, tasks: &Tas
         .filter(|(task, progress)| task.run == run.id() && task.step == step.name && !progress.text.is_empty())
         .map(|(_, progress)| progress.text.clone())
         .collect();
-    if let (Status::Waiting { .. }, Action::Wait(Wait::Signal { name, .. })) = (&at.status, &step.action) {
+    if let (Status::Waiting { .. }, Action::Wait(Wait::Signal(SignalWait { name, .. }))) = (&at.status, &step.action) {
         words.push(format!("the signal {name}"));
     }
     for live in at.work.iter().flat_map(|work| work.live.values()) {

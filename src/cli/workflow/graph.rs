@@ -26,13 +26,20 @@ fn what(step: &Step) -> String {
     match &step.action {
         Action::Task { uses, .. } => uses.to_string(),
         Action::Workflow { name, .. } => format!("workflow {name}"),
-        Action::Wait(Wait::Signal { name, timeout: None }) => format!("wait for signal {name}"),
-        Action::Wait(Wait::Signal { name, timeout: Some(limit) }) => format!("wait for signal {name}, at most {limit}"),
+        Action::Wait(Wait::Signal(wait)) => format!("wait for signal {}{}", wait.name, at_most(wait.timeout)),
+        Action::Wait(Wait::Event(wait)) => format!("wait for event {}{}", wait.kind, at_most(wait.timeout)),
+        Action::Wait(Wait::Window(_)) => "wait for a window".to_owned(),
         Action::Wait(Wait::For(span)) => format!("wait {span}"),
         Action::Wait(Wait::Until(_)) => "wait until an instant".to_owned(),
         Action::Set(_) => "set".to_owned(),
         Action::Fail(_) => "fail".to_owned(),
+        Action::Emit(_) => "emit an event".to_owned(),
+        Action::Steps(inner) => format!("{} steps of its own", inner.steps.len()),
     }
+}
+
+fn at_most(limit: Option<patchloom_core::Millis>) -> String {
+    limit.map(|limit| format!(", at most {limit}")).unwrap_or_default()
 }
 
 /// What else is worth knowing of a step.
@@ -120,10 +127,13 @@ fn as_json(definition: &Definition) -> Value {
         let (kind, target) = match &step.action {
             Action::Task { uses, .. } => ("uses", Some(uses.to_string())),
             Action::Workflow { name, .. } => ("workflow", Some(name.to_string())),
-            Action::Wait(Wait::Signal { name, .. }) => ("wait", Some(name.to_string())),
+            Action::Wait(Wait::Signal(wait)) => ("wait", Some(wait.name.to_string())),
+            Action::Wait(Wait::Event(wait)) => ("wait", Some(wait.kind.to_string())),
             Action::Wait(_) => ("wait", None),
             Action::Set(_) => ("set", None),
             Action::Fail(_) => ("fail", None),
+            Action::Emit(_) => ("emit", None),
+            Action::Steps(inner) => ("steps", Some(inner.name.to_string())),
         };
         json!({
             "name": step.name, "kind": kind, "target": target, "for_each": step.for_each.is_some(),

@@ -34,7 +34,13 @@ impl Memory {
                 attempt: 1,
                 leg: Leg::Forward,
             };
-            let task = Task { key, uses: (*uses).to_owned(), input: input.clone(), timeouts: TaskTimeouts::default() };
+            let task = Task {
+                key,
+                uses: (*uses).to_owned(),
+                input: input.clone(),
+                timeouts: TaskTimeouts::default(),
+                priority: 0,
+            };
             memory.waiting.lock().unwrap().push_back(Lease { task, token: u64::try_from(at).unwrap(), redelivered: 0 });
         }
         Arc::new(memory)

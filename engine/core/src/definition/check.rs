@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value};
 
-use super::{Action, Definition, Input, Step, Wait};
+use super::spots::spots;
+use super::{Action, Definition, Input, Trigger};
 use crate::diagnostic::{Diagnostic, nearest};
 use crate::expr::{Expr, Reference};
 use crate::template::Template;
@@ -28,56 +29,82 @@ const FUNCTIONS: [&str; 17] = [
 ];
 const STATUS_FUNCTIONS: [&str; 3] = ["always", "failed", "succeeded"];
 
+/// What of a definition may be read in one place of it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    /// Nothing: there is no run yet.
+    Nothing,
+    /// Its inputs.
+    Inputs,
+    /// Its inputs, and what is upstream of this step.
+    Step(usize),
+    /// Its inputs and all its steps.
+    All,
+}
+
 /// What names may be read in one place of a definition.
 struct View<'a> {
     definition: &'a Definition,
-    /// The step it stands in; `None` for the run's own output.
-    step: Option<usize>,
+    reach: Reach,
     /// Names that exist only here: `item`, `self`, …
     locals: Vec<&'static str>,
     /// Whether `failed()` and its kin may be asked.
     status: bool,
+    /// What may be read at the step around, for a sub-DAG.
+    outer: Option<&'a View<'a>>,
 }
 
 /// Checks every name in every expression.
 pub(super) fn references(definition: &Definition, mistakes: &mut Vec<Diagnostic>) {
-    for (at, step) in definition.steps.iter().enumerate() {
-        let item: &[&'static str] = if step.for_each.is_some() { &["item", "index"] } else { &[] };
-        let view = |locals: &[&'static str], status: bool| View {
-            definition,
-            step: Some(at),
-            locals: locals.to_vec(),
-            status,
-        };
-        if let Some(condition) = &step.condition {
-            view(&[], true).check(condition, mistakes);
-        }
-        if let Some(for_each) = &step.for_each {
-            view(&[], false).check_all(&for_each.items, mistakes);
-            for_each.key.iter().for_each(|key| view(item, false).check_all(key, mistakes));
-        }
-        for template in templates(step) {
-            view(item, false).check_all(template, mistakes);
-        }
-        if let Some(output) = &step.output {
-            view(&["result"], false).check_all(output, mistakes);
-        }
-        if let Some(compensate) = &step.compensate {
-            let locals = [item, &["self", "failure"]].concat();
-            view(&locals, false).check_all(&compensate.with, mistakes);
+    graph(definition, None, mistakes);
+    let view = |reach: Reach, locals: &[&'static str]| View {
+        definition,
+        reach,
+        locals: locals.to_vec(),
+        status: false,
+        outer: None,
+    };
+    for trigger in &definition.triggers {
+        match trigger {
+            Trigger::Event(event) => {
+                let view = view(Reach::Nothing, &["event"]);
+                event.condition.iter().for_each(|condition| view.check(condition, mistakes));
+                event.key.iter().for_each(|key| view.check_all(key, mistakes));
+                view.check_all(&event.inputs, mistakes);
+            }
+            Trigger::Schedule(schedule) => {
+                view(Reach::Nothing, &["schedule"]).check_all(&schedule.inputs, mistakes);
+            }
         }
     }
-    if let Some(output) = &definition.output {
-        View { definition, step: None, locals: Vec::new(), status: false }.check_all(output, mistakes);
+    if let Some(concurrency) = &definition.concurrency {
+        view(Reach::Inputs, &[]).check_all(&concurrency.group, mistakes);
     }
 }
 
-fn templates(step: &Step) -> Vec<&Template> {
-    match &step.action {
-        Action::Task { with, .. } | Action::Workflow { with, .. } => vec![with],
-        Action::Wait(Wait::Until(until)) => vec![until],
-        Action::Wait(Wait::Signal { .. } | Wait::For(_)) => Vec::new(),
-        Action::Set(value) | Action::Fail(value) => vec![value],
+/// Checks the steps and the output of a definition; `outer` is what the step around it may read.
+fn graph(definition: &Definition, outer: Option<&View<'_>>, mistakes: &mut Vec<Diagnostic>) {
+    let around: &[&'static str] =
+        if outer.is_some_and(|outer| outer.locals.contains(&"item")) { &["item", "index"] } else { &[] };
+    let view = |reach: Reach, locals: &[&'static str], status: bool| View {
+        definition,
+        reach,
+        locals: [around, locals].concat(),
+        status,
+        outer,
+    };
+    for (at, step) in definition.steps.iter().enumerate() {
+        for spot in spots(step) {
+            let view = view(Reach::Step(at), &spot.locals, spot.status);
+            spot.held.exprs().into_iter().for_each(|expr| view.check(expr, mistakes));
+        }
+        if let Action::Steps(inner) = &step.action {
+            let item: &[&'static str] = if step.for_each.is_some() { &["item", "index"] } else { &[] };
+            graph(inner, Some(&view(Reach::Step(at), item, false)), mistakes);
+        }
+    }
+    if let Some(output) = &definition.output {
+        view(Reach::All, &[], false).check_all(output, mistakes);
     }
 }
 
@@ -117,14 +144,19 @@ impl View<'_> {
 
     fn name(&self, reference: &Reference) -> Option<Diagnostic> {
         let root = reference.path[0].as_str();
+        let roots: &[&str] = match self.reach {
+            Reach::Nothing => &[],
+            Reach::Inputs => &["inputs", "run"],
+            Reach::Step(_) | Reach::All => &["inputs", "steps", "run"],
+        };
         match root {
-            "inputs" => self.input(reference),
-            "steps" => self.step(reference),
-            "run" => None,
+            "inputs" if roots.contains(&root) => self.input(reference),
+            "steps" if roots.contains(&root) => self.step(reference),
+            "run" if roots.contains(&root) => None,
             local if self.locals.contains(&local) => None,
             _ => {
-                let known: Vec<&str> =
-                    ["inputs", "steps", "run"].into_iter().chain(self.locals.iter().copied()).collect();
+                let mut known: Vec<&str> = roots.iter().chain(&self.locals).copied().collect();
+                known.dedup();
                 let near = nearest(root, known.iter().copied()).map(|near| format!("write `{near}`"));
                 let reason = format!("here an expression may read {}", known.join(", "));
                 Some(unknown(reference, format!("nothing is called `{root}` here"), reason, near))
@@ -133,6 +165,9 @@ impl View<'_> {
     }
 
     fn input(&self, reference: &Reference) -> Option<Diagnostic> {
+        if let Some(outer) = self.outer {
+            return outer.input(reference);
+        }
         let name = reference.path.get(1)?;
         if self.definition.inputs.contains_key(name) {
             return None;
@@ -160,6 +195,9 @@ impl View<'_> {
             ));
         };
         let Some(at) = self.definition.position(name) else {
+            if let Some(outer) = self.outer {
+                return outer.step(reference);
+            }
             let near = nearest(name, self.definition.steps.iter().map(|step| step.name.as_str()));
             let fix = near.map(|near| format!("write `steps.{near}`"));
             return Some(unknown(
@@ -169,7 +207,10 @@ impl View<'_> {
                 fix,
             ));
         };
-        let upstream = self.step.is_none_or(|step| self.definition.upstream[step].contains(at));
+        let upstream = match self.reach {
+            Reach::Step(step) => self.definition.upstream[step].contains(at),
+            Reach::All | Reach::Inputs | Reach::Nothing => true,
+        };
         if !upstream {
             let reason = format!("`{name}` need not have ended when this is read: it is not upstream of this step");
             return Some(unknown(

@@ -1,6 +1,7 @@
 //! Taking a YAML map apart key by key, so that what nobody took is a mistake.
 
 use crate::diagnostic::{Diagnostic, Span, nearest};
+use crate::template::Template;
 use crate::yaml::{Key, Kind, Node};
 use crate::{Millis, StepName};
 
@@ -10,6 +11,21 @@ pub(super) struct Fields<'a> {
     known: &'static [&'static str],
     /// The whole map.
     pub span: Span,
+    /// The known keys that unknown ones most likely meant.
+    typos: Vec<&'static str>,
+}
+
+/// The key under which a key stands that is often written one level too high.
+fn home(key: &str) -> Option<&'static str> {
+    match key {
+        "waves" | "per" | "tolerate" | "max_parallel" | "items" => Some("for_each"),
+        "attempts" | "backoff" | "max_backoff" | "jitter" | "except" | "only" => Some("retry"),
+        "heartbeat" | "queue" | "total" => Some("timeout"),
+        "signal" | "quorum" | "roles" | "until" | "on_timeout" => Some("wait"),
+        "cron" | "rrule" | "every" | "overlap" | "catch_up" => Some("schedule"),
+        "soak" | "gate" => Some("waves"),
+        _ => None,
+    }
 }
 
 pub(super) fn wrong_type(node: &Node, what: &str, wanted: &str) -> Diagnostic {
@@ -20,6 +36,10 @@ pub(super) fn wrong_type(node: &Node, what: &str, wanted: &str) -> Diagnostic {
         reason: format!("{what} has to be {wanted}"),
         fix: None,
     }
+}
+
+pub(super) fn misfit(span: Span, message: String, reason: &str, fix: &str) -> Diagnostic {
+    Diagnostic { code: "E0107", message, span, reason: reason.to_owned(), fix: Some(fix.to_owned()) }
 }
 
 pub(super) fn bad_value(span: Span, message: String, reason: &str, fix: Option<String>) -> Diagnostic {
@@ -38,17 +58,82 @@ impl<'a> Fields<'a> {
             mistakes.push(wrong_type(node, what, "a map"));
             return None;
         };
+        let mut typos = Vec::new();
         for (key, _) in entries.iter().filter(|(key, _)| !known.contains(&key.text.as_str())) {
             let near = nearest(&key.text, known.iter().copied());
+            typos.extend(near.and_then(|near| known.iter().find(|key| **key == near)));
             mistakes.push(Diagnostic {
                 code: "E0103",
                 message: format!("unknown key `{}` in {what}", key.text),
                 span: key.span,
                 reason: format!("{what} knows {}", known.join(", ")),
-                fix: Some(near.map_or_else(|| "remove it".to_owned(), |near| format!("write `{near}`"))),
+                fix: Some(match (near, home(&key.text)) {
+                    (Some(near), _) => format!("write `{near}`"),
+                    (None, Some(home)) => format!("write it under `{home}`"),
+                    (None, None) => "remove it".to_owned(),
+                }),
             });
         }
-        Some(Self { entries, known, span: node.span })
+        Some(Self { entries, known, span: node.span, typos })
+    }
+
+    /// Whether an unknown key most likely meant one of these: then its absence is no second mistake.
+    pub fn misspells(&self, keys: &[&str]) -> bool {
+        self.typos.iter().any(|typo| keys.contains(typo))
+    }
+
+    pub fn has(&self, key: &str) -> bool {
+        self.get(key).is_some()
+    }
+
+    pub fn template(&self, key: &str, source: &str, mistakes: &mut Vec<Diagnostic>) -> Option<Template> {
+        self.get(key).map(|node| Template::read(node, source, mistakes))
+    }
+
+    /// One of a few words.
+    pub fn choice<T: Copy>(&self, key: &str, words: &[(&str, T)], mistakes: &mut Vec<Diagnostic>) -> Option<T> {
+        let node = self.get(key)?;
+        let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+        let Kind::Text(written) = &node.kind else {
+            mistakes.push(wrong_type(node, &format!("`{key}`"), &format!("one of {}", known.join(", "))));
+            return None;
+        };
+        let found = words.iter().find(|(word, _)| word == written).map(|(_, value)| *value);
+        if found.is_none() {
+            let near = nearest(written, known.iter().copied()).map(|near| format!("write `{near}`"));
+            let reason = format!("it is one of {}", known.join(", "));
+            mistakes.push(bad_value(node.span, format!("`{key}` cannot be `{written}`"), &reason, near));
+        }
+        found
+    }
+
+    /// A list of texts; one text stands for a list of one.
+    pub fn texts(&self, key: &str, mistakes: &mut Vec<Diagnostic>) -> Vec<std::sync::Arc<str>> {
+        let Some(node) = self.get(key) else { return Vec::new() };
+        let items: Vec<&Node> = match &node.kind {
+            Kind::List(items) => items.iter().collect(),
+            Kind::Text(_) => vec![node],
+            Kind::Other(_) | Kind::Map(_) => {
+                mistakes.push(wrong_type(node, &format!("`{key}`"), "a list of texts"));
+                return Vec::new();
+            }
+        };
+        items.into_iter().filter_map(|item| text(item, &format!("one of `{key}`"), mistakes)).map(Into::into).collect()
+    }
+
+    /// A whole number between `least` and `most`.
+    pub fn integer(&self, key: &str, least: i32, most: i32, mistakes: &mut Vec<Diagnostic>) -> Option<i32> {
+        let node = self.get(key)?;
+        let number = match &node.kind {
+            Kind::Other(value) => value.as_i64().and_then(|number| i32::try_from(number).ok()),
+            Kind::Text(_) | Kind::List(_) | Kind::Map(_) => None,
+        };
+        let fits = number.filter(|number| (least..=most).contains(number));
+        if fits.is_none() {
+            let message = format!("`{key}` is out of its range");
+            mistakes.push(bad_value(node.span, message, &format!("it is a whole number from {least} to {most}"), None));
+        }
+        fits
     }
 
     pub fn get(&self, key: &str) -> Option<&'a Node> {
@@ -62,7 +147,7 @@ impl<'a> Fields<'a> {
 
     pub fn required(&self, key: &str, what: &str, mistakes: &mut Vec<Diagnostic>) -> Option<&'a Node> {
         let found = self.get(key);
-        if found.is_none() {
+        if found.is_none() && !self.misspells(&[key]) {
             mistakes.push(Diagnostic {
                 code: "E0104",
                 message: format!("{what} has no `{key}`"),

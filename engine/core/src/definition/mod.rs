@@ -2,14 +2,24 @@
 //!
 //! Knows the language, not what happens when it runs.
 
+mod action;
+mod around;
 mod check;
+mod fanout;
 mod fields;
+mod fits;
 mod graph;
+mod model;
+mod nest;
 mod read;
+mod reads;
 mod relations;
+mod spots;
 mod step;
+mod triggers;
+mod wait;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -23,22 +33,41 @@ use crate::template::Template;
 use crate::{Millis, StepName, TaskTimeouts};
 
 pub use graph::Set;
+pub use model::{
+    CatchUp, Concurrency, EventTrigger, EventWait, Gate, OnExceed, OnFailure, OnFull, OnTimeout, Overlap, Per, Portion,
+    Rate, ScheduleTrigger, SignalWait, Tolerate, Trigger, Wait, Wave, Window,
+};
 pub use relations::relations;
 
 /// The keys that the language knows, by the kind of map they stand in: the schema is held against them.
 #[cfg(test)]
-pub(crate) const KEYS: [(&str, &[&str]); 7] = [
+pub(crate) const KEYS: [(&str, &[&str]); 20] = [
     ("workflow", read::HEAD),
+    ("defaults", read::DEFAULTS),
+    ("trigger", triggers::TRIGGER),
+    ("event_trigger", triggers::EVENT),
+    ("schedule", triggers::SCHEDULE),
+    ("run_concurrency", around::CONCURRENCY),
     ("step", step::STEP),
-    ("for_each", step::FOR_EACH),
-    ("retry", step::RETRY),
-    ("timeout", step::TIMEOUT),
-    ("compensate", step::COMPENSATE),
-    ("wait", step::WAIT),
+    ("emit", action::EMIT),
+    ("wait", wait::WAIT),
+    ("for_each", fanout::FOR_EACH),
+    ("per", fanout::PER),
+    ("wave", fanout::WAVE),
+    ("gate", fanout::GATE),
+    ("tolerate", fanout::TOLERATE),
+    ("retry", around::RETRY),
+    ("timeout", around::TIMEOUT),
+    ("rate", around::RATE),
+    ("concurrency", around::CONCURRENCY),
+    ("window", around::WINDOW),
+    ("compensate", around::COMPENSATE),
 ];
 
-/// The most steps a definition may have.
+/// The most steps a definition may have, those of the DAGs inside its steps included.
 pub const STEPS_MAX: usize = 1_000;
+/// How deep DAGs may stand inside steps.
+pub const NESTING_MAX: usize = 3;
 /// The most attempts a retry policy may ask for.
 pub const ATTEMPTS_MAX: u32 = 1_000;
 
@@ -78,7 +107,8 @@ pub struct Definition {
     pub description: String,
     /// Its version: the digest of `canonical`.
     pub digest: Digest,
-    /// The definition as JSON with sorted keys: what is stored, and what reads back to the same definition.
+    /// The definition as JSON with sorted keys: what is stored, and what reads back to the same definition. For the
+    /// sub-DAG of a step that of the whole definition around it, with which it is stored.
     pub canonical: Arc<str>,
     /// What a run takes, by name.
     pub inputs: BTreeMap<String, Input>,
@@ -88,10 +118,31 @@ pub struct Definition {
     pub output: Option<Template>,
     /// How long a run may take before it fails and is compensated.
     pub timeout: Option<Millis>,
+    /// What starts runs of it besides people and parents.
+    pub triggers: Vec<Trigger>,
+    /// How many runs of it go at once.
+    pub concurrency: Option<Concurrency>,
+    /// Whose tasks go first, -100 to 100; a step may say otherwise.
+    pub priority: i32,
+    /// Calendars of its own: names and rules, as JSON.
+    pub calendars: BTreeMap<Arc<str>, Value>,
+    /// What it reads of the definition around it, where it is the sub-DAG of a step.
+    pub captures: Option<Captures>,
     /// For each step: all steps that it needs, directly or through others.
     pub upstream: Vec<Set>,
     /// For each step: the steps that name it in `needs`.
     pub dependents: Vec<Vec<usize>>,
+}
+
+/// What the sub-DAG of a step reads of the run around it; a child run of it gets these as its inputs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Captures {
+    /// Inputs of the run around it.
+    pub inputs: BTreeSet<String>,
+    /// Steps of the run around it.
+    pub steps: BTreeSet<String>,
+    /// Whether it stands under a `for_each`: then `item` and `index` are there.
+    pub item: bool,
 }
 
 /// One input of a workflow.
@@ -128,6 +179,18 @@ pub struct Step {
     pub pivot: bool,
     /// What becomes of its result.
     pub output: Option<Template>,
+    /// When it may be dispatched.
+    pub window: Option<Window>,
+    /// A limit that it shares with other runs.
+    pub concurrency: Option<Concurrency>,
+    /// A limit per time that it shares with other runs.
+    pub rate: Option<Rate>,
+    /// Whose tasks go first, -100 to 100.
+    pub priority: i32,
+    /// What its failure means.
+    pub on_failure: OnFailure,
+    /// Whether it stands under `finally`: it runs once all else is over, whatever came of it.
+    pub finally: bool,
 }
 
 impl Step {
@@ -167,22 +230,21 @@ pub enum Action {
     Set(Template),
     /// Fails, with this message.
     Fail(Template),
+    /// Publishes a CloudEvent.
+    Emit(Emit),
+    /// A DAG of its own, one per item: a child run of a definition that stands inside this one.
+    Steps(Arc<Definition>),
 }
 
-/// What a step waits for.
+/// An event that a step publishes.
 #[derive(Clone, Debug)]
-pub enum Wait {
-    /// A signal of this name, for so long.
-    Signal {
-        /// Its name.
-        name: Arc<str>,
-        /// After which the step fails.
-        timeout: Option<Millis>,
-    },
-    /// A span of time.
-    For(Millis),
-    /// An instant: RFC 3339 text or milliseconds since 1970.
-    Until(Template),
+pub struct Emit {
+    /// Its CloudEvents `type`.
+    pub kind: Template,
+    /// Its `subject`.
+    pub subject: Option<Template>,
+    /// Its data.
+    pub data: Template,
 }
 
 /// Over what a step fans out.
@@ -194,10 +256,16 @@ pub struct ForEach {
     pub key: Option<Template>,
     /// How many items at once.
     pub max_parallel: Option<u32>,
+    /// How many items with an equal key at once.
+    pub per: Vec<Per>,
+    /// In which portions; empty: all at once.
+    pub waves: Vec<Wave>,
+    /// How many failures are borne; `None`: the first one stops the step and calls back what is at work.
+    pub tolerate: Option<Tolerate>,
 }
 
 /// When a failed attempt is tried again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Retry {
     /// How many attempts in all.
     pub attempts: u32,
@@ -207,13 +275,38 @@ pub struct Retry {
     pub max_backoff: Millis,
     /// Whether waits are spread by chance, so that a thousand hosts do not come back at once.
     pub jitter: bool,
+    /// Failure codes that are not tried again.
+    pub except: Vec<Arc<str>>,
+    /// Where it is not empty: the only failure codes that are tried again.
+    pub only: Vec<Arc<str>>,
 }
 
 impl Retry {
     /// A step without `retry` is tried once.
-    pub const FORWARD: Self = Self { attempts: 1, backoff: Millis(1_000), max_backoff: Millis(60_000), jitter: true };
+    pub const FORWARD: Self = Self {
+        attempts: 1,
+        backoff: Millis(1_000),
+        max_backoff: Millis(60_000),
+        jitter: true,
+        except: Vec::new(),
+        only: Vec::new(),
+    };
     /// A compensation without `retry` is tried five times: giving up on the way back costs a person's night.
-    pub const UNDO: Self = Self { attempts: 5, ..Self::FORWARD };
+    pub const UNDO: Self = Self {
+        attempts: 5,
+        backoff: Millis(1_000),
+        max_backoff: Millis(60_000),
+        jitter: true,
+        except: Vec::new(),
+        only: Vec::new(),
+    };
+
+    /// Whether a failure with this code may be tried again.
+    #[must_use]
+    pub fn covers(&self, code: &str) -> bool {
+        let named = |codes: &[Arc<str>]| codes.iter().any(|known| known.as_ref() == code);
+        !named(&self.except) && (self.only.is_empty() || named(&self.only))
+    }
 }
 
 /// How a step is undone.
@@ -249,12 +342,34 @@ impl Definition {
         self.steps.iter().position(|step| step.name.as_str() == name)
     }
 
-    /// The names of the workflows that its steps start.
+    /// The names of the workflows that its steps start, those of sub-DAGs too.
     pub fn children(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.steps.iter().filter_map(|step| match &step.action {
-            Action::Workflow { name, .. } => Some(name),
-            Action::Task { .. } | Action::Wait(_) | Action::Set(_) | Action::Fail(_) => None,
+        std::iter::once(self).chain(self.inner().map(AsRef::as_ref)).flat_map(|definition| {
+            definition.steps.iter().filter_map(|step| match &step.action {
+                Action::Workflow { name, .. } => Some(name),
+                Action::Task { .. }
+                | Action::Wait(_)
+                | Action::Set(_)
+                | Action::Fail(_)
+                | Action::Emit(_)
+                | Action::Steps(_) => None,
+            })
         })
+    }
+
+    /// The sub-DAGs of its steps, and theirs.
+    pub fn inner(&self) -> impl Iterator<Item = &Arc<Self>> {
+        let mut found: Vec<&Arc<Self>> = Vec::new();
+        let mut open = vec![self];
+        while let Some(definition) = open.pop() {
+            for step in &definition.steps {
+                if let Action::Steps(inner) = &step.action {
+                    found.push(inner);
+                    open.push(inner);
+                }
+            }
+        }
+        found.into_iter()
     }
 
     /// What a run gets: `given`, completed by the defaults.
@@ -266,5 +381,7 @@ impl Definition {
     }
 }
 
+#[cfg(test)]
+mod grammar_tests;
 #[cfg(test)]
 mod tests;

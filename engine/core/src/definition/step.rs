@@ -1,144 +1,107 @@
 //! From a YAML map to one step.
 
-use std::sync::Arc;
-
-use super::fields::{Fields, bad_value, duration, name, text, wrong_type};
-use super::read::Draft;
-use super::{ATTEMPTS_MAX, Action, Compensate, ForEach, Retry, Step, Wait};
+use super::action;
+use super::around::{compensate, concurrency, rate, retry, timeouts, window};
+use super::fields::{Fields, bad_value, name, text, wrong_type};
+use super::fits::fits;
+use super::read::{Around, Draft};
+use super::{Action, OnFailure, Retry, Step, fanout};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::expr::Expr;
 use crate::template::Template;
 use crate::yaml::{Key, Kind, Node};
-use crate::{Millis, TaskTimeouts};
 
 pub(crate) const STEP: &[&str] = &[
+    "description",
     "uses",
     "workflow",
     "wait",
     "set",
     "fail",
+    "emit",
+    "steps",
     "with",
     "needs",
     "if",
     "for_each",
+    "window",
+    "expected",
+    "concurrency",
+    "rate",
+    "priority",
     "retry",
     "timeout",
+    "on_failure",
     "compensate",
     "pivot",
     "output",
-    "description",
 ];
-pub(crate) const FOR_EACH: &[&str] = &["items", "key", "max_parallel"];
-pub(crate) const RETRY: &[&str] = &["attempts", "backoff", "max_backoff", "jitter"];
-pub(crate) const TIMEOUT: &[&str] = &["queue", "attempt", "heartbeat", "total"];
-pub(crate) const COMPENSATE: &[&str] = &["uses", "with", "retry", "timeout"];
-pub(crate) const WAIT: &[&str] = &["signal", "timeout", "for", "until"];
-const ACTIONS: [&str; 5] = ["uses", "workflow", "wait", "set", "fail"];
+/// The words of `on_failure`.
+pub(super) const ON_FAILURE: [(&str, OnFailure); 3] =
+    [("fail", OnFailure::Fail), ("continue", OnFailure::Continue), ("pause", OnFailure::Pause)];
+/// The lowest and the highest priority.
+pub(super) const PRIORITY: (i32, i32) = (-100, 100);
 
 /// Reads the step called `key`.
-pub(super) fn read(key: &Key, node: &Node, source: &str, mistakes: &mut Vec<Diagnostic>) -> Option<Draft> {
+pub(super) fn read(key: &Key, node: &Node, around: &Around<'_>, mistakes: &mut Vec<Diagnostic>) -> Option<Draft> {
+    let source = around.source;
     let step_name = name(key, "a step", '_', mistakes);
     let fields = Fields::open(node, "a step", STEP, mistakes)?;
     fields.text("description", mistakes);
-    let action = read_action(key, &fields, source, mistakes);
+    let output = fields.template("output", source, mistakes);
+    let action = action::read(key, &fields, output.as_ref(), around, mistakes);
     let needs = read_needs(&fields, mistakes);
-    let condition = fields.get("if").and_then(|node| read_condition(node, source, mistakes));
-    let for_each = fields.get("for_each").and_then(|node| read_for_each(node, source, mistakes));
-    let retry = read_retry(&fields, Retry::FORWARD, mistakes);
-    let (timeouts, total) = read_timeouts(&fields, mistakes);
-    let compensate = fields.get("compensate").and_then(|node| read_compensate(node, source, mistakes));
-    let pivot = fields.flag("pivot", mistakes).unwrap_or(false);
-    let output = fields.get("output").map(|node| Template::read(node, source, mistakes));
-    let action = action?;
-    fits_action(&fields, &action, mistakes);
-    let step = Step {
-        name: step_name?,
+    let (timeouts, total) = timeouts(&fields, mistakes);
+    let mut step = Step {
+        name: crate::StepName::from(key.text.as_str()),
         needs: Vec::new(),
-        condition,
-        action,
-        for_each,
-        retry,
+        condition: fields.get("if").and_then(|node| condition(node, source, mistakes)),
+        for_each: fields.get("for_each").and_then(|node| fanout::read(node, source, mistakes)),
+        retry: retry(&fields, Retry::FORWARD, mistakes),
         timeouts,
         total,
-        compensate,
-        pivot,
-        output,
+        compensate: fields.get("compensate").and_then(|node| compensate(node, source, mistakes)),
+        pivot: fields.flag("pivot", mistakes).unwrap_or(false),
+        window: window(&fields, source, mistakes),
+        concurrency: concurrency(&fields, false, source, mistakes),
+        rate: rate(&fields, source, mistakes),
+        priority: fields.integer("priority", PRIORITY.0, PRIORITY.1, mistakes).unwrap_or(0),
+        on_failure: fields.choice("on_failure", &ON_FAILURE, mistakes).unwrap_or_default(),
+        finally: around.finally,
+        // The output of a sub-DAG is told by the sub-DAG.
+        output: output.filter(|_| !matches!(action, Some(Action::Steps(_)))),
+        action: action?,
     };
+    complete(&mut step, &fields, around);
+    fits(&fields, &step, mistakes);
+    step.name = step_name?;
     Some(Draft { step, span: key.span, needs })
 }
 
-fn read_action(key: &Key, fields: &Fields<'_>, source: &str, mistakes: &mut Vec<Diagnostic>) -> Option<Action> {
-    let found: Vec<&str> = ACTIONS.into_iter().filter(|action| fields.get(action).is_some()).collect();
-    let [action] = found.as_slice() else {
-        let (span, message) = match found.last() {
-            None => (key.span, format!("the step `{}` does nothing", key.text)),
-            Some(last) => {
-                (fields.key_span(last), format!("the step `{}` does several things: {}", key.text, found.join(", ")))
-            }
-        };
-        mistakes.push(Diagnostic {
-            code: "E0107",
-            message,
-            span,
-            reason: "a step does exactly one thing: uses, workflow, wait, set or fail".into(),
-            fix: Some("make it one of them, or several steps".into()),
-        });
-        return None;
-    };
-    let node = fields.get(action)?;
-    let with = fields
-        .get("with")
-        .map_or(Template::Literal(serde_json::json!({})), |with| Template::read(with, source, mistakes));
-    match *action {
-        "uses" => Some(Action::Task { uses: task_type(node, mistakes)?, with }),
-        "workflow" => {
-            let key = Key { text: text(node, "`workflow`", mistakes)?.to_owned(), span: node.span };
-            Some(Action::Workflow { name: name(&key, "a workflow", '-', mistakes)?.0, with })
+/// Fills in what `defaults` say and the step does not.
+fn complete(step: &mut Step, fields: &Fields<'_>, around: &Around<'_>) {
+    let defaults = around.defaults;
+    let works = matches!(step.action, Action::Task { .. } | Action::Workflow { .. } | Action::Steps(_));
+    if matches!(step.action, Action::Task { .. }) {
+        if let Some(retry) = defaults.retry.clone().filter(|_| !fields.has("retry")) {
+            step.retry = retry;
         }
-        "wait" => read_wait(node, source, mistakes).map(Action::Wait),
-        "set" => Some(Action::Set(Template::read(node, source, mistakes))),
-        _ => Some(Action::Fail(Template::read(node, source, mistakes))),
+        if let Some((timeouts, total)) = defaults.timeout.filter(|_| !fields.has("timeout")) {
+            (step.timeouts, step.total) = (timeouts, total);
+        }
     }
-}
-
-fn task_type(node: &Node, mistakes: &mut Vec<Diagnostic>) -> Option<Arc<str>> {
-    let uses = text(node, "`uses`", mistakes)?;
-    let good = uses.split('.').count() >= 2
-        && uses.split('.').all(|part| {
-            part.starts_with(|c: char| c.is_ascii_lowercase())
-                && part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
-        });
-    if !good {
-        let reason = "a task type is two or more names with dots between, such as scan.packages";
-        mistakes.push(bad_value(node.span, format!("`{uses}` is no task type"), reason, None));
-        return None;
+    if let Some(priority) = defaults.priority.filter(|_| !fields.has("priority")) {
+        step.priority = priority;
     }
-    Some(uses.into())
-}
-
-/// Keys that have a meaning for some actions only.
-fn fits_action(fields: &Fields<'_>, action: &Action, mistakes: &mut Vec<Diagnostic>) {
-    let (what, refused): (&str, &[&str]) = match action {
-        Action::Task { .. } => return,
-        Action::Workflow { .. } => ("workflow", &["compensate", "retry"]),
-        Action::Wait(_) => ("wait", &["with", "for_each", "retry", "timeout", "compensate"]),
-        Action::Set(_) => ("set", &["with", "for_each", "retry", "timeout", "compensate", "output"]),
-        Action::Fail(_) => ("fail", &["with", "for_each", "retry", "timeout", "compensate", "output", "pivot"]),
-    };
-    for key in refused.iter().filter(|key| fields.get(key).is_some()) {
-        let reason = match (what, *key) {
-            ("workflow", "compensate") => "a child run is undone by its own compensations",
-            ("workflow", "retry") => "the steps of the child run retry by themselves",
-            ("wait", "timeout") => "the time limit of a signal stands inside `wait`",
-            _ => "it has no meaning for such a step",
-        };
-        mistakes.push(Diagnostic {
-            code: "E0107",
-            message: format!("`{key}` does not go with `{what}`"),
-            span: fields.key_span(key),
-            reason: reason.into(),
-            fix: Some(format!("remove `{key}`")),
-        });
+    if let Some(on_failure) = defaults.on_failure
+        && !fields.has("on_failure")
+        && !matches!(step.action, Action::Fail(_))
+    {
+        step.on_failure = on_failure;
+    }
+    // What tidies up does not wait for a window.
+    if works && !step.finally && !fields.has("window") {
+        step.window = defaults.window.clone();
     }
 }
 
@@ -155,7 +118,8 @@ fn read_needs(fields: &Fields<'_>, mistakes: &mut Vec<Diagnostic>) -> Vec<(Strin
     items.into_iter().filter_map(|item| Some((text(item, "a step name", mistakes)?.to_owned(), item.span))).collect()
 }
 
-fn read_condition(node: &Node, source: &str, mistakes: &mut Vec<Diagnostic>) -> Option<Expr> {
+/// Reads what stands behind `if`: always an expression, in braces or bare.
+pub(super) fn condition(node: &Node, source: &str, mistakes: &mut Vec<Diagnostic>) -> Option<Expr> {
     let written = match &node.kind {
         Kind::Text(text) => text.clone(),
         Kind::Other(serde_json::Value::Bool(flag)) => flag.to_string(),
@@ -180,98 +144,6 @@ fn read_condition(node: &Node, source: &str, mistakes: &mut Vec<Diagnostic>) -> 
                 "a condition is one expression that comes to true or false",
                 Some("put all of it between one `${{` and `}}`".into()),
             ));
-            None
-        }
-    }
-}
-
-fn read_for_each(node: &Node, source: &str, mistakes: &mut Vec<Diagnostic>) -> Option<ForEach> {
-    let fields = Fields::open(node, "`for_each`", FOR_EACH, mistakes)?;
-    let items =
-        fields.required("items", "`for_each`", mistakes).map(|items| Template::read(items, source, mistakes))?;
-    if matches!(&items, Template::Literal(value) if !value.is_array())
-        || matches!(items, Template::Map(_) | Template::Text(_))
-    {
-        mistakes.push(Diagnostic {
-            code: "E0105",
-            message: "`items` is not a list".into(),
-            span: fields.get("items").map_or(fields.span, |items| items.span),
-            reason: "`for_each` walks a list, or an expression that comes to one".into(),
-            fix: None,
-        });
-    }
-    Some(ForEach {
-        items,
-        key: fields.get("key").map(|key| Template::read(key, source, mistakes)),
-        max_parallel: fields.count("max_parallel", 1_000_000, mistakes),
-    })
-}
-
-fn read_retry(fields: &Fields<'_>, default: Retry, mistakes: &mut Vec<Diagnostic>) -> Retry {
-    let Some(node) = fields.get("retry") else { return default };
-    let Some(fields) = Fields::open(node, "`retry`", RETRY, mistakes) else { return default };
-    Retry {
-        attempts: fields.count("attempts", ATTEMPTS_MAX, mistakes).unwrap_or(default.attempts),
-        backoff: fields.span_of_time("backoff", mistakes).unwrap_or(default.backoff),
-        max_backoff: fields.span_of_time("max_backoff", mistakes).unwrap_or(default.max_backoff),
-        jitter: fields.flag("jitter", mistakes).unwrap_or(default.jitter),
-    }
-}
-
-fn read_timeouts(fields: &Fields<'_>, mistakes: &mut Vec<Diagnostic>) -> (TaskTimeouts, Option<Millis>) {
-    let Some(node) = fields.get("timeout") else { return (TaskTimeouts::default(), None) };
-    if !matches!(node.kind, Kind::Map(_)) {
-        let attempt = duration(node, "`timeout`", mistakes);
-        return (TaskTimeouts { attempt, ..TaskTimeouts::default() }, None);
-    }
-    let Some(fields) = Fields::open(node, "`timeout`", TIMEOUT, mistakes) else {
-        return (TaskTimeouts::default(), None);
-    };
-    let timeouts = TaskTimeouts {
-        queue: fields.span_of_time("queue", mistakes),
-        attempt: fields.span_of_time("attempt", mistakes),
-        heartbeat: fields.span_of_time("heartbeat", mistakes),
-    };
-    (timeouts, fields.span_of_time("total", mistakes))
-}
-
-fn read_compensate(node: &Node, source: &str, mistakes: &mut Vec<Diagnostic>) -> Option<Compensate> {
-    let fields = Fields::open(node, "`compensate`", COMPENSATE, mistakes)?;
-    let uses = fields.required("uses", "`compensate`", mistakes).and_then(|node| task_type(node, mistakes));
-    let with = fields
-        .get("with")
-        .map_or(Template::Literal(serde_json::json!({})), |with| Template::read(with, source, mistakes));
-    let retry = read_retry(&fields, Retry::UNDO, mistakes);
-    let (timeouts, total) = read_timeouts(&fields, mistakes);
-    if total.is_some() {
-        mistakes.push(bad_value(
-            fields.key_span("timeout"),
-            "a compensation has no `total` limit".into(),
-            "the way back is tried until it holds or a person takes over",
-            Some("limit one attempt with `attempt`".into()),
-        ));
-    }
-    Some(Compensate { uses: uses?, with, retry, timeouts })
-}
-
-fn read_wait(node: &Node, source: &str, mistakes: &mut Vec<Diagnostic>) -> Option<Wait> {
-    let fields = Fields::open(node, "`wait`", WAIT, mistakes)?;
-    let signal = fields.text("signal", mistakes);
-    let timeout = fields.span_of_time("timeout", mistakes);
-    let span = fields.span_of_time("for", mistakes);
-    let until = fields.get("until").map(|until| Template::read(until, source, mistakes));
-    match (signal, span, until) {
-        (Some(name), None, None) => Some(Wait::Signal { name: name.into(), timeout }),
-        (None, Some(span), None) if timeout.is_none() => Some(Wait::For(span)),
-        (None, None, Some(until)) if timeout.is_none() => Some(Wait::Until(until)),
-        _ => {
-            mistakes.push(Diagnostic {
-                code: "E0107",
-                message: "this waits for nothing, or for several things".into(),
-                span: node.span,
-                reason: "a wait is {signal: NAME, timeout: 5d}, {for: 30s} or {until: INSTANT}".into(),
-                fix: None,
-            });
             None
         }
     }

@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{Cause, Phase, Run, StepRun};
+use super::{Cause, Phase, Run, StepRun, scope};
+use crate::definition::OnFull;
 use crate::effect::Effect;
 use crate::record::{End, Event, Start};
-use crate::{Definition, Failure, FailureClass, Leg, RunId, StepName, UtcMs};
+use crate::shared::{Shared, Waiter};
+use crate::{Definition, Failure, FailureClass, Leg, Millis, RunId, StepName, UtcMs};
 
 /// What one record did.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -17,6 +19,8 @@ pub struct Applied {
     pub effects: Vec<Effect>,
     /// What changed, for those who watch.
     pub facts: Vec<Fact>,
+    /// Other runs that changed because this one did: they got a place that came free, or made room.
+    pub touched: Vec<RunId>,
 }
 
 /// A change worth telling.
@@ -37,6 +41,8 @@ pub enum FactKind {
     Step(StepName, &'static str),
     /// The way back of a step; the name of its state.
     Undo(StepName, &'static str),
+    /// A wave of a fan-out; its number, and what it does.
+    Wave(StepName, u32, &'static str),
 }
 
 /// Why a record changed nothing.
@@ -54,6 +60,7 @@ pub enum Refusal {
 pub(super) struct Machine<'a> {
     pub run: &'a mut Run,
     pub definition: &'a Definition,
+    pub shared: &'a mut Shared,
     pub now: UtcMs,
     pub applied: Applied,
     /// Steps that settled in this record and whose dependents were not looked at yet.
@@ -63,8 +70,9 @@ pub(super) struct Machine<'a> {
 }
 
 impl<'a> Machine<'a> {
-    fn new(run: &'a mut Run, definition: &'a Definition, now: UtcMs) -> Self {
-        Self { run, definition, now, applied: Applied::default(), settled: VecDeque::new(), retracted: false }
+    fn new(run: &'a mut Run, definition: &'a Definition, shared: &'a mut Shared, now: UtcMs) -> Self {
+        let applied = Applied::default();
+        Self { run, definition, shared, now, applied, settled: VecDeque::new(), retracted: false }
     }
 
     /// Follows the record to its end; what it owes is what is still owed then.
@@ -79,7 +87,7 @@ impl<'a> Machine<'a> {
 }
 
 /// Begins a run; inputs that do not fit make one that has failed.
-pub(crate) fn begin(start: &Arc<Start>, definition: &Definition, now: UtcMs) -> (Run, Applied) {
+pub(crate) fn begin(start: &Arc<Start>, definition: &Definition, shared: &mut Shared, now: UtcMs) -> (Run, Applied) {
     let (inputs, wrong) = match definition.accept(&start.inputs) {
         Ok(inputs) => (inputs, None),
         Err(reasons) => (Value::Null, Some(reasons.join("; "))),
@@ -94,40 +102,58 @@ pub(crate) fn begin(start: &Arc<Start>, definition: &Definition, now: UtcMs) -> 
         steps: vec![StepRun { since: now, ..StepRun::default() }; definition.steps.len()],
         signals: Vec::new(),
         signal_ids: Vec::new(),
+        paused: None,
+        beyond: false,
+        place: None,
+        rested: Millis(0),
         output: Value::Null,
         endings: 0,
         informed: 0,
         seq: 0,
     };
-    let mut machine = Machine::new(&mut run, definition, now);
+    let mut machine = Machine::new(&mut run, definition, shared, now);
     machine.tell(FactKind::Phase("running"));
     match wrong {
         Some(reasons) => {
             let failure = permanent("E0301", format!("the inputs do not fit: {reasons}"));
             machine.doom(Cause { step: None, failure, cancelled: false, compensate: false });
         }
-        None => machine.set_off(),
+        None => machine.enter(),
     }
     let applied = machine.close();
     (run, applied)
 }
 
-/// Folds one event about `run` into it.
+/// Folds one event about `run`, said by `by`, into it.
 ///
 /// # Errors
 /// [`Refusal`]; the run is then as it was.
-pub fn apply(run: &mut Run, definition: &Definition, event: &Event, now: UtcMs) -> Result<Applied, Refusal> {
-    if matches!(run.phase, Phase::Quarantined { .. }) {
-        return Err(Refusal::Illegal("the run is quarantined".into()));
+pub fn apply(
+    run: &mut Run,
+    definition: &Definition,
+    shared: &mut Shared,
+    (event, by, now): (&Event, &Arc<str>, UtcMs),
+) -> Result<Applied, Refusal> {
+    if matches!(run.phase, Phase::Quarantined { .. }) && !matches!(event, Event::ReleaseRequested { .. }) {
+        return Err(Refusal::Illegal("the run is quarantined: release it first".into()));
     }
-    let mut machine = Machine::new(run, definition, now);
+    let mut machine = Machine::new(run, definition, shared, now);
     match event {
         Event::AttemptFinished { task, outcome } => match task.leg {
             Leg::Forward => machine.attempt_finished(task, outcome),
             Leg::Undo => machine.undo_finished(task, outcome),
         },
+        Event::EventEmitted { task } => machine.emitted(task),
         Event::TimerFired { timer } => machine.timer_fired(&timer.kind),
-        Event::SignalReceived { name, payload, id, .. } => machine.signal(name, payload, id.as_ref()),
+        Event::SignalReceived { name, payload, id, roles, .. } => machine.signal(
+            super::Signal {
+                name: Arc::clone(name),
+                payload: payload.clone(),
+                by: Arc::clone(by),
+                roles: roles.clone(),
+            },
+            id.as_ref(),
+        ),
         Event::ChildStarted { link, child } => machine.child_started(link, *child),
         Event::ChildEnded { link, report } => machine.child_ended(link, report),
         Event::ParentInformed { ending, .. } => machine.parent_informed(*ending),
@@ -135,11 +161,49 @@ pub fn apply(run: &mut Run, definition: &Definition, event: &Event, now: UtcMs) 
         Event::UnwindRequested { failure, .. } => machine.take_back(failure),
         Event::UndoResolved { step, item, how, .. } => machine.resolve(step, *item, how),
         Event::RetryRequested { .. } => machine.retry(),
-        Event::DefinitionRegistered { .. } | Event::RunStarted(_) | Event::RunRetired { .. } => {
-            Err(Refusal::Illegal("this is not about a run in progress".into()))
-        }
+        Event::PauseRequested { what, reason, .. } => machine.pause(what, reason),
+        Event::ResumeRequested { what, .. } => machine.resume(what),
+        Event::Tuned { step, tune, .. } => machine.tune(step, tune),
+        Event::StepDecided { step, how, .. } => machine.decide(step, how),
+        Event::RerunRequested { from, inputs, .. } => machine.rerun(from, inputs),
+        Event::QuarantineRequested { reason, .. } => machine.set_aside(reason),
+        Event::ReleaseRequested { .. } => machine.let_go_on(),
+        Event::DefinitionRegistered { .. }
+        | Event::RunStarted(_)
+        | Event::RunRetired { .. }
+        | Event::RunRecalled { .. }
+        | Event::Migrated { .. }
+        | Event::EventReceived { .. }
+        | Event::CalendarSet { .. }
+        | Event::ScheduleArmed { .. }
+        | Event::ScheduleDue { .. } => Err(Refusal::Illegal("this is not about a run in progress".into())),
     }?;
     Ok(machine.close())
+}
+
+/// Tells a run that a place in `group` may be free, or that a calendar changed, for a step or for all of it.
+pub(crate) fn nudge(
+    run: &mut Run,
+    definition: &Definition,
+    shared: &mut Shared,
+    (step, group, now): (Option<&StepName>, Option<&Arc<str>>, UtcMs),
+) -> Applied {
+    let mut machine = Machine::new(run, definition, shared, now);
+    match (step, group) {
+        (None, _) => machine.enter_again(),
+        (Some(step), Some(group)) => machine.offer(step, group),
+        (Some(step), None) => machine.calendar_changed(step),
+    }
+    machine.close()
+}
+
+/// Looks at every step anew: the run goes by another version now.
+pub(crate) fn look(run: &mut Run, definition: &Definition, shared: &mut Shared, now: UtcMs) -> Applied {
+    let mut machine = Machine::new(run, definition, shared, now);
+    for at in 0..definition.steps.len() {
+        machine.consider(at);
+    }
+    machine.close()
 }
 
 pub(super) fn permanent(code: &str, message: String) -> Failure {
@@ -163,13 +227,83 @@ impl Machine<'_> {
         }
     }
 
+    pub fn waiter(&self, at: usize) -> Waiter {
+        Waiter { run: self.run.id(), step: Some(self.definition.steps[at].name.clone()) }
+    }
+
+    /// Sets off, where the concurrency group of its workflow has a place.
+    pub fn enter(&mut self) {
+        let Some(concurrency) = &self.definition.concurrency else { return self.set_off() };
+        let group = match scope::text(self.run, self.definition, &concurrency.group, Vec::new()) {
+            Ok(group) => group,
+            Err(failure) => {
+                return self.doom(Cause { step: None, failure, cancelled: false, compensate: false });
+            }
+        };
+        if self.shared.take(&group, concurrency.limit) {
+            return self.take_place(group);
+        }
+        let waiter = Waiter { run: self.run.id(), step: None };
+        match concurrency.on_full {
+            OnFull::Reject => {
+                let message =
+                    format!("the concurrency group `{group}` has no place: {} run already", concurrency.limit);
+                let failure = permanent("E0319", message);
+                return self.doom(Cause { step: None, failure, cancelled: false, compensate: false });
+            }
+            OnFull::Queue => {}
+            OnFull::Replace => self.shared.replace_oldest(&group, self.run.id()),
+        }
+        self.shared.stand_in_line(&group, concurrency.limit, self.definition.priority, waiter);
+        self.set_phase(Phase::Queued { group });
+    }
+
+    fn take_place(&mut self, group: Arc<str>) {
+        self.shared.note_run(&group, self.run.id());
+        self.run.place = Some(group);
+        self.set_off();
+    }
+
+    /// Its turn in the line may have come.
+    fn enter_again(&mut self) {
+        let Phase::Queued { group } = self.run.phase.clone() else { return };
+        let Some(concurrency) = &self.definition.concurrency else { return };
+        if self.shared.take(&group, concurrency.limit) {
+            self.run.rested.0 += self.now.since(self.run.started).0.saturating_sub(self.run.rested.0);
+            self.set_phase(Phase::Running);
+            self.take_place(group);
+        } else {
+            let waiter = Waiter { run: self.run.id(), step: None };
+            self.shared.stand_in_line(&group, concurrency.limit, self.definition.priority, waiter);
+        }
+    }
+
+    /// All is said and done; what stands under `finally` comes first.
     pub fn end(&mut self, end: End) {
+        if end != End::Succeeded {
+            self.run.output = Value::Null;
+        }
+        let closing = matches!(self.run.phase, Phase::Closing { .. });
+        // A run whose inputs never fitted has nothing that its last steps could speak of.
+        if !closing && self.definition.steps.iter().any(|step| step.finally) && !self.run.inputs.is_null() {
+            self.retracted = true;
+            for at in 0..self.run.steps.len() {
+                if self.definition.steps[at].finally {
+                    self.begin_anew(at);
+                }
+            }
+            self.set_phase(Phase::Closing { end });
+            for at in 0..self.run.steps.len() {
+                self.consider(at);
+            }
+            return;
+        }
         self.retracted = true;
         self.set_phase(Phase::Ended(end));
         self.run.ended = Some(self.now);
         self.run.endings += 1;
-        if end != End::Succeeded {
-            self.run.output = Value::Null;
+        if let Some(group) = self.run.place.take() {
+            self.shared.give_back_run(&group, self.run.id());
         }
         if let Some(effect) = super::pending::inform(self.run, self.definition) {
             self.owe(effect);

@@ -2,12 +2,9 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
-
-use super::machine::{FactKind, Machine, Refusal, permanent};
+use super::machine::{Machine, Refusal, permanent};
 use super::unwind::revocable;
-use super::{Cause, Phase, SIGNALS_MAX, Signal, Skip, Status, StepRun, Undo};
-use crate::definition::{Action, Wait};
+use super::{Cause, Phase, Status, Undo};
 use crate::record::{End, Resolution, TimerKind};
 use crate::{Failure, StepName, TaskKey};
 
@@ -40,6 +37,12 @@ impl Machine<'_> {
                 self.progress(at);
                 Ok(())
             }
+            TimerKind::Opens { step, .. } => {
+                let at = self.step(step)?;
+                if self.open_by_clock(at) { Ok(()) } else { stale }
+            }
+            TimerKind::Wave { step, wave, gate } => self.wave_timer(step, *wave, *gate),
+            TimerKind::Debounce => stale,
             TimerKind::RunTimeout => {
                 let over = super::pending::run_timer(self.run, self.definition).is_some_and(|(_, due)| due <= self.now);
                 if !over {
@@ -53,53 +56,10 @@ impl Machine<'_> {
         }
     }
 
-    fn wait_over(&mut self, at: usize) {
-        match &self.definition.steps[at].action {
-            Action::Wait(Wait::Signal { name, timeout }) => {
-                let waited = timeout.unwrap_or_default();
-                self.fail(at, permanent("E0311", format!("no signal `{name}` came within {waited}")));
-            }
-            Action::Wait(_) | Action::Task { .. } | Action::Workflow { .. } | Action::Set(_) | Action::Fail(_) => {
-                self.complete(at, Value::Null);
-            }
-        }
-    }
-
-    /// A named message: to the step that waits for it, or kept for one that will.
-    pub fn signal(&mut self, name: &Arc<str>, payload: &Value, id: Option<&Arc<str>>) -> Result<(), Refusal> {
-        if id.is_some_and(|id| self.run.signal_ids.contains(id)) {
-            return Err(Refusal::Stale("this signal was received before"));
-        }
-        // While it halts, a step with `always()` may still wait for one.
-        if !matches!(self.run.phase, Phase::Running | Phase::Halting) {
-            let message = format!("the run is {}: it takes no signals any more", self.run.phase.name());
-            return Err(Refusal::Illegal(message));
-        }
-        let waits = |at: &usize| {
-            matches!(self.run.steps[*at].status, Status::Waiting { .. })
-                && matches!(&self.definition.steps[*at].action, Action::Wait(Wait::Signal { name: wanted, .. }) if wanted == name)
-        };
-        let waiting = (0..self.run.steps.len()).find(waits);
-        if waiting.is_none() && self.run.signals.len() >= SIGNALS_MAX {
-            return Err(Refusal::Illegal(format!("{SIGNALS_MAX} signals lie unread already")));
-        }
-        if let Some(id) = id {
-            self.run.signal_ids.push(Arc::clone(id));
-            if self.run.signal_ids.len() > SIGNALS_MAX {
-                self.run.signal_ids.remove(0);
-            }
-        }
-        match waiting {
-            Some(at) => self.complete(at, payload.clone()),
-            None => self.run.signals.push(Signal { name: Arc::clone(name), payload: payload.clone() }),
-        }
-        Ok(())
-    }
-
     /// Somebody wants it to stop.
     pub fn cancel(&mut self, compensate: bool, reason: &Arc<str>) -> Result<(), Refusal> {
         match self.run.phase {
-            Phase::Running => {
+            Phase::Running | Phase::Queued { .. } => {
                 let failure = permanent("E0316", format!("cancelled: {reason}"));
                 self.doom(Cause { step: None, failure, cancelled: true, compensate });
                 Ok(())
@@ -108,6 +68,8 @@ impl Machine<'_> {
             Phase::Halting | Phase::Compensating | Phase::CompensationFailed => {
                 Err(Refusal::Stale("the run is on its way back already"))
             }
+            Phase::Closing { .. } => Err(Refusal::Stale("only what stands under `finally` is left of the run")),
+            Phase::Ended(_) if self.run.start.parent.is_some() => Err(Refusal::Stale("the child run ended meanwhile")),
             Phase::Ended(_) | Phase::Quarantined { .. } => {
                 Err(Refusal::Illegal(format!("the run is {} already", self.run.phase.name())))
             }
@@ -142,68 +104,5 @@ impl Machine<'_> {
             Resolution::Resolved { note } => self.undo_resolved(at, item, note),
         }
         Ok(())
-    }
-
-    /// Tries again: the compensations that failed, or all that a failed run did not keep.
-    pub fn retry(&mut self) -> Result<(), Refusal> {
-        match self.run.phase {
-            Phase::CompensationFailed => {
-                for at in 0..self.run.steps.len() {
-                    if let Undo::Failed(undo) = &self.run.steps[at].undo {
-                        let items: Vec<u32> = undo.failed.keys().copied().collect();
-                        self.undo_again(at, &items);
-                    }
-                }
-                Ok(())
-            }
-            Phase::Ended(End::Failed | End::Compensated | End::Cancelled) if self.run.start.parent.is_some() => {
-                Err(Refusal::Illegal("this is a child run: retry its parent".into()))
-            }
-            Phase::Ended(End::Failed | End::Compensated | End::Cancelled) => {
-                self.reopen();
-                Ok(())
-            }
-            Phase::Ended(End::Succeeded) => {
-                Err(Refusal::Illegal("the run succeeded: there is nothing to retry".into()))
-            }
-            Phase::Running | Phase::Halting | Phase::Compensating | Phase::Quarantined { .. } => {
-                let message = format!(
-                    "the run is {}: only a run that ended, or whose compensation failed, is retried",
-                    self.run.phase.name()
-                );
-                Err(Refusal::Illegal(message))
-            }
-        }
-    }
-
-    /// Steps that hold keep their output; the others, and all behind them, begin anew under new attempt numbers.
-    fn reopen(&mut self) {
-        let mut anew = vec![false; self.run.steps.len()];
-        for at in 0..anew.len() {
-            let holds = match &self.run.steps[at].status {
-                Status::Done { late, .. } => !late && self.run.steps[at].undo == Undo::NotNeeded,
-                Status::Skipped(Skip::Condition) => true,
-                Status::Pending
-                | Status::Active
-                | Status::Waiting { .. }
-                | Status::Skipped(_)
-                | Status::Failed(_)
-                | Status::Halted => false,
-            };
-            anew[at] = !holds || self.definition.steps[at].needs.iter().any(|need| anew[*need]);
-        }
-        self.run.cause = None;
-        self.run.ended = None;
-        // The run's own limit counts from here: it is a new try.
-        self.run.started = self.now;
-        self.set_phase(Phase::Running);
-        for at in (0..anew.len()).filter(|at| anew[*at]) {
-            let step = &self.run.steps[at];
-            let base = step.work.as_ref().map_or(step.base, |work| step.base.max(work.highest));
-            let undo_base = step.undo_base;
-            self.run.steps[at] = StepRun { base, undo_base, since: self.now, ..StepRun::default() };
-            self.tell(FactKind::Step(self.definition.steps[at].name.clone(), "pending"));
-        }
-        self.set_off();
     }
 }

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use super::machine::permanent;
 use super::unwind::revocable;
-use super::{At, Phase, Run, Status, Undo, scope};
-use crate::definition::Action;
+use super::{At, Phase, Run, Status, Undo, WaveAt, Work, scope};
+use crate::definition::{Action, Emit};
 use crate::effect::{Effect, EffectKey};
 use crate::record::{Parent, Report, Start, TimerKey, TimerKind};
-use crate::{Definition, Failure, Leg, Task, TaskKey, TaskTimeouts, UtcMs};
+use crate::{CloudEvent, Definition, Digest, Failure, Leg, Task, TaskKey, TaskTimeouts, UtcMs};
 
 /// All the work that `run` owes.
 #[must_use]
@@ -18,7 +18,12 @@ pub fn pending(run: &Run, definition: &Definition) -> BTreeMap<EffectKey, Effect
     match run.phase {
         Phase::Quarantined { .. } => {}
         Phase::Ended(_) => owed.extend(inform(run, definition).filter(|_| run.informed < run.endings)),
-        Phase::Running | Phase::Halting | Phase::Compensating | Phase::CompensationFailed => {
+        Phase::Queued { .. }
+        | Phase::Running
+        | Phase::Halting
+        | Phase::Closing { .. }
+        | Phase::Compensating
+        | Phase::CompensationFailed => {
             owed.extend(run_timer(run, definition).map(|(timer, due)| Effect::Timer(timer, due)));
             for at in 0..run.steps.len() {
                 forward(run, definition, at, &mut owed);
@@ -39,6 +44,7 @@ fn forward(run: &Run, definition: &Definition, at: usize, owed: &mut Vec<Effect>
         }
         Status::Active => {}
         Status::Pending
+        | Status::Held { .. }
         | Status::Waiting { due: None }
         | Status::Done { .. }
         | Status::Skipped(_)
@@ -47,8 +53,16 @@ fn forward(run: &Run, definition: &Definition, at: usize, owed: &mut Vec<Effect>
     }
     owed.extend(step_timer(run, definition, at).map(|(timer, due)| Effect::Timer(timer, due)));
     let Some(work) = &state.work else { return };
+    for due in work.lanes.instants() {
+        owed.push(Effect::Timer(timer(TimerKind::Opens { step: name.clone(), due }), due));
+    }
+    owed.extend(
+        wave_timer(work)
+            .map(|(wave, gate, due)| Effect::Timer(timer(TimerKind::Wave { step: name.clone(), wave, gate }), due)),
+    );
     for (item, live) in &work.live {
         match &live.at {
+            At::Ready => {}
             At::Out => owed.extend(send(run, definition, at, *item, live.attempt)),
             At::Stopping => owed.push(Effect::Cancel(key(run, definition, at, *item, live.attempt, Leg::Forward))),
             At::Backoff { until } => {
@@ -71,6 +85,7 @@ fn undo(run: &Run, definition: &Definition, at: usize, owed: &mut Vec<Effect>) {
     let Undo::Active(undo) = &run.steps[at].undo else { return };
     for (item, live) in &undo.live {
         match &live.at {
+            At::Ready => {}
             At::Out | At::Stopping | At::Child { .. } => {
                 owed.extend(send_undo(run, definition, at, *item, live.attempt).ok().flatten());
             }
@@ -94,35 +109,85 @@ fn key(run: &Run, definition: &Definition, at: usize, item: u32, attempt: u32, l
 pub(super) fn send(run: &Run, definition: &Definition, at: usize, item: u32, attempt: u32) -> Result<Effect, Failure> {
     let step = &definition.steps[at];
     let locals = run.steps[at].work.as_ref().map(|work| scope::item(work, item)).unwrap_or_default();
-    let (Action::Task { with, .. } | Action::Workflow { with, .. }) = &step.action else {
-        return Err(permanent("E0317", format!("the step `{}` has no work to give away", step.name)));
+    let value = |template, locals| {
+        scope::eval(run, definition, template, locals).map_err(|error| permanent("E0205", error.to_string()))
     };
-    let input = scope::eval(run, definition, with, locals).map_err(|error| permanent("E0205", error.to_string()))?;
     match &step.action {
-        Action::Workflow { name, .. } => {
+        Action::Workflow { name, with } => {
+            let input = value(with, locals)?;
             let Some(version) = run.start.pins.get(name) else {
                 return Err(permanent("E0302", format!("the run knows no version of the workflow `{name}`")));
             };
-            let link = Parent { run: run.id(), step: step.name.clone(), item, attempt };
-            Ok(Effect::StartChild(Arc::new(Start {
-                run: run.id().child(&step.name, item, attempt),
-                workflow: Arc::clone(name),
-                version: version.clone(),
-                pins: Arc::clone(&run.start.pins),
-                inputs: input,
-                parent: Some(link),
-                key: None,
-                labels: run.start.labels.clone(),
-                seed: run.start.seed.wrapping_add(u64::from(item)).wrapping_add(1),
-            })))
+            Ok(start_child(run, definition, (at, item, attempt), (name, version, input)))
         }
-        Action::Task { uses, .. } => {
+        Action::Steps(inner) => {
+            let input = scope::captured(run, definition, inner, locals);
+            Ok(start_child(run, definition, (at, item, attempt), (&inner.name, &inner.digest, input)))
+        }
+        Action::Task { uses, with } => {
+            let input = value(with, locals)?;
             Ok(dispatch(run, definition, at, (item, attempt, Leg::Forward), (uses, input, step.timeouts)))
+        }
+        Action::Emit(emit) => {
+            let event = event(run, definition, at, emit)?;
+            Ok(Effect::Emit { task: key(run, definition, at, item, attempt, Leg::Forward), event: Box::new(event) })
         }
         Action::Wait(_) | Action::Set(_) | Action::Fail(_) => {
             Err(permanent("E0317", format!("the step `{}` has no work to give away", step.name)))
         }
     }
+}
+
+/// The end of the soak, or of the wait at the gate, of the wave under way: its number, whether it is the gate, when.
+fn wave_timer(work: &Work) -> Option<(u32, bool, UtcMs)> {
+    let wave = work.wave.as_ref().filter(|_| !work.stopping && !work.draining)?;
+    match wave.at {
+        WaveAt::Working | WaveAt::Gated { due: None } => None,
+        WaveAt::Soaking { until } => Some((wave.index, false, until)),
+        WaveAt::Gated { due: Some(due) } => Some((wave.index, true, due)),
+    }
+}
+
+/// The event that an `emit` step publishes. Its id is the same however often it is told.
+fn event(run: &Run, definition: &Definition, at: usize, emit: &Emit) -> Result<CloudEvent, Failure> {
+    let value = |template| {
+        scope::eval(run, definition, template, Vec::new()).map_err(|error| permanent("E0205", error.to_string()))
+    };
+    let since = i64::try_from(run.steps[at].since.0).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    let subject = emit.subject.as_ref().map(|subject| scope::text(run, definition, subject, Vec::new())).transpose()?;
+    let base = run.steps[at].base;
+    Ok(CloudEvent {
+        specversion: "1.0".into(),
+        id: format!("{}/{}/{}", run.id(), definition.steps[at].name, base + 1),
+        source: format!("/patchloom/workflows/{}", definition.name),
+        kind: scope::text(run, definition, &emit.kind, Vec::new())?.to_string(),
+        subject: subject.map(|subject| subject.to_string()),
+        time: since.map(|time| time.to_string()),
+        datacontenttype: Some("application/json".into()),
+        data: value(&emit.data)?,
+        ..CloudEvent::default()
+    })
+}
+
+fn start_child(
+    run: &Run,
+    definition: &Definition,
+    (at, item, attempt): (usize, u32, u32),
+    (name, version, inputs): (&Arc<str>, &Digest, serde_json::Value),
+) -> Effect {
+    let step = &definition.steps[at].name;
+    let link = Parent { run: run.id(), step: step.clone(), item, attempt };
+    Effect::StartChild(Arc::new(Start {
+        run: run.id().child(step, item, attempt),
+        workflow: Arc::clone(name),
+        version: version.clone(),
+        pins: Arc::clone(&run.start.pins),
+        inputs,
+        parent: Some(link),
+        key: None,
+        labels: run.start.labels.clone(),
+        seed: run.start.seed.wrapping_add(u64::from(item)).wrapping_add(1),
+    }))
 }
 
 fn dispatch(
@@ -133,7 +198,8 @@ fn dispatch(
     (uses, input, timeouts): (&Arc<str>, serde_json::Value, TaskTimeouts),
 ) -> Effect {
     let key = key(run, definition, at, item, attempt, leg);
-    Effect::Dispatch(Box::new(Task { key, uses: uses.to_string(), input, timeouts }))
+    let priority = definition.steps[at].priority;
+    Effect::Dispatch(Box::new(Task { key, uses: uses.to_string(), input, timeouts, priority }))
 }
 
 /// The effect that puts the undo of an item to work; `None` where the item has nothing to undo.
@@ -150,7 +216,7 @@ pub(super) fn send_undo(
     let step = &definition.steps[at];
     let Some(work) = &run.steps[at].work else { return Ok(None) };
     let failure = run.cause.as_ref().map(|cause| &cause.failure);
-    if let Action::Workflow { .. } = step.action {
+    if let Action::Workflow { .. } | Action::Steps(_) = step.action {
         let failure = failure.cloned().unwrap_or_else(|| permanent("E0316", "the parent run is undone".into()));
         return Ok(work.children.get(&item).map(|child| Effect::UnwindChild { child: *child, failure }));
     }
@@ -166,7 +232,7 @@ pub(super) fn step_timer(run: &Run, definition: &Definition, at: usize) -> Optio
     let total = definition.steps[at].total?;
     let state = &run.steps[at];
     let stopping = state.work.as_ref().is_none_or(|work| work.stopping);
-    if !matches!(state.status, Status::Active) || stopping {
+    if !matches!(state.status, Status::Active) || stopping || run.paused.is_some() {
         return None;
     }
     let kind = TimerKind::StepTotal { step: definition.steps[at].name.clone() };
@@ -176,8 +242,8 @@ pub(super) fn step_timer(run: &Run, definition: &Definition, at: usize) -> Optio
 /// The timer of the run's limit, where it has one that still matters.
 pub(super) fn run_timer(run: &Run, definition: &Definition) -> Option<(TimerKey, UtcMs)> {
     let limit = definition.timeout?;
-    (run.phase == Phase::Running)
-        .then(|| (TimerKey { run: run.id(), kind: TimerKind::RunTimeout }, run.started + limit))
+    (run.phase == Phase::Running && run.paused.is_none())
+        .then(|| (TimerKey { run: run.id(), kind: TimerKind::RunTimeout }, run.started + run.rested + limit))
 }
 
 /// What a run that ended tells its parent.

@@ -1,35 +1,33 @@
 //! The way back: what started is undone, in the reverse order of the graph.
 
 use super::machine::{FactKind, Machine, Refusal, permanent};
-use super::{At, Live, Phase, Run, Status, Undo, UndoWork, pending};
+use std::collections::BTreeSet;
+
+use super::{At, Live, Phase, Run, StepRun, Undo, UndoWork, Work, pending};
 use crate::backoff::backoff;
-use crate::definition::Action;
+use crate::definition::{Action, Step};
 use crate::effect::Effect;
 use crate::record::{End, Parent, Report};
 use crate::{Definition, Failure, FailureClass, Leg, Outcome, TaskKey};
 
-/// Whether the point of no return is behind the run.
-pub(super) fn past_pivot(run: &Run, definition: &Definition) -> bool {
-    definition
-        .steps
-        .iter()
-        .zip(&run.steps)
-        .any(|(step, state)| step.pivot && matches!(state.status, Status::Done { .. }))
+/// Whether the step at `at` started, in this try or a former one, and has something to undo.
+pub(super) fn undoable(run: &Run, definition: &Definition, at: usize) -> bool {
+    let state = &run.steps[at];
+    state.work.as_deref().into_iter().chain(&state.former).any(|work| leaves_something(&definition.steps[at], work))
 }
 
-/// Whether the step at `at` started and has something to undo.
-pub(super) fn undoable(run: &Run, definition: &Definition, at: usize) -> bool {
-    let Some(work) = &run.steps[at].work else { return false };
-    match definition.steps[at].action {
-        Action::Task { .. } => work.next > 0 && definition.steps[at].compensate.is_some(),
-        Action::Workflow { .. } => !work.children.is_empty(),
-        Action::Wait(_) | Action::Set(_) | Action::Fail(_) => false,
+/// Whether there is something to undo of what a step did.
+pub(super) fn leaves_something(step: &Step, work: &Work) -> bool {
+    match step.action {
+        Action::Task { .. } => step.compensate.is_some() && work.started().next().is_some(),
+        Action::Workflow { .. } | Action::Steps(_) => !work.children.is_empty(),
+        Action::Wait(_) | Action::Set(_) | Action::Fail(_) | Action::Emit(_) => false,
     }
 }
 
 /// Whether a run that succeeded could be taken back.
 pub(super) fn revocable(run: &Run, definition: &Definition) -> bool {
-    !past_pivot(run, definition) && (0..run.steps.len()).any(|at| undoable(run, definition, at))
+    !run.beyond && (0..run.steps.len()).any(|at| undoable(run, definition, at))
 }
 
 impl Machine<'_> {
@@ -37,7 +35,7 @@ impl Machine<'_> {
     pub(super) fn begin_unwind(&mut self) {
         let (cancelled, compensate) =
             self.run.cause.as_ref().map_or((false, true), |cause| (cause.cancelled, cause.compensate));
-        let blocked = !compensate || past_pivot(self.run, self.definition);
+        let blocked = !compensate || self.run.beyond;
         let owed: Vec<usize> = if blocked {
             Vec::new()
         } else {
@@ -68,9 +66,7 @@ impl Machine<'_> {
                     })
             });
             let Some(at) = ready else { break };
-            let next = self.run.steps[at].work.as_ref().map_or(0, |work| work.next);
-            self.set_undo(at, Undo::Active(Box::new(UndoWork { next, ..UndoWork::default() })));
-            self.undo_progress(at);
+            self.begin_undo(at);
         }
         if self.run.steps.iter().all(|step| step.undo.is_settled()) {
             return self.end(End::Compensated);
@@ -79,20 +75,26 @@ impl Machine<'_> {
         self.set_phase(if active { Phase::Compensating } else { Phase::CompensationFailed });
     }
 
+    /// Begins the undo of what a step did last; what it did in former tries follows.
+    fn begin_undo(&mut self, at: usize) {
+        let step = &self.definition.steps[at];
+        let state = &mut self.run.steps[at];
+        if !state.work.as_ref().is_some_and(|work| leaves_something(step, work))
+            && let Some(former) = former(step, state)
+        {
+            state.work = Some(Box::new(former));
+        }
+        let next = state.work.as_ref().map_or(0, |work| work.next);
+        self.set_undo(at, Undo::Active(Box::new(UndoWork { next, ..UndoWork::default() })));
+        self.undo_progress(at);
+    }
+
     /// Sends out what has room, item by item from the last; settles the step when all are at rest.
     fn undo_progress(&mut self, at: usize) {
         let parallel = self.parallel(at);
-        loop {
-            let Undo::Active(undo) = &mut self.run.steps[at].undo else { return };
-            if undo.next == 0 || u32::try_from(undo.live.len()).map_or(true, |live| live >= parallel) {
-                break;
-            }
-            undo.next -= 1;
-            let item = undo.next;
-            self.send_undo(at, item, self.run.steps[at].undo_base + 1);
-        }
+        while self.undo_next(at, parallel) {}
         let Undo::Active(undo) = &self.run.steps[at].undo else { return };
-        if undo.next > 0 || !undo.live.is_empty() {
+        if undo.next > 0 || !undo.live.is_empty() || !undo.lanes.is_empty() {
             return;
         }
         let highest = undo.highest;
@@ -105,9 +107,58 @@ impl Machine<'_> {
         // Should this step be undone once more, its attempts go on counting: a key is used once.
         let state = &mut self.run.steps[at];
         state.undo_base = state.undo_base.max(highest);
+        if let Undo::Done { .. } = state.undo
+            && let Some(former) = former(&self.definition.steps[at], state)
+        {
+            state.work = Some(Box::new(former));
+            self.begin_undo(at);
+        }
+    }
+
+    /// Undoes the next item that has room; whether there was one.
+    fn undo_next(&mut self, at: usize, parallel: u32) -> bool {
+        let state = &mut self.run.steps[at];
+        let (base, fresh) = (state.undo_base, state.work.as_ref().map(|work| &work.fresh));
+        let Undo::Active(undo) = &mut state.undo else { return false };
+        // Items that never started have nothing to undo.
+        while undo.next > 0 && fresh.is_some_and(|fresh| fresh.contains(&(undo.next - 1))) {
+            undo.next -= 1;
+        }
+        if undo.lanes.busy >= parallel {
+            return false;
+        }
+        let first = undo.next.checked_sub(1).map(rank);
+        let Some(next) = undo.lanes.next(first) else { return false };
+        let item = rank(next);
+        if first == Some(next) {
+            undo.next -= 1;
+        } else {
+            undo.lanes.take(next);
+        }
+        let attempt = undo.live.get(&item).map_or(base + 1, |live| live.attempt);
+        let per = self.per_limits(at, item).unwrap_or_default();
+        let Undo::Active(undo) = &mut self.run.steps[at].undo else { return false };
+        match per.iter().find(|(limit, of)| !undo.lanes.has_room(limit, *of)) {
+            Some((limit, _)) => undo.lanes.block(next, limit.clone(), None),
+            None => self.send_undo(at, item, attempt),
+        }
+        true
+    }
+
+    /// An item on its way back is not at work any more.
+    fn undo_leave(&mut self, at: usize, item: u32) {
+        let per = self.per_limits(at, item).unwrap_or_default();
+        let Undo::Active(undo) = &mut self.run.steps[at].undo else { return };
+        if undo.live.remove(&item).is_some_and(|live| live.at.has_place()) {
+            undo.lanes.busy -= 1;
+            for (limit, of) in &per {
+                undo.lanes.let_go(limit, *of);
+            }
+        }
     }
 
     fn send_undo(&mut self, at: usize, item: u32, attempt: u32) {
+        let per = self.per_limits(at, item).unwrap_or_default();
         let sent = pending::send_undo(self.run, self.definition, at, item, attempt);
         let Undo::Active(undo) = &mut self.run.steps[at].undo else { return };
         undo.highest = undo.highest.max(attempt);
@@ -118,10 +169,17 @@ impl Machine<'_> {
                     _ => At::Out,
                 };
                 undo.live.insert(item, Live { attempt, at: place });
+                undo.lanes.busy += 1;
+                for (limit, of) in &per {
+                    undo.lanes.hold(limit, *of);
+                }
                 self.owe(effect);
             }
-            Ok(None) => {}
+            Ok(None) => {
+                undo.live.remove(&item);
+            }
             Err(failure) => {
+                undo.live.remove(&item);
                 undo.failed.insert(item, failure);
             }
         }
@@ -136,7 +194,7 @@ impl Machine<'_> {
             Some(Live { attempt, at: At::Out }) if *attempt == task.attempt => {}
             Some(_) | None => return stale,
         }
-        undo.live.remove(&task.item);
+        self.undo_leave(at, task.item);
         let failure = match outcome {
             Outcome::Succeeded { .. } => None,
             Outcome::Failed(failure) => Some(failure.clone()),
@@ -154,13 +212,13 @@ impl Machine<'_> {
     }
 
     fn undo_failed(&mut self, at: usize, task: &TaskKey, failure: Failure) {
-        let Some(retry) = self.definition.steps[at].compensate.as_ref().map(|compensate| compensate.retry) else {
+        let Some(retry) = self.definition.steps[at].compensate.as_ref().map(|compensate| &compensate.retry) else {
             return;
         };
         let used = task.attempt.saturating_sub(self.run.steps[at].undo_base);
-        let until = self.now + backoff(&retry, used, self.seed(task));
+        let until = self.now + backoff(retry, used, self.seed(task));
         let Undo::Active(undo) = &mut self.run.steps[at].undo else { return };
-        if failure.class == FailureClass::Permanent || used >= retry.attempts {
+        if failure.class == FailureClass::Permanent || used >= retry.attempts || !retry.covers(&failure.code) {
             undo.failed.insert(task.item, failure);
             return;
         }
@@ -182,15 +240,14 @@ impl Machine<'_> {
             Some(_) | None => return Err(Refusal::Stale("nothing waits for this timer")),
         }
         match key.leg {
-            Leg::Forward => {
-                self.send_again(at, key.item, key.attempt);
-                self.progress(at);
-            }
+            Leg::Forward => self.stand_ready(at, key.item),
             Leg::Undo => {
-                if let Undo::Active(undo) = &mut self.run.steps[at].undo {
-                    undo.live.remove(&key.item);
+                if let Undo::Active(undo) = &mut self.run.steps[at].undo
+                    && let Some(live) = undo.live.get_mut(&key.item)
+                {
+                    live.at = At::Ready;
+                    undo.lanes.ready(rank(key.item));
                 }
-                self.send_undo(at, key.item, key.attempt);
                 self.undo_progress(at);
                 self.unwind_on();
             }
@@ -224,7 +281,7 @@ impl Machine<'_> {
             if report.end == End::Succeeded {
                 return Err(Refusal::Stale("the child had not been taken back yet"));
             }
-            undo.live.remove(&link.item);
+            self.undo_leave(at, link.item);
             self.undo_progress(at);
             self.unwind_on();
             return Ok(());
@@ -242,11 +299,7 @@ impl Machine<'_> {
                 }
                 self.item_done(at, link.item, report.output.clone());
             }
-            (End::Failed | End::Compensated | End::Cancelled, true) => {
-                if let Some(work) = self.run.steps[at].work.as_mut() {
-                    work.live.remove(&link.item);
-                }
-            }
+            (End::Failed | End::Compensated | End::Cancelled, true) => self.item_rests(at, link.item),
             (End::Failed | End::Compensated | End::Cancelled, false) => {
                 let failure = report.failure.clone().unwrap_or_else(|| {
                     permanent("E0315", format!("the child run {} {}", report.child, report.end.name()))
@@ -267,8 +320,11 @@ impl Machine<'_> {
         }
         self.set_undo(at, Undo::Active(undo));
         let attempt = self.run.steps[at].undo_base + 1;
-        for item in items {
-            self.send_undo(at, *item, attempt);
+        if let Undo::Active(undo) = &mut self.run.steps[at].undo {
+            for item in items {
+                undo.live.insert(*item, Live { attempt, at: At::Ready });
+                undo.lanes.ready(rank(*item));
+            }
         }
         self.undo_progress(at);
         self.unwind_on();
@@ -283,11 +339,29 @@ impl Machine<'_> {
         self.undo_progress(at);
         self.unwind_on();
     }
+}
 
-    fn send_again(&mut self, at: usize, item: u32, attempt: u32) {
-        if let Some(work) = self.run.steps[at].work.as_mut() {
-            work.live.remove(&item);
+/// The last item goes first. Its own inverse.
+fn rank(item: u32) -> u32 {
+    u32::MAX - item
+}
+
+/// What a step did in the try before, as far as the way back of a later one does not cover it.
+fn former(step: &Step, state: &mut StepRun) -> Option<Work> {
+    while let Some(mut former) = state.former.pop() {
+        // One compensation of an item makes up for all that was tried with it; child runs go back one by one.
+        if let (Action::Task { .. }, Some(later)) = (&step.action, &state.work) {
+            let covered: BTreeSet<String> = later.started().map(|item| content(later, item)).collect();
+            let again: Vec<u32> = former.started().filter(|item| covered.contains(&content(&former, *item))).collect();
+            former.fresh.extend(again);
         }
-        self.send(at, item, attempt);
+        if leaves_something(step, &former) {
+            return Some(former);
+        }
     }
+    None
+}
+
+fn content(work: &Work, item: u32) -> String {
+    usize::try_from(item).ok().and_then(|item| work.items.get(item)).map(ToString::to_string).unwrap_or_default()
 }

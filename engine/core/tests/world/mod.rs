@@ -152,7 +152,9 @@ impl World {
             let definition = self.partition.definition(&run.start.version).unwrap();
             for (step, state) in definition.steps.iter().zip(&run.steps) {
                 let limit = step.for_each.as_ref().and_then(|for_each| for_each.max_parallel).unwrap_or(u32::MAX);
-                let live = state.work.as_ref().map_or(0, |work| work.live.len());
+                let busy =
+                    |work: &patchloom_core::run::Work| work.live.values().filter(|live| live.at.has_place()).count();
+                let live = state.work.as_ref().map_or(0, |work| busy(work));
                 assert!(
                     live as u64 <= u64::from(limit),
                     "`{}` has {live} items at work, {limit} are allowed",
@@ -169,7 +171,7 @@ impl World {
     fn will_wake(&self, run: &Run) -> bool {
         let owes = || {
             self.open.keys().any(|key| match key {
-                EffectKey::Dispatch(task) | EffectKey::Cancel(task) => task.run == run.id(),
+                EffectKey::Dispatch(task) | EffectKey::Cancel(task) | EffectKey::Emit(task) => task.run == run.id(),
                 EffectKey::Timer(timer) => timer.run == run.id(),
                 EffectKey::StartChild(_)
                 | EffectKey::CancelChild(_)
@@ -187,7 +189,11 @@ impl World {
         };
         match run.phase {
             Phase::Ended(_) | Phase::CompensationFailed | Phase::Quarantined { .. } => true,
-            Phase::Running | Phase::Halting | Phase::Compensating => owes() || waits(),
+            // A place, a window or an operator: the checks of the shared limits look after those.
+            Phase::Queued { .. } => true,
+            Phase::Running | Phase::Halting | Phase::Closing { .. } | Phase::Compensating => {
+                run.paused.is_some() || owes() || waits()
+            }
         }
     }
 
@@ -234,6 +240,9 @@ impl World {
                 let outcome = if self.dice.percent(50) { Outcome::Cancelled } else { self.outcome() };
                 let _ = self.record(Event::AttemptFinished { task, outcome });
             }
+            Effect::Emit { task, .. } => {
+                let _ = self.record(Event::EventEmitted { task });
+            }
             Effect::Timer(timer, due) => {
                 if self.dice.percent(20) {
                     let _ = self.record(Event::TimerFired { timer: timer.clone() });
@@ -273,7 +282,13 @@ impl World {
             }
             for name in ["go0", "go1"] {
                 let id = Some(format!("{name}-{}", self.dice.below(3)).into());
-                let _ = self.record(Event::SignalReceived { run: run.id(), name: name.into(), payload: json!(1), id });
+                let _ = self.record(Event::SignalReceived {
+                    run: run.id(),
+                    name: name.into(),
+                    payload: json!(1),
+                    id,
+                    roles: Vec::new(),
+                });
             }
         }
         if self.dice.percent(5) {

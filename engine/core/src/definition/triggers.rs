@@ -1,0 +1,96 @@
+//! What starts runs of a workflow: events and schedules.
+
+use serde_json::{Map, Value};
+
+use super::fields::{Fields, misfit, wrong_type};
+use super::step::condition;
+use super::{CatchUp, EventTrigger, Overlap, ScheduleTrigger, Trigger};
+use crate::diagnostic::Diagnostic;
+use crate::template::Template;
+use crate::yaml::{Kind, Node};
+
+pub(crate) const TRIGGER: &[&str] = &["event", "schedule"];
+pub(crate) const EVENT: &[&str] = &["type", "if", "key", "debounce", "inputs"];
+pub(crate) const SCHEDULE: &[&str] =
+    &["cron", "rrule", "every", "timezone", "offset", "overlap", "catch_up", "jitter", "inputs"];
+const RULES: [&str; 3] = ["cron", "rrule", "every"];
+
+/// Reads the list behind `on`.
+pub(super) fn read(node: &Node, source: &str, mistakes: &mut Vec<Diagnostic>) -> Vec<Trigger> {
+    let Kind::List(items) = &node.kind else {
+        mistakes.push(wrong_type(node, "`on`", "a list of events and schedules"));
+        return Vec::new();
+    };
+    items.iter().filter_map(|item| trigger(item, source, mistakes)).collect()
+}
+
+fn trigger(node: &Node, source: &str, mistakes: &mut Vec<Diagnostic>) -> Option<Trigger> {
+    let fields = Fields::open(node, "an entry of `on`", TRIGGER, mistakes)?;
+    match (fields.get("event"), fields.get("schedule")) {
+        (Some(inner), None) => event(inner, source, mistakes).map(Trigger::Event),
+        (None, Some(inner)) => schedule(inner, source, mistakes).map(Trigger::Schedule),
+        (None, None) if fields.misspells(TRIGGER) => None,
+        _ => {
+            mistakes.push(misfit(
+                node.span,
+                "this starts runs by nothing, or by several things".into(),
+                "an entry of `on` is one of event and schedule",
+                "make it one of them, or two entries",
+            ));
+            None
+        }
+    }
+}
+
+fn inputs(fields: &Fields<'_>, source: &str, mistakes: &mut Vec<Diagnostic>) -> Template {
+    let nothing = || Template::Literal(Value::Object(Map::new()));
+    let Some(node) = fields.get("inputs") else { return nothing() };
+    if matches!(node.kind, Kind::List(_) | Kind::Other(_)) {
+        mistakes.push(wrong_type(node, "`inputs`", "a map of names to values"));
+        return nothing();
+    }
+    Template::read(node, source, mistakes)
+}
+
+fn event(node: &Node, source: &str, mistakes: &mut Vec<Diagnostic>) -> Option<EventTrigger> {
+    let fields = Fields::open(node, "`event`", EVENT, mistakes)?;
+    let kind = fields.required("type", "`event`", mistakes);
+    let kind = kind.and_then(|_| fields.text("type", mistakes));
+    Some(EventTrigger {
+        condition: fields.get("if").and_then(|node| condition(node, source, mistakes)),
+        key: fields.template("key", source, mistakes),
+        debounce: fields.span_of_time("debounce", mistakes),
+        inputs: inputs(&fields, source, mistakes),
+        kind: kind?.into(),
+    })
+}
+
+fn schedule(node: &Node, source: &str, mistakes: &mut Vec<Diagnostic>) -> Option<ScheduleTrigger> {
+    let fields = Fields::open(node, "`schedule`", SCHEDULE, mistakes)?;
+    let rules: Vec<&str> = RULES.into_iter().filter(|rule| fields.has(rule)).collect();
+    if rules.len() != 1 && !(rules.is_empty() && fields.misspells(&RULES)) {
+        let message = if rules.is_empty() {
+            "this schedule has no rule".to_owned()
+        } else {
+            format!("this schedule has several rules: {}", rules.join(", "))
+        };
+        let span = rules.last().map_or(node.span, |rule| fields.key_span(rule));
+        let reason = "a schedule follows one of cron, rrule and every";
+        mistakes.push(misfit(span, message, reason, "write one of them, such as cron: \"0 6 * * TUE#2\""));
+    }
+    let rule: Map<String, Value> = RULES
+        .into_iter()
+        .chain(["timezone", "offset"])
+        .filter_map(|key| Some((key.to_owned(), fields.get(key)?.to_json())))
+        .collect();
+    let overlaps =
+        [("skip", Overlap::Skip), ("queue", Overlap::Queue), ("replace", Overlap::Replace), ("allow", Overlap::Allow)];
+    let missed = [("none", CatchUp::None), ("last", CatchUp::Last), ("all", CatchUp::All)];
+    Some(ScheduleTrigger {
+        rule: Value::Object(rule),
+        overlap: fields.choice("overlap", &overlaps, mistakes).unwrap_or_default(),
+        catch_up: fields.choice("catch_up", &missed, mistakes).unwrap_or_default(),
+        jitter: fields.span_of_time("jitter", mistakes),
+        inputs: inputs(&fields, source, mistakes),
+    })
+}
