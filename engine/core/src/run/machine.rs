@@ -265,7 +265,7 @@ impl Machine<'_> {
     }
 
     /// Its turn in the line may have come.
-    fn enter_again(&mut self) {
+    pub fn enter_again(&mut self) {
         let Phase::Queued { group } = self.run.phase.clone() else { return };
         let Some(concurrency) = &self.definition.concurrency else { return };
         if self.shared.take(&group, concurrency.limit) {

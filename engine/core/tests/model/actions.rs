@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use patchloom_core::record::{End, Event, Resolution};
-use patchloom_core::run::{Phase, Run, Status, Undo};
+use patchloom_core::record::{Decision, End, Event, Extent, Rerun, Resolution};
+use patchloom_core::run::{Hold, Phase, Run, Status, StepRun, Undo, WaveAt};
 use patchloom_core::{
-    Action, Effect, Failure, FailureClass, Leg, Outcome, Partition, RunId, StepName, TaskKey, UtcMs, Wait,
+    Action, Effect, Failure, FailureClass, Leg, Outcome, Partition, RunId, Step, StepName, TaskKey, UtcMs, Wait,
 };
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use super::world::{Model, Order, World};
+use super::world::{Model, Order, ROOT, SECOND, World, start};
 
 /// One thing that can happen.
 #[derive(Clone)]
@@ -53,7 +53,15 @@ fn come_true(world: &World, effect: &Effect, acts: &mut Vec<Act>) {
     let mut say = |event| acts.push(Act { event, at: world.now, order: None });
     match effect {
         Effect::Dispatch(task) => finish(&task.key, &mut say),
-        Effect::Cancel(task) => finish(task, &mut say),
+        Effect::Cancel(task) => match emits(world, task) {
+            // It cannot be called back: it may be out, or the leader finds that it is not.
+            true => {
+                say(Event::EventEmitted { task: task.clone() });
+                say(Event::AttemptFinished { task: task.clone(), outcome: Outcome::Cancelled });
+            }
+            false => finish(task, &mut say),
+        },
+        Effect::Emit { task, .. } => say(Event::EventEmitted { task: task.clone() }),
         Effect::Timer(timer, due) => {
             let at = world.now.max(*due);
             acts.push(Act { event: Event::TimerFired { timer: timer.clone() }, at, order: None });
@@ -88,55 +96,152 @@ fn finish(task: &TaskKey, say: &mut impl FnMut(Event)) {
     }
 }
 
+fn emits(world: &World, task: &TaskKey) -> bool {
+    let definition = world.definition(world.partition.run(task.run).expect("it is known"));
+    let at = definition.position(task.step.as_str()).expect("the step is known");
+    matches!(definition.steps[at].action, Action::Emit(_))
+}
+
 /// What people do because a run cannot go on without them.
 fn help(world: &World, run: &Run, say: &mut impl FnMut(Event)) {
+    if let Phase::Quarantined { .. } = run.phase {
+        return say(Event::ReleaseRequested { run: run.id() });
+    }
+    if run.paused.is_some() {
+        say(Event::ResumeRequested { run: run.id(), what: Extent::Run });
+    }
     let definition = world.definition(run);
     for (step, state) in definition.steps.iter().zip(&run.steps) {
-        if let (Action::Wait(Wait::Signal { name, .. }), Status::Waiting { .. }) = (&step.action, &state.status) {
-            say(signal(run, name));
+        for name in awaited(step, state) {
+            let quorum = matches!(&step.action, Action::Wait(Wait::Signal(wait)) if wait.quorum > 1);
+            for sender in &SENDERS[..if quorum { 2 } else { 1 }] {
+                if state.votes.iter().all(|vote| vote.by.as_ref() != *sender) {
+                    say(signal(run, &name, sender));
+                }
+            }
         }
         for item in failed_undos(&state.undo) {
             let how = Resolution::Resolved { note: "by hand".into() };
             say(Event::UndoResolved { run: run.id(), step: step.name.clone(), item, how });
         }
-    }
-}
-
-fn give(world: &World, order: Order, say: &mut impl FnMut(Event)) {
-    for run in world.partition.runs() {
-        match order {
-            Order::Cancel if run.phase == Phase::Running => {
-                for compensate in [true, false] {
-                    let reason = "a person said so".into();
-                    say(Event::CancelRequested { run: run.id(), compensate, reason });
-                }
+        if let Status::Held { .. } = state.status {
+            for how in [Decision::Skip { note: "not needed".into() }, Decision::Fail] {
+                say(Event::StepDecided { run: run.id(), step: step.name.clone(), how });
             }
-            Order::Retry if run.start.parent.is_none() && run.end().is_some_and(|end| end != End::Succeeded) => {
-                say(Event::RetryRequested { run: run.id() });
-            }
-            Order::Operate => operate(world, run, say),
-            Order::OperateAll if run.phase == Phase::CompensationFailed => {
-                say(Event::RetryRequested { run: run.id() });
-            }
-            Order::Signal if matches!(run.phase, Phase::Running | Phase::Halting) => {
-                for (step, state) in world.definition(run).steps.iter().zip(&run.steps) {
-                    if let (Action::Wait(Wait::Signal { name, .. }), false) =
-                        (&step.action, matches!(state.status, Status::Waiting { .. }))
-                    {
-                        say(signal(run, name));
-                    }
-                }
-            }
-            Order::Cancel | Order::Retry | Order::OperateAll | Order::Signal => {}
+        }
+        for what in state.holds.iter().map(|hold| extent(step, hold)) {
+            say(Event::ResumeRequested { run: run.id(), what });
         }
     }
 }
 
-fn operate(world: &World, run: &Run, say: &mut impl FnMut(Event)) {
+/// Enough for a quorum of two; where none is asked for, it is always the first one.
+const SENDERS: [&str; 2] = ["ann", "ben"];
+
+/// The signals that a step waits for now.
+fn awaited(step: &Step, state: &StepRun) -> Vec<Arc<str>> {
+    let wave = state.work.as_ref().filter(|work| !work.stopping).and_then(|work| work.wave.as_ref());
+    let gate = wave.filter(|wave| matches!(wave.at, WaveAt::Gated { .. })).and_then(|wave| {
+        let declared = step.for_each.as_ref()?.waves.get(usize::try_from(wave.index).ok()?)?;
+        declared.gate.as_ref()?.signal.clone()
+    });
+    let wait = match (&step.action, &state.status) {
+        (Action::Wait(Wait::Signal(wait)), Status::Waiting { .. }) => Some(Arc::clone(&wait.name)),
+        _ => None,
+    };
+    wait.into_iter().chain(gate).collect()
+}
+
+/// All signals that a step ever waits for.
+fn signals(step: &Step) -> Vec<Arc<str>> {
+    let waves = step.for_each.as_ref().map_or(&[][..], |for_each| &for_each.waves);
+    let gates = waves.iter().filter_map(|wave| wave.gate.as_ref()?.signal.clone());
+    let wait = match &step.action {
+        Action::Wait(Wait::Signal(wait)) => Some(Arc::clone(&wait.name)),
+        _ => None,
+    };
+    wait.into_iter().chain(gates).collect()
+}
+
+fn extent(step: &Step, hold: &Hold) -> Extent {
+    match &hold.when {
+        None => Extent::Step(step.name.clone()),
+        Some(when) => Extent::Items { step: step.name.clone(), when: Arc::clone(when) },
+    }
+}
+
+fn give(world: &World, order: Order, say: &mut impl FnMut(Event)) {
+    if order == Order::Start {
+        let name = &world.root().start.workflow;
+        return say(Event::RunStarted(Arc::new(start(&world.partition, name, SECOND))));
+    }
+    for run in world.partition.runs() {
+        let (id, root) = (run.id(), run.start.parent.is_none());
+        match order {
+            Order::Cancel if matches!(run.phase, Phase::Running | Phase::Queued { .. }) => {
+                for compensate in [true, false] {
+                    say(Event::CancelRequested { run: id, compensate, reason: "a person said so".into() });
+                }
+            }
+            Order::Retry if root && run.end().is_some_and(|end| end != End::Succeeded) => {
+                say(Event::RetryRequested { run: id });
+            }
+            Order::OperateAll if run.phase == Phase::CompensationFailed => {
+                say(Event::RetryRequested { run: id });
+            }
+            Order::Pause if is_under_way(run) && run.paused.is_none() => say(pause(id, Extent::Run)),
+            Order::Quarantine if run.end().is_none() && !matches!(run.phase, Phase::Quarantined { .. }) => {
+                say(Event::QuarantineRequested { run: id, reason: "a look at it".into() });
+            }
+            Order::Operate
+            | Order::Signal
+            | Order::PauseStep
+            | Order::PauseItem
+            | Order::Decide
+            | Order::RerunItems => steps(world, run, order, say),
+            Order::Start | Order::Cancel | Order::Retry | Order::OperateAll | Order::Pause | Order::Quarantine => {}
+        }
+    }
+}
+
+fn is_under_way(run: &Run) -> bool {
+    matches!(run.phase, Phase::Queued { .. } | Phase::Running | Phase::Halting | Phase::Closing { .. })
+}
+
+fn pause(run: RunId, what: Extent) -> Event {
+    Event::PauseRequested { run, what, reason: "a person said so".into() }
+}
+
+/// Orders about one step.
+fn steps(world: &World, run: &Run, order: Order, say: &mut impl FnMut(Event)) {
+    let id = run.id();
     for (step, state) in world.definition(run).steps.iter().zip(&run.steps) {
-        for item in failed_undos(&state.undo) {
-            let how = Resolution::Retry;
-            say(Event::UndoResolved { run: run.id(), step: step.name.clone(), item, how });
+        let open = is_under_way(run) && !state.status.is_settled();
+        let name = || step.name.clone();
+        match order {
+            Order::Operate => {
+                for item in failed_undos(&state.undo) {
+                    say(Event::UndoResolved { run: id, step: name(), item, how: Resolution::Retry });
+                }
+            }
+            Order::Signal
+                if matches!(run.phase, Phase::Running | Phase::Halting) && awaited(step, state).is_empty() =>
+            {
+                for signal_name in signals(step) {
+                    say(signal(run, &signal_name, SENDERS[0]));
+                }
+            }
+            Order::PauseStep if open => say(pause(id, Extent::Step(name()))),
+            Order::PauseItem if open && step.for_each.is_some() => {
+                say(pause(id, Extent::Items { step: name(), when: "item == 'x'".into() }));
+            }
+            Order::Decide if matches!(state.status, Status::Held { .. }) => {
+                say(Event::StepDecided { run: id, step: name(), how: Decision::Retry });
+            }
+            Order::RerunItems if id == ROOT && step.for_each.is_some() && run.end().is_some() => {
+                say(Event::RerunRequested { run: id, from: Rerun::Items(name()), inputs: Map::new() });
+            }
+            _ => {}
         }
     }
 }
@@ -148,9 +253,9 @@ fn failed_undos(undo: &Undo) -> Vec<u32> {
     }
 }
 
-fn signal(run: &Run, name: &Arc<str>) -> Event {
-    let id = Some(format!("signal-{}", run.signal_ids.len()).into());
-    Event::SignalReceived { run: run.id(), name: Arc::clone(name), payload: json!(1), id }
+fn signal(run: &Run, name: &Arc<str>, sender: &str) -> Event {
+    let id = Some(format!("{sender}-{}", run.signal_ids.len()).into());
+    Event::SignalReceived { run: run.id(), name: Arc::clone(name), payload: json!(1), id, roles: Vec::new() }
 }
 
 /// One line for people; runs go by their place below the root.
@@ -175,13 +280,35 @@ pub fn outline(partition: &Partition, event: &Event) -> String {
         }
         Event::CancelRequested { compensate, .. } => format!("{whose}cancel, compensate {compensate}"),
         Event::UndoResolved { step, item, how, .. } => format!("{} {how:?}", place(step, item)),
-        Event::SignalReceived { name, .. } => format!("{whose}signal {name}"),
+        Event::SignalReceived { name, id, .. } => {
+            format!("{whose}signal {name}, {}", id.as_deref().unwrap_or_default())
+        }
+        Event::EventEmitted { task } => format!("{}/{} is published", place(&task.step, &task.item), task.attempt),
+        Event::PauseRequested { what, .. } => format!("{whose}pause {}", part(what)),
+        Event::ResumeRequested { what, .. } => format!("{whose}resume {}", part(what)),
+        Event::StepDecided { step, how, .. } => match how {
+            Decision::Retry => format!("{whose}{step}: decide retry"),
+            Decision::Skip { .. } => format!("{whose}{step}: decide skip"),
+            Decision::Fail => format!("{whose}{step}: decide fail"),
+        },
+        Event::RerunRequested { from, .. } => format!("{whose}rerun {from:?}"),
         other => format!("{whose}{}", other.name()),
     }
 }
 
-/// Nothing for the root, `step/item/attempt > ` for its child.
+fn part(what: &Extent) -> String {
+    match what {
+        Extent::Run => "the run".to_owned(),
+        Extent::Step(step) => step.to_string(),
+        Extent::Items { step, when } => format!("{step} where {when}"),
+    }
+}
+
+/// Nothing for the root, `second > ` for another run, `step/item/attempt > ` for a child.
 pub fn label(partition: &Partition, run: RunId) -> String {
+    if run == SECOND {
+        return "second > ".to_owned();
+    }
     let link = partition.run(run).and_then(|run| run.start.parent.clone());
     link.map(|link| format!("{}{}/{}/{} > ", label(partition, link.run), link.step, link.item, link.attempt))
         .unwrap_or_default()

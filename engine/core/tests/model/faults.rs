@@ -9,7 +9,7 @@ use patchloom_core::{Definition, Effect, Leg, Outcome, Partition, UtcMs};
 use super::rules::Rule;
 use super::world::{Machine, ROOT};
 
-/// A machine with a fault, and the rule that must find it.
+/// A machine with a fault, and the rule that must find it in [`super::workflows::FAULTY`].
 pub const FAULTS: &[(Rule, Machine)] = &[
     (Rule::EffectsAreTheDifference, drops_a_compensation),
     (Rule::RefusalChangesNothing, writes_while_it_refuses),
@@ -25,6 +25,15 @@ pub const FAULTS: &[(Rule, Machine)] = &[
     (Rule::OpenRunWakes, loses_a_backoff),
     (Rule::EndIsReachable, is_deaf_to_its_children),
     (Rule::DueIsNeverIllegal, takes_a_timer_amiss),
+];
+
+/// The same in [`super::workflows::FAULTY_TOO`].
+pub const FAULTS_TOO: &[(Rule, Machine)] = &[
+    (Rule::PlacesAreThoseHeld, forgets_a_place),
+    (Rule::NoPlaceLiesIdle, wakes_nobody),
+    (Rule::NothingStartsWhilePaused, goes_on_while_paused),
+    (Rule::HeldStepWaits, decides_by_itself),
+    (Rule::LastStepsRunOnce, ends_without_its_last_step),
 ];
 
 type Answer = Result<Applied, Refusal>;
@@ -135,6 +144,7 @@ fn undoes_all_at_once(partition: &mut Partition, seq: u64, at: UtcMs, entry: &En
 fn forgets_the_pivot(partition: &mut Partition, seq: u64, at: UtcMs, entry: &Entry) -> Answer {
     let mut other = partition.clone();
     bend_root(&mut other, |run, definition| {
+        run.beyond = false;
         for (step, state) in definition.steps.iter().zip(&mut run.steps) {
             if step.pivot && matches!(state.status, Status::Done { .. }) {
                 state.status = Status::Skipped(Skip::Condition);
@@ -181,4 +191,65 @@ fn takes_a_timer_amiss(partition: &mut Partition, seq: u64, at: UtcMs, entry: &E
             answer
         }
     }
+}
+
+fn bend_group(partition: &mut Partition, bend: impl Fn(&mut serde_json::Value)) {
+    let groups: Vec<_> = partition.rows().filter(|(key, _)| key.starts_with("g/")).collect();
+    for (key, row) in groups {
+        let mut group = serde_json::from_slice(&row).expect("a row is JSON");
+        bend(&mut group);
+        partition.load(&key, group.to_string().as_bytes()).expect("a row reads back");
+    }
+}
+
+fn forgets_a_place(partition: &mut Partition, seq: u64, at: UtcMs, entry: &Entry) -> Answer {
+    let applied = partition.apply(seq, at, entry)?;
+    bend_group(partition, |group| group["held"] = 0.into());
+    Ok(applied)
+}
+
+fn wakes_nobody(partition: &mut Partition, seq: u64, at: UtcMs, entry: &Entry) -> Answer {
+    let applied = partition.apply(seq, at, entry)?;
+    bend_group(partition, |group| group["limit"] = 2.into());
+    Ok(applied)
+}
+
+fn goes_on_while_paused(partition: &mut Partition, seq: u64, at: UtcMs, entry: &Entry) -> Answer {
+    let paused = partition.run(ROOT).and_then(|run| run.paused.clone());
+    let mut other = partition.clone();
+    if let Event::AttemptFinished { .. } = entry.event {
+        bend_root(&mut other, |run, _| run.paused = None);
+    }
+    let applied = bent(&mut other, (seq, at, entry), |run, _| {
+        if let Event::AttemptFinished { .. } = entry.event {
+            run.paused = paused;
+        }
+    })?;
+    *partition = other;
+    Ok(applied)
+}
+
+fn decides_by_itself(partition: &mut Partition, seq: u64, at: UtcMs, entry: &Entry) -> Answer {
+    bent(partition, (seq, at, entry), |run, _| {
+        let held = |status: &Status| matches!(status, Status::Held { .. });
+        if let (Event::PauseRequested { .. }, Some(step)) =
+            (&entry.event, run.steps.iter_mut().find(|step| held(&step.status)))
+        {
+            step.status = Status::Skipped(Skip::Operator);
+        }
+    })
+}
+
+fn ends_without_its_last_step(partition: &mut Partition, seq: u64, at: UtcMs, entry: &Entry) -> Answer {
+    bent(partition, (seq, at, entry), |run, definition| {
+        let Phase::Closing { end } = run.phase else { return };
+        for state in
+            run.steps.iter_mut().zip(&definition.steps).filter(|(_, step)| step.finally).map(|(state, _)| state)
+        {
+            state.status = Status::Done { output: serde_json::Value::Null, late: false };
+            state.work = None;
+        }
+        run.phase = Phase::Ended(end);
+        run.endings += 1;
+    })
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use patchloom_core::record::{Event, TimerKey, TimerKind};
 use patchloom_core::run::{Phase, Refusal, Run};
-use patchloom_core::{Effect, EffectKey, Leg, Partition, TaskKey};
+use patchloom_core::{Effect, EffectKey, Leg, TaskKey};
 use serde_json::Value;
 
 use super::actions::{outline, succeeded};
@@ -21,14 +21,22 @@ pub fn at_once(edge: &Edge<'_>) -> Verdict {
             | Event::UnwindRequested { .. }
             | Event::UndoResolved { .. }
             | Event::RetryRequested { .. }
+            | Event::PauseRequested { .. }
+            | Event::ResumeRequested { .. }
+            | Event::StepDecided { .. }
+            | Event::RerunRequested { .. }
+            | Event::QuarantineRequested { .. }
+            | Event::ReleaseRequested { .. }
     );
+    // What goes on may be held back at once again, for another reason; then it may go on once more.
+    let held_back_again = matches!(edge.event, Event::ResumeRequested { .. });
     let same = || state.runs().eq(edge.after.partition.runs());
     let harmless = match &answer {
         Err(Refusal::Stale(_)) => same(),
         // Who gives an order that makes no sense any more is told so.
         Err(Refusal::Illegal(_)) => order && same(),
         // What failed at once, for want of a value, may be tried at once again: to the same effect.
-        Ok(applied) => order && applied.effects.is_empty(),
+        Ok(applied) => order && (applied.effects.is_empty() || held_back_again),
     };
     hold(Rule::RepeatChangesNothing, harmless, || {
         format!("{} comes once more: {answer:?}", outline(&state, edge.event))
@@ -40,8 +48,17 @@ pub fn later(machine: Machine, world: &World) -> Verdict {
     let mut state = world.partition.clone();
     let mut check = |event: Event| {
         let answer = machine(&mut state, world.seq + 1, world.now, &entry(&event));
-        let known = matches!(answer, Err(Refusal::Stale(_)))
-            || (matches!(answer, Err(Refusal::Illegal(_))) && matches!(event, Event::CancelRequested { .. }));
+        let run = event.run().and_then(|run| world.partition.run(run));
+        // A person who comes too late is told so, and whoever speaks to a run that was set aside.
+        let told = run.is_some_and(|run| {
+            let person = matches!(event, Event::CancelRequested { .. }) && run.start.parent.is_none();
+            person || matches!(run.phase, Phase::Quarantined { .. })
+        });
+        let known = match &answer {
+            Err(Refusal::Stale(_)) => true,
+            Err(Refusal::Illegal(_)) => told,
+            Ok(_) => false,
+        };
         hold(Rule::RepeatChangesNothing, known, || {
             format!("{} is not owed and comes: {answer:?}", outline(&state, &event))
         })?;
@@ -52,7 +69,8 @@ pub fn later(machine: Machine, world: &World) -> Verdict {
         for leg in [Leg::Forward, Leg::Undo] {
             for attempt in 1..=trace.out.of(leg) + 1 {
                 let task = TaskKey { run: place.run, step: place.step.clone(), item: place.item, attempt, leg };
-                let owed = [EffectKey::Dispatch(task.clone()), EffectKey::Cancel(task.clone())];
+                let owed =
+                    [EffectKey::Dispatch(task.clone()), EffectKey::Cancel(task.clone()), EffectKey::Emit(task.clone())];
                 if !owed.iter().any(|key| world.owed.contains_key(key)) {
                     check(Event::AttemptFinished { task, outcome: succeeded() })?;
                 }
@@ -86,6 +104,11 @@ fn timers(world: &World) -> Vec<TimerKey> {
         for step in &world.definition(run).steps {
             push(TimerKind::Wait { step: step.name.clone() });
             push(TimerKind::StepTotal { step: step.name.clone() });
+            let waves = step.for_each.as_ref().map_or(0, |for_each| for_each.waves.len());
+            for wave in 0..=u32::try_from(waves).expect("a model has few") {
+                push(TimerKind::Wave { step: step.name.clone(), wave, gate: false });
+                push(TimerKind::Wave { step: step.name.clone(), wave, gate: true });
+            }
         }
         for (place, trace) in world.ledger.places.iter().filter(|(place, _)| place.run == run.id()) {
             for leg in [Leg::Forward, Leg::Undo] {
@@ -107,25 +130,15 @@ fn messages(world: &World, run: &Arc<Run>) -> Vec<Event> {
         }
         said.extend((1..=run.informed).map(|ending| Event::ParentInformed { run: run.id(), ending }));
     }
-    if run.phase != Phase::Running {
+    if !matches!(run.phase, Phase::Running | Phase::Queued { .. }) {
         said.push(Event::CancelRequested { run: run.id(), compensate: true, reason: "once more".into() });
     }
-    if let Some(name) = signal_names(&world.partition, run).into_iter().next() {
-        said.extend(run.signal_ids.iter().map(|id| Event::SignalReceived {
-            run: run.id(),
-            name: Arc::clone(&name),
-            payload: Value::Null,
-            id: Some(Arc::clone(id)),
-        }));
-    }
+    said.extend(run.signal_ids.iter().map(|id| Event::SignalReceived {
+        run: run.id(),
+        name: "any".into(),
+        payload: Value::Null,
+        id: Some(Arc::clone(id)),
+        roles: Vec::new(),
+    }));
     said
-}
-
-fn signal_names(partition: &Partition, run: &Run) -> Vec<Arc<str>> {
-    let definition = partition.definition(&run.start.version).expect("its version is known");
-    let of = |step: &patchloom_core::Step| match &step.action {
-        patchloom_core::Action::Wait(patchloom_core::Wait::Signal { name, .. }) => Some(Arc::clone(name)),
-        _ => None,
-    };
-    definition.steps.iter().filter_map(of).collect()
 }

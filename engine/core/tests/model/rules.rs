@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 
 use patchloom_core::record::{End, Event};
-use patchloom_core::run::{Applied, At, Live, Phase, Refusal, Run, Status, Undo};
+use patchloom_core::run::{Applied, At, Live, Phase, Refusal, Run, Status, Undo, WaveAt};
 use patchloom_core::{Action, Effect, EffectKey, Leg, Partition, TaskKey};
 
 use super::actions::label;
-use super::repeats;
 use super::world::{Machine, Mark, Place, World, entry};
+use super::{controls, repeats};
 
 /// The rules by name. Each has a fault in `faults` that breaks it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,6 +28,11 @@ pub enum Rule {
     OpenRunWakes,
     EndIsReachable,
     DueIsNeverIllegal,
+    PlacesAreThoseHeld,
+    NoPlaceLiesIdle,
+    NothingStartsWhilePaused,
+    HeldStepWaits,
+    LastStepsRunOnce,
 }
 
 /// A rule that does not hold, and what was seen.
@@ -57,9 +62,7 @@ pub struct Edge<'a> {
 impl Edge<'_> {
     pub fn check(&self) -> Verdict {
         self.replays()?;
-        // The cancel of a parent may cross its child's end: it is then refused like that of a person who comes too late.
-        let crossing = matches!(self.event, Event::CancelRequested { .. });
-        let alarm = matches!(self.answer, Err(Refusal::Illegal(_))) && self.due && !crossing;
+        let alarm = matches!(self.answer, Err(Refusal::Illegal(_))) && self.due && !self.speaks_to_one_set_aside();
         hold(Rule::DueIsNeverIllegal, !alarm, || format!("{:?}", self.answer))?;
         let Ok(applied) = self.answer else {
             let same = self.before.partition.runs().eq(self.after.partition.runs());
@@ -73,7 +76,22 @@ impl Edge<'_> {
         for run in self.after.partition.runs() {
             self.ends_once(run)?;
         }
+        controls::edge(self)?;
         repeats::at_once(self)
+    }
+
+    /// A parent or a child knows nothing of that: it says again what it has to say once the run is released.
+    fn speaks_to_one_set_aside(&self) -> bool {
+        let run = self.event.run().and_then(|run| self.before.partition.run(run));
+        run.is_some_and(|run| matches!(run.phase, Phase::Quarantined { .. }))
+    }
+
+    /// Whether an attempt is out that goes out again because its run was released.
+    fn was_out(&self, key: &TaskKey) -> bool {
+        let trace = self.before.ledger.places.get(&Place::of(key));
+        let out =
+            trace.is_some_and(|trace| trace.out.of(key.leg) == key.attempt && trace.back.of(key.leg) < key.attempt);
+        out && matches!(self.event, Event::ReleaseRequested { .. })
     }
 
     /// The same comes of the event once more, read back from its JSON.
@@ -102,17 +120,16 @@ impl Edge<'_> {
     fn goes_out_once(&self, effect: &Effect) -> Verdict {
         let rule = Rule::NothingGoesOutTwice;
         match effect {
-            Effect::Dispatch(task) => {
-                let trace = self.before.ledger.places.get(&Place::of(&task.key));
-                let out = trace.map_or(0, |trace| trace.out.of(task.key.leg));
-                hold(rule, task.key.attempt > out, || format!("{:?} goes out, attempt {out} had before", task.key))
-            }
+            Effect::Dispatch(task) => self.key_goes_out_once(&task.key),
+            Effect::Emit { task, .. } => self.key_goes_out_once(task),
             Effect::Cancel(key) => {
-                let was_out = self.before.owed.contains_key(&EffectKey::Dispatch(key.clone()));
+                let owed = [EffectKey::Dispatch(key.clone()), EffectKey::Emit(key.clone())];
+                let was_out = owed.iter().any(|key| self.before.owed.contains_key(key)) || self.was_out(key);
                 hold(rule, was_out, || format!("{key:?} is called back and was not out"))
             }
             Effect::StartChild(start) => {
-                let new = self.before.partition.run(start.run).is_none();
+                let released = matches!(self.event, Event::ReleaseRequested { .. });
+                let new = self.before.partition.run(start.run).is_none() || released;
                 hold(rule, new, || format!("the child {} is started twice", start.run))
             }
             Effect::Timer(..)
@@ -120,6 +137,13 @@ impl Edge<'_> {
             | Effect::UnwindChild { .. }
             | Effect::InformParent { .. } => Ok(()),
         }
+    }
+
+    fn key_goes_out_once(&self, key: &TaskKey) -> Verdict {
+        let trace = self.before.ledger.places.get(&Place::of(key));
+        let out = trace.map_or(0, |trace| trace.out.of(key.leg));
+        let new = key.attempt > out || self.was_out(key);
+        hold(Rule::NothingGoesOutTwice, new, || format!("{key:?} goes out, attempt {out} had before"))
     }
 
     fn way_back(&self, effect: &Effect) -> Verdict {
@@ -133,6 +157,7 @@ impl Edge<'_> {
                 self.behind_is_clean(parent, link.step.as_str(), link.item)
             }
             Effect::Dispatch(_)
+            | Effect::Emit { .. }
             | Effect::Cancel(_)
             | Effect::Timer(..)
             | Effect::StartChild(_)
@@ -163,15 +188,21 @@ impl Edge<'_> {
         let definition = self.after.definition(run);
         let at = definition.position(step).expect("the step is known");
         for (behind, other) in definition.steps.iter().enumerate() {
-            let settled = run.steps[behind].status.is_settled();
+            // What stands under `finally` has its turn after this.
+            let settled = run.steps[behind].status.is_settled() || other.finally;
             hold(rule, settled, || format!("`{step}` is undone while `{}` moves", other.name))?;
             if definition.upstream[behind].contains(at) {
                 let dirty = dirty(self.after, run, behind);
                 hold(rule, dirty.is_none(), || format!("`{step}` is undone before {dirty:?}"))?;
             }
         }
-        let later = self.after.ledger.places.iter().find(|(place, trace)| {
-            place.run == run.id() && place.step.as_str() == step && place.item > item && trace.mark == Mark::Touched
+        // What a former try did, and this one did not come to, lies further behind: its turn is later.
+        let places = &self.after.ledger.places;
+        let own = Place { run: run.id(), step: definition.steps[at].name.clone(), item };
+        let this_try = places.get(&own).map_or(0, |trace| trace.out.forward);
+        let later = places.iter().find(|(place, trace)| {
+            let same = place.run == own.run && place.step == own.step && place.item > item;
+            same && trace.mark == Mark::Touched && trace.out.forward >= this_try
         });
         let compensated = definition.steps[at].compensate.is_some();
         hold(rule, later.is_none() || !compensated, || format!("{step}/{item} is undone before {later:?}"))
@@ -179,7 +210,10 @@ impl Edge<'_> {
 
     fn ends_once(&self, run: &Run) -> Verdict {
         let Some(before) = self.before.partition.run(run.id()) else { return Ok(()) };
-        let wanted = matches!(self.event, Event::RetryRequested { .. } | Event::UnwindRequested { .. });
+        let wanted = matches!(
+            self.event,
+            Event::RetryRequested { .. } | Event::UnwindRequested { .. } | Event::RerunRequested { .. }
+        );
         let lawful = match (before.end(), run.end()) {
             (None, None) => run.endings == before.endings,
             (None, Some(_)) => run.endings == before.endings + 1,
@@ -202,7 +236,7 @@ fn dirty(world: &World, run: &Run, at: usize) -> Option<String> {
             let own = place.run == run.id() && place.step == step.name;
             (own && trace.mark != Mark::Clean).then(|| format!("{place:?} {trace:?}"))
         }),
-        Action::Workflow { .. } => world.partition.runs().find_map(|child| {
+        Action::Workflow { .. } | Action::Steps(_) => world.partition.runs().find_map(|child| {
             let link = child.start.parent.as_ref()?;
             if link.run != run.id() || link.step != step.name {
                 return None;
@@ -214,7 +248,7 @@ fn dirty(world: &World, run: &Run, at: usize) -> Option<String> {
                 Some(_) => (0..child.steps.len()).find_map(|at| dirty(world, child, at)),
             }
         }),
-        Action::Task { .. } | Action::Wait(_) | Action::Set(_) | Action::Fail(_) => None,
+        Action::Task { .. } | Action::Wait(_) | Action::Set(_) | Action::Fail(_) | Action::Emit(_) => None,
     }
 }
 
@@ -228,8 +262,9 @@ pub fn state(machine: Machine, world: &World) -> Verdict {
             truth(world, run, end)?;
         }
     }
+    controls::state(world)?;
     for key in world.owed.keys() {
-        let (EffectKey::Dispatch(task) | EffectKey::Cancel(task)) = key else { continue };
+        let (EffectKey::Dispatch(task) | EffectKey::Cancel(task) | EffectKey::Emit(task)) = key else { continue };
         let back = world.ledger.places.get(&Place::of(task)).map_or(0, |trace| trace.back.of(task.leg));
         hold(Rule::NothingGoesOutTwice, task.attempt > back, || format!("{task:?} was answered and is owed again"))?;
     }
@@ -250,8 +285,9 @@ fn reads_back(world: &World, run: &Run) -> Verdict {
 fn limits(world: &World, run: &Run) -> Verdict {
     for (step, state) in world.definition(run).steps.iter().zip(&run.steps) {
         let limit = step.for_each.as_ref().and_then(|for_each| for_each.max_parallel).unwrap_or(u32::MAX);
-        let forward = state.work.as_ref().map_or(0, |work| work.live.len());
-        let undo = if let Undo::Active(undo) = &state.undo { undo.live.len() } else { 0 };
+        let placed = |live: &BTreeMap<u32, Live>| live.values().filter(|live| live.at.has_place()).count();
+        let forward = state.work.as_ref().map_or(0, |work| placed(&work.live));
+        let undo = if let Undo::Active(undo) = &state.undo { placed(&undo.live) } else { 0 };
         hold(Rule::StaysWithinItsLimits, forward.max(undo) as u64 <= u64::from(limit), || {
             format!("`{}` has {forward} items at work and {undo} on the way back of {limit}", step.name)
         })?;
@@ -259,10 +295,10 @@ fn limits(world: &World, run: &Run) -> Verdict {
     Ok(())
 }
 
-/// An open run owes something, or waits for a child, a signal or a person; and it can say what.
+/// An open run owes something, or waits for a place, a child, a signal or a person; and it can say what.
 fn wakes(world: &World, run: &Run) -> Verdict {
     let owes = world.owed.keys().any(|key| match key {
-        EffectKey::Dispatch(task) | EffectKey::Cancel(task) => task.run == run.id(),
+        EffectKey::Dispatch(task) | EffectKey::Cancel(task) | EffectKey::Emit(task) => task.run == run.id(),
         EffectKey::Timer(timer) => timer.run == run.id(),
         EffectKey::StartChild(_)
         | EffectKey::CancelChild(_)
@@ -270,16 +306,21 @@ fn wakes(world: &World, run: &Run) -> Verdict {
         | EffectKey::InformParent(..) => false,
     });
     let child = |live: &Live| matches!(live.at, At::Child { .. });
-    let waits = run.steps.iter().any(|step| {
-        matches!(step.status, Status::Waiting { .. })
+    let waits = run.steps.iter().zip(&world.definition(run).steps).any(|(step, declared)| {
+        matches!(step.status, Status::Waiting { .. } | Status::Held { .. })
+            || !step.status.is_settled() && !step.holds.is_empty()
+            || controls::stands_in_line(step, declared)
+            || step.work.as_ref().and_then(|work| work.wave.as_ref()).is_some_and(|wave| wave.at != WaveAt::Working)
             || step.work.as_ref().is_some_and(|work| work.live.values().any(child))
             || matches!(&step.undo, Undo::Active(undo) if undo.live.values().any(child))
     });
     let asks = || run.steps.iter().any(|step| matches!(step.undo, Undo::Failed(_)));
     let awake = match run.phase {
-        Phase::Ended(_) | Phase::Quarantined { .. } => true,
+        Phase::Ended(_) | Phase::Quarantined { .. } | Phase::Queued { .. } => true,
         Phase::CompensationFailed => asks(),
-        Phase::Running | Phase::Halting | Phase::Compensating => owes || waits,
+        Phase::Running | Phase::Halting | Phase::Closing { .. } | Phase::Compensating => {
+            owes || waits || run.paused.is_some()
+        }
     };
     let why = patchloom_core::run::why(run, world.definition(run), world.now);
     hold(Rule::OpenRunWakes, awake && !why.is_empty(), || format!("{} waits for nothing: {why:?}", run.phase.name()))

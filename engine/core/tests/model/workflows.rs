@@ -174,3 +174,13 @@ steps:
   p: { needs: child, uses: t.p, pivot: true }
   z: { needs: p, uses: t.z }
 ";
+
+/// The same for what came to the language later.
+pub const FAULTY_TOO: &str = "
+name: faulty-too
+steps:
+  a: { uses: t.a, for_each: { items: [x, y] }, concurrency: { group: g, limit: 1 } }
+  b: { needs: a, uses: t.b, on_failure: pause }
+finally:
+  z: { uses: t.z }
+";

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use patchloom_core::record::{Entry, Event, Report, Resolution, Start};
-use patchloom_core::run::{Applied, Refusal, Run, Status};
+use patchloom_core::record::{Entry, Event, Report, Resolution, Start, TimerKind};
+use patchloom_core::run::{Applied, Phase, Refusal, Run, Status};
 use patchloom_core::{Definition, Effect, EffectKey, Leg, Outcome, Partition, RunId, StepName, TaskKey, UtcMs};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -31,12 +31,28 @@ pub enum Order {
     OperateAll,
     /// Send a signal that no step waits for yet.
     Signal,
+    /// Pause a run. Whoever pauses may resume at any time.
+    Pause,
+    /// Pause a step.
+    PauseStep,
+    /// Pause the item `x` of a step that fans out.
+    PauseItem,
+    /// Have a step that failed and waits for a decision tried again.
+    Decide,
+    /// Set a run aside. It may be released at any time.
+    Quarantine,
+    /// Have the failed items of a step of the root go again, and all behind it.
+    RerunItems,
+    /// Start a second run of the same workflow.
+    Start,
 }
 
 /// What folds an entry in: the real partition, or one with a fault planted in it.
 pub type Machine = fn(&mut Partition, u64, UtcMs, &Entry) -> Result<Applied, Refusal>;
 
 pub const ROOT: RunId = RunId(Uuid::from_u128(7));
+/// The run of [`Order::Start`].
+pub const SECOND: RunId = RunId(Uuid::from_u128(8));
 
 #[derive(Clone)]
 pub struct World {
@@ -58,6 +74,8 @@ pub struct Ledger {
     pub told: BTreeMap<(RunId, u32), Told>,
     /// The runs whose point of no return came through.
     pub beyond: BTreeSet<RunId>,
+    /// How often the steps under `finally` went out since their run last ended.
+    pub last_steps: BTreeMap<(RunId, StepName), u32>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -144,6 +162,9 @@ impl Ledger {
                     trace.mark = Mark::Clean;
                 }
             }
+            Event::EventEmitted { task } if accepted => {
+                self.places.entry(Place::of(task)).or_default().back.raise(task.leg, task.attempt);
+            }
             Event::UndoResolved { run, step, item, how: Resolution::Resolved { .. } } if accepted => {
                 let place = Place { run: *run, step: step.clone(), item: *item };
                 self.places.entry(place).or_default().mark = Mark::Clean;
@@ -174,6 +195,15 @@ impl Ledger {
             }
         }
     }
+
+    fn note_last_steps(&mut self, task: &TaskKey, partition: &Partition) {
+        let run = partition.run(task.run).expect("it is known");
+        let definition = partition.definition(&run.start.version).expect("its version is known");
+        let at = definition.position(task.step.as_str()).expect("the step is known");
+        if definition.steps[at].finally {
+            *self.last_steps.entry((task.run, task.step.clone())).or_default() += 1;
+        }
+    }
 }
 
 impl World {
@@ -193,18 +223,7 @@ impl World {
             name = Arc::clone(&definition.name);
             world.say(machine, &Event::DefinitionRegistered { text: definition.canonical }).unwrap();
         }
-        let pins = world.partition.pins(&name).unwrap();
-        let start = Start {
-            run: ROOT,
-            workflow: Arc::clone(&name),
-            version: pins[&name].clone(),
-            pins: Arc::new(pins),
-            inputs: json!({}),
-            parent: None,
-            key: None,
-            labels: BTreeMap::new(),
-            seed: 1,
-        };
+        let start = start(&world.partition, &name, ROOT);
         world.say(machine, &Event::RunStarted(Arc::new(start))).unwrap();
         world
     }
@@ -212,15 +231,34 @@ impl World {
     /// Folds an event in, and has the onlooker see it.
     pub fn say(&mut self, machine: Machine, event: &Event) -> Result<Applied, Refusal> {
         self.seq += 1;
+        let ended: BTreeMap<RunId, u32> = self.partition.runs().map(|run| (run.id(), run.endings)).collect();
         let applied = machine(&mut self.partition, self.seq, self.now, &entry(event));
         let owed = self.partition.pending();
         self.ledger.note(event, applied.is_ok());
         for (key, effect) in &owed {
-            if let (Effect::Dispatch(task), false) = (effect, self.owed.contains_key(key)) {
-                self.ledger.note_sent(&task.key);
+            let task = match effect {
+                Effect::Dispatch(task) => &task.key,
+                Effect::Emit { task, .. } => task,
+                Effect::Cancel(_)
+                | Effect::Timer(..)
+                | Effect::StartChild(_)
+                | Effect::CancelChild { .. }
+                | Effect::UnwindChild { .. }
+                | Effect::InformParent { .. } => continue,
+            };
+            // What a run that was set aside owed is owed again once it is released: that is no new attempt.
+            let known = self.ledger.places.get(&Place::of(task)).map_or(0, |trace| trace.out.of(task.leg));
+            if !self.owed.contains_key(key) && task.attempt > known {
+                self.ledger.note_sent(task);
+                self.ledger.note_last_steps(task, &self.partition);
             }
         }
         self.ledger.note_pivots(&self.partition);
+        // Counted anew from each ending on; what went out by then is looked at on the edge.
+        let over = |run: &RunId| {
+            self.partition.run(*run).is_some_and(|now| ended.get(run).copied().unwrap_or(0) < now.endings)
+        };
+        self.ledger.last_steps.retain(|(run, _), _| !over(run));
         self.owed = owed;
         applied
     }
@@ -247,25 +285,79 @@ impl World {
             strip(&mut value, self.now);
             hash.update(run.id().0.as_bytes());
             hash.update(value.to_string());
+            hash.update(format!("{:?}", self.left(run)));
+        }
+        for (key, row) in
+            self.partition.rows().filter(|(key, _)| SHARED.contains(&key.split('/').next().unwrap_or(key)))
+        {
+            let mut value = serde_json::from_slice(&row).expect("a row is JSON");
+            strip_shared(&mut value, self.now);
+            hash.update(format!("{key}{value}"));
         }
         // Derived from the runs, so nothing new: it guards against a `strip` that takes too much.
         let owed = self.owed.iter().map(|(key, effect)| match effect {
-            Effect::Timer(_, due) => (key, Some(due.since(self.now))),
+            Effect::Timer(timer, due) => match &timer.kind {
+                // Its key tells the instant, which matters only by how far away it is.
+                TimerKind::Opens { step, .. } => (format!("{} {step} opens", timer.run), Some(due.since(self.now))),
+                _ => (format!("{key:?}"), Some(due.since(self.now))),
+            },
             Effect::Dispatch(_)
             | Effect::Cancel(_)
+            | Effect::Emit { .. }
             | Effect::StartChild(_)
             | Effect::CancelChild { .. }
             | Effect::UnwindChild { .. }
-            | Effect::InformParent { .. } => (key, None),
+            | Effect::InformParent { .. } => (format!("{key:?}"), None),
         });
         hash.update(format!("{:?}{:?}{:?}", owed.collect::<Vec<_>>(), self.given, self.ledger));
         hash.finalize().into()
     }
+
+    /// How long the limits of a run and of its steps still ran when they stopped to count: while it is paused they owe
+    /// no timer, and while it lies aside nothing does.
+    fn left(&self, run: &Run) -> Vec<i128> {
+        let aside = matches!(run.phase, Phase::Quarantined { .. });
+        let stopped = match (&run.paused, aside) {
+            (Some(hold), _) => hold.since,
+            (None, true) => self.now,
+            (None, false) => return Vec::new(),
+        };
+        let definition = self.definition(run);
+        let spent = |since: UtcMs| i128::from(stopped.0) - i128::from(since.0);
+        let whole = definition.timeout.map(|_| spent(run.started) - i128::from(run.rested.0));
+        let steps = definition.steps.iter().zip(&run.steps);
+        let active = steps.filter(|(step, state)| step.total.is_some() && matches!(state.status, Status::Active));
+        whole.into_iter().chain(active.map(|(_, state)| spent(state.since))).collect()
+    }
 }
 
-pub fn entry(event: &Event) -> Entry {
-    Entry { by: "model".into(), event: event.clone() }
+/// How a run of the workflow `name` begins.
+pub fn start(partition: &Partition, name: &Arc<str>, run: RunId) -> Start {
+    let pins = partition.pins(name).expect("it is registered");
+    Start {
+        run,
+        workflow: Arc::clone(name),
+        version: pins[name].clone(),
+        pins: Arc::new(pins),
+        inputs: json!({}),
+        parent: None,
+        key: None,
+        labels: BTreeMap::new(),
+        seed: 1,
+    }
 }
+
+/// Signals come from whom their id says, all else from one and the same.
+pub fn entry(event: &Event) -> Entry {
+    let by = match event {
+        Event::SignalReceived { id: Some(id), .. } => id.split('-').next().unwrap_or(id).into(),
+        _ => "model".into(),
+    };
+    Entry { by, event: event.clone() }
+}
+
+/// The kinds of rows that runs share: calendars, groups, rates.
+const SHARED: [&str; 3] = ["c", "g", "q"];
 
 fn strip(value: &mut Value, now: UtcMs) {
     match value {
@@ -276,16 +368,42 @@ fn strip(value: &mut Value, now: UtcMs) {
             }
             map.remove("start");
             map.retain(|key, value| {
-                !(["started", "ended", "since", "seq"].contains(&key.as_str()) && value.is_number())
+                !(["started", "ended", "since", "seq", "rested"].contains(&key.as_str()) && value.is_number())
             });
             for instant in ["due", "until"] {
                 if let Some(at) = map.get(instant).and_then(Value::as_u64) {
-                    map.insert(instant.into(), json!(UtcMs(at).since(now).0));
+                    map.insert(instant.into(), left(at, now));
                 }
+            }
+            if let Some(Value::Object(timed)) = map.get_mut("timed") {
+                timed.values_mut().for_each(|value| *value = left(value.as_u64().unwrap_or_default(), now));
             }
             map.values_mut().for_each(|value| strip(value, now));
         }
         Value::Array(list) => list.iter_mut().for_each(|value| strip(value, now)),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+fn left(at: u64, now: UtcMs) -> Value {
+    json!(UtcMs(at).since(now).0)
+}
+
+/// Of a line only the order matters, not the numbers that were drawn; of a rate, how far it runs ahead.
+fn strip_shared(value: &mut Value, now: UtcMs) {
+    if let Value::Number(micros) = value {
+        *value = json!(micros.as_u64().unwrap_or_default().saturating_sub(now.0 * 1_000));
+        return;
+    }
+    let Value::Object(map) = value else { return };
+    map.remove("turn");
+    if let Some(Value::Array(line)) = map.get_mut("line") {
+        for place in line.iter_mut().filter_map(Value::as_array_mut) {
+            place.remove(1);
+        }
+    }
+    // No model has a calendar; one that does counts by the clock.
+    if map.contains_key("spans") {
+        map.insert("now".into(), json!(now.0));
     }
 }
