@@ -96,8 +96,11 @@ impl Partition {
                     return Ok(quarantine(run, seq, "its steps are not those of its version"));
                 }
                 let run = Arc::make_mut(run);
-                let applied = run::apply(run, definition, &mut self.shared, (event, &entry.by, at))?;
+                let mut applied = run::apply(run, definition, &mut self.shared, (event, &entry.by, at))?;
                 run.seq = seq;
+                if let Event::ReleaseRequested { .. } = event {
+                    applied.effects.extend(self.missed(id));
+                }
                 Ok(applied)
             }
         }
@@ -143,6 +146,25 @@ impl Partition {
         let run = Arc::make_mut(run);
         run.seq = seq;
         Some(how(run, definition, &mut self.shared))
+    }
+
+    /// What others told a run in vain while it was quarantined: they are owed it still.
+    fn missed(&self, id: RunId) -> Vec<Effect> {
+        let Some(run) = self.runs.get(&id) else { return Vec::new() };
+        let owed_by = |run: &Run| {
+            self.definitions.get(&run.start.version).map(|definition| run::pending(run, definition)).unwrap_or_default()
+        };
+        let parent = run.start.parent.as_ref().and_then(|link| self.runs.get(&link.run));
+        let from_parent = parent.map(|parent| owed_by(parent)).unwrap_or_default();
+        let about_me = |effect: &Effect| match effect {
+            Effect::CancelChild { child, .. } | Effect::UnwindChild { child, .. } => *child == id,
+            _ => false,
+        };
+        let children = run.children().filter_map(|child| self.runs.get(&child));
+        let from_children = children.flat_map(|child| owed_by(child));
+        let informs = |effect: &Effect| matches!(effect, Effect::InformParent { .. });
+        let parents = from_parent.into_values().filter(about_me);
+        parents.chain(from_children.map(|(_, effect)| effect).filter(informs)).collect()
     }
 
     /// A run comes back from the archive.

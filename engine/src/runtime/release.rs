@@ -84,7 +84,8 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
                     self.say(Event::ChildStarted { link: link.clone(), child: start.run });
                 }
             }
-            Event::ChildEnded { report, .. } => {
+            // One that is quarantined has not heard it: it is told again when it is released.
+            Event::ChildEnded { report, .. } if !matches!(seen, Err(Refusal::Illegal(_))) => {
                 self.say(Event::ParentInformed { run: report.child, ending: report.ending });
             }
             _ => {}

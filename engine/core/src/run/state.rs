@@ -491,6 +491,19 @@ impl Run {
         self.start.run
     }
 
+    /// The child runs that it waits for, on either leg.
+    pub fn children(&self) -> impl Iterator<Item = RunId> {
+        let forward = self.steps.iter().filter_map(|step| step.work.as_ref()).flat_map(|work| work.live.values());
+        let undo = self.steps.iter().flat_map(|step| match &step.undo {
+            Undo::Active(undo) => undo.live.values().collect::<Vec<&Live>>(),
+            _ => Vec::new(),
+        });
+        forward.chain(undo).filter_map(|live| match live.at {
+            At::Child { child, .. } => Some(child),
+            At::Ready | At::Out | At::Stopping | At::Backoff { .. } => None,
+        })
+    }
+
     /// Whether it is over.
     #[must_use]
     pub fn end(&self) -> Option<End> {
