@@ -200,6 +200,7 @@ fn a_run_that_is_set_aside() {
     holds(&[STOP_AND_GO], &[Quarantine, Quarantine, Cancel], ALL);
     holds(&[SIGNAL], &[Quarantine, Pause], UNDONE);
     holds(&[WAVES], &[Quarantine], UNDONE);
+    holds(&[CHILD, PARENT], &[Quarantine, Cancel], ALL);
 }
 
 #[test]

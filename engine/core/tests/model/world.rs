@@ -153,7 +153,8 @@ impl Ledger {
         ((report.child, report.ending), Told(event))
     }
 
-    fn note(&mut self, event: &Event, accepted: bool) {
+    fn note(&mut self, event: &Event, answer: &Result<Applied, Refusal>) {
+        let accepted = answer.is_ok();
         match event {
             Event::AttemptFinished { task, outcome } if accepted => {
                 let trace = self.places.entry(Place::of(task)).or_default();
@@ -169,7 +170,8 @@ impl Ledger {
                 let place = Place { run: *run, step: step.clone(), item: *item };
                 self.places.entry(place).or_default().mark = Mark::Clean;
             }
-            Event::ChildEnded { link, report } => {
+            // A parent that is quarantined has not heard it.
+            Event::ChildEnded { link, report } if !matches!(answer, Err(Refusal::Illegal(_))) => {
                 let (key, told) = Self::told(link, report);
                 self.told.insert(key, told);
             }
@@ -234,7 +236,7 @@ impl World {
         let ended: BTreeMap<RunId, u32> = self.partition.runs().map(|run| (run.id(), run.endings)).collect();
         let applied = machine(&mut self.partition, self.seq, self.now, &entry(event));
         let owed = self.partition.pending();
-        self.ledger.note(event, applied.is_ok());
+        self.ledger.note(event, &applied);
         for (key, effect) in &owed {
             let task = match effect {
                 Effect::Dispatch(task) => &task.key,
