@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use patchloom_core::record::{Decision, Event};
+use patchloom_core::record::{Decision, Event, TimerKey, TimerKind};
 use patchloom_core::run::{Phase, Run, Skip, Status, StepRun};
-use patchloom_core::{Concurrency, Definition, Effect, Leg, RunId, Step, StepName, Template};
+use patchloom_core::{Concurrency, Definition, Effect, EffectKey, Leg, RunId, Step, StepName, Template};
 
 use super::rules::{Edge, Rule, Verdict, hold};
 use super::world::World;
@@ -127,6 +127,18 @@ pub fn state(world: &World) -> Verdict {
         hold(Rule::NoPlaceLiesIdle, !lost, || format!("{} stands in no line", run.id()))?;
     }
     Ok(())
+}
+
+/// A run's own limit counts neither its pauses nor its time in line.
+pub fn limit(world: &World, run: &Run) -> Verdict {
+    let key = EffectKey::Timer(TimerKey { run: run.id(), kind: TimerKind::RunTimeout });
+    let Some(Effect::Timer(_, due)) = world.owed.get(&key) else { return Ok(()) };
+    let limit = world.definition(run).timeout.expect("it has a timer");
+    let spent = world.ledger.spent.get(&run.id()).copied().unwrap_or_default();
+    let right = due.0 + spent.0 == world.now.0 + limit.0;
+    hold(Rule::LimitCountsWorkOnly, right, || {
+        format!("{} ran for {spent} of {limit}, and is stopped in {}", run.id(), due.since(world.now))
+    })
 }
 
 /// Groups of models have plain names.

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use patchloom_core::record::{Entry, Event};
 use patchloom_core::run::{Applied, At, Live, Phase, Refusal, Run, Skip, Status, Undo, UndoWork, Work};
-use patchloom_core::{Definition, Effect, Leg, Outcome, Partition, UtcMs};
+use patchloom_core::{Definition, Effect, Leg, Millis, Outcome, Partition, UtcMs};
 
 use super::rules::Rule;
 use super::world::{Machine, ROOT};
@@ -34,6 +34,7 @@ pub const FAULTS_TOO: &[(Rule, Machine)] = &[
     (Rule::NothingStartsWhilePaused, goes_on_while_paused),
     (Rule::HeldStepWaits, decides_by_itself),
     (Rule::LastStepsRunOnce, ends_without_its_last_step),
+    (Rule::LimitCountsWorkOnly, counts_its_pauses),
 ];
 
 type Answer = Result<Applied, Refusal>;
@@ -252,4 +253,8 @@ fn ends_without_its_last_step(partition: &mut Partition, seq: u64, at: UtcMs, en
         run.phase = Phase::Ended(end);
         run.endings += 1;
     })
+}
+
+fn counts_its_pauses(partition: &mut Partition, seq: u64, at: UtcMs, entry: &Entry) -> Answer {
+    bent(partition, (seq, at, entry), |run, _| run.rested = Millis(0))
 }

@@ -128,13 +128,20 @@ steps:
     retry: { attempts: 2, backoff: 1s, jitter: false }
 ";
 
+/// One after the other by the clock, in two runs.
+pub const PACED: &str = "
+name: paced
+steps:
+  a: { uses: t.a, for_each: { items: [x, y] }, rate: 1/1m, compensate: { uses: u.a, retry: { attempts: 1 } } }
+";
+
 pub const QUEUE: &str = "
 name: queue
 timeout: 10m
 concurrency: { group: g, limit: 1, on_full: queue }
 steps:
   a: { uses: t.a, compensate: { uses: u.a, retry: { attempts: 1 } } }
-  b: { needs: a, uses: t.b }
+  b: { needs: a, wait: { for: 1m } }
 ";
 
 pub const REJECT: &str = "

@@ -34,8 +34,9 @@ const SUCCEEDED: &str = "succeeded";
 #[track_caller]
 fn holds(texts: &'static [&'static str], orders: &'static [Order], ends: &[&str]) {
     let name = texts.last().and_then(|text| text.lines().nth(1)).unwrap_or_default();
+    let began = std::time::Instant::now();
     let found = explore(&Model { texts, orders }, REAL).unwrap_or_else(|violation| panic!("{name}: {violation}"));
-    println!("{name}, {orders:?}: {found:?}");
+    println!("{name}, {orders:?}: {found:?}, {:.1?}", began.elapsed());
     assert_eq!(found.ends.keys().copied().collect::<Vec<_>>(), ends, "{name}: the ends of the root");
 }
 
@@ -178,6 +179,7 @@ fn a_failure_that_is_passed_over() {
 fn a_place_that_two_runs_share() {
     holds(&[SHARED], &[Start, Cancel], ALL);
     holds(&[SHARED], &[Start, PauseStep], UNDONE);
+    holds(&[SHARED], &[Start, Retry], UNDONE);
     holds(&[SHARED_AGAIN], &[Start, Quarantine, Pause], &[FAILED, SUCCEEDED]);
 }
 
@@ -207,6 +209,19 @@ fn a_run_that_is_set_aside() {
 fn items_that_go_again() {
     holds(&[ITEMS], &[RerunItems, RerunItems, Cancel], &[CANCELLED, COMPENSATED, FAILED, SUCCEEDED]);
     holds(&[TWO_AT_ONCE], &[RerunItems, Cancel], ALL);
+}
+
+#[test]
+fn items_that_go_again_in_waves_or_after_a_failure() {
+    holds(&[WAVES], &[RerunItems, Cancel], ALL);
+    holds(&[DRAIN], &[RerunItems, Cancel], ALL);
+    holds(&[GATES], &[RerunItems, Cancel], &[CANCELLED, SUCCEEDED]);
+}
+
+#[test]
+fn items_that_go_by_the_clock() {
+    holds(&[PACED], &[Start], UNDONE);
+    holds(&[PACED], &[Pause, Quarantine, Retry], UNDONE);
 }
 
 #[test]

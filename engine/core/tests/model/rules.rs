@@ -33,6 +33,7 @@ pub enum Rule {
     NothingStartsWhilePaused,
     HeldStepWaits,
     LastStepsRunOnce,
+    LimitCountsWorkOnly,
 }
 
 /// A rule that does not hold, and what was seen.
@@ -263,6 +264,7 @@ pub fn state(machine: Machine, world: &World) -> Verdict {
         reads_back(world, run)?;
         limits(world, run)?;
         wakes(world, run)?;
+        controls::limit(world, run)?;
         if let Some(end) = run.end() {
             truth(world, run, end)?;
         }

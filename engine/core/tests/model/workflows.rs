@@ -178,9 +178,11 @@ steps:
 /// The same for what came to the language later.
 pub const FAULTY_TOO: &str = "
 name: faulty-too
+timeout: 10m
 steps:
   a: { uses: t.a, for_each: { items: [x, y] }, concurrency: { group: g, limit: 1 } }
   b: { needs: a, uses: t.b, on_failure: pause }
+  c: { wait: { for: 1m } }
 finally:
   z: { uses: t.z }
 ";

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use patchloom_core::record::{Entry, Event, Report, Resolution, Start, TimerKind};
 use patchloom_core::run::{Applied, Phase, Refusal, Run, Status};
-use patchloom_core::{Definition, Effect, EffectKey, Leg, Outcome, Partition, RunId, StepName, TaskKey, UtcMs};
+use patchloom_core::{Definition, Effect, EffectKey, Leg, Millis, Outcome, Partition, RunId, StepName, TaskKey, UtcMs};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
@@ -59,6 +59,8 @@ pub struct World {
     pub partition: Partition,
     pub owed: BTreeMap<EffectKey, Effect>,
     pub now: UtcMs,
+    /// When the last event happened.
+    pub last: UtcMs,
     pub seq: u64,
     /// Which of the model's orders were given.
     pub given: Vec<bool>,
@@ -76,6 +78,8 @@ pub struct Ledger {
     pub beyond: BTreeSet<RunId>,
     /// How often the steps under `finally` went out since their run last ended.
     pub last_steps: BTreeMap<(RunId, StepName), u32>,
+    /// How long each run with a limit has run, without its pauses and without its time in line.
+    pub spent: BTreeMap<RunId, Millis>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -198,6 +202,21 @@ impl Ledger {
         }
     }
 
+    /// `span` has passed since the last event.
+    fn note_time(&mut self, partition: &Partition, span: Millis) {
+        for run in partition.runs() {
+            let counts = match &run.phase {
+                Phase::Running => true,
+                Phase::Quarantined { was, .. } => was.as_deref() == Some(&Phase::Running),
+                _ => false,
+            };
+            let definition = partition.definition(&run.start.version).expect("its version is known");
+            if counts && run.paused.is_none() && definition.timeout.is_some() && span.0 > 0 {
+                self.spent.entry(run.id()).or_default().0 += span.0;
+            }
+        }
+    }
+
     fn note_last_steps(&mut self, task: &TaskKey, partition: &Partition) {
         let run = partition.run(task.run).expect("it is known");
         let definition = partition.definition(&run.start.version).expect("its version is known");
@@ -215,6 +234,7 @@ impl World {
             partition: Partition::default(),
             owed: BTreeMap::new(),
             now: UtcMs(1_000_000),
+            last: UtcMs(1_000_000),
             seq: 0,
             given: vec![false; model.orders.len()],
             ledger: Ledger::default(),
@@ -234,6 +254,8 @@ impl World {
     pub fn say(&mut self, machine: Machine, event: &Event) -> Result<Applied, Refusal> {
         self.seq += 1;
         let ended: BTreeMap<RunId, u32> = self.partition.runs().map(|run| (run.id(), run.endings)).collect();
+        self.ledger.note_time(&self.partition, self.now.since(self.last));
+        self.last = self.now;
         let applied = machine(&mut self.partition, self.seq, self.now, &entry(event));
         let owed = self.partition.pending();
         self.ledger.note(event, &applied);
@@ -261,6 +283,11 @@ impl World {
             self.partition.run(*run).is_some_and(|now| ended.get(run).copied().unwrap_or(0) < now.endings)
         };
         self.ledger.last_steps.retain(|(run, _), _| !over(run));
+        let open = |run: &RunId| {
+            let phase = self.partition.run(*run).map(|run| &run.phase);
+            matches!(phase, Some(Phase::Running | Phase::Quarantined { .. }))
+        };
+        self.ledger.spent.retain(|run, _| open(run));
         self.owed = owed;
         applied
     }
