@@ -299,6 +299,10 @@ pub(super) fn schema(input: &Input) -> Result<(), String> {
 
 /// `given` with the defaults, or every reason why it cannot be a run's inputs.
 pub(super) fn accept(definition: &Definition, given: &Value) -> Result<Value, Vec<String>> {
+    if definition.captures.is_some() {
+        // A sub-DAG declares no inputs: the engine itself put together what it reads of the run around it.
+        return Ok(given.clone());
+    }
     let empty = Map::new();
     let given = match given {
         Value::Object(object) => object,

@@ -278,11 +278,13 @@ impl Machine<'_> {
     }
 
     /// Its turn in the line may have come.
-    fn enter_again(&mut self) {
+    pub fn enter_again(&mut self) {
         let Phase::Queued { group } = self.run.phase.clone() else { return };
         let Some(concurrency) = &self.definition.concurrency else { return };
         if self.shared.take(&group, concurrency.limit) {
-            self.run.rested.0 += self.now.since(self.run.started).0.saturating_sub(self.run.rested.0);
+            // Where it is paused in line, the rest from then on counts when it is resumed.
+            let until = self.run.paused.as_ref().map_or(self.now, |hold| hold.since);
+            self.run.rested = until.since(self.run.started);
             self.set_phase(Phase::Running);
             self.take_place(group);
         } else {
