@@ -177,6 +177,21 @@ impl<D: Disk> Snapshots<D> {
         Ok(latest)
     }
 
+    /// The oldest snapshot that is sound.
+    ///
+    /// # Errors
+    /// What the disk says, and [`Error::UnknownVersion`].
+    pub fn oldest_valid(&self) -> Result<Option<Snapshot>, Error> {
+        for seq in self.list()? {
+            match self.read(&self.path_of(seq)) {
+                Ok(snapshot) => return Ok(Some(snapshot)),
+                Err(Error::Damaged { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
     /// The sequence numbers that there are snapshots of, in order, sound or not. The journal is needed from the first on.
     ///
     /// # Errors

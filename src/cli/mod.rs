@@ -34,8 +34,10 @@ pub use explain::ExplainArgs;
 pub use journal::{JournalArgs, JournalCommand, JournalExportArgs};
 pub use patch::PatchArgs;
 pub use run::{
-    RunCancelArgs, RunCommand, RunHistoryArgs, RunListArgs, RunRetryArgs, RunSelector, RunShowArgs, RunSignalArgs,
-    RunStartArgs, RunState, RunWatchArgs, Signal,
+    Choice, Exceed, RunCancelArgs, RunCommand, RunDecideArgs, RunExportArgs, RunHistoryArgs, RunImportArgs,
+    RunListArgs, RunMigrateArgs, RunPauseArgs, RunQuarantineArgs, RunReleaseArgs, RunRerunArgs, RunResolveArgs,
+    RunRetryArgs, RunSelector, RunShowArgs, RunSignalArgs, RunSkipArgs, RunStartArgs, RunState, RunTuneArgs,
+    RunWatchArgs, RunWhyArgs, Signal,
 };
 pub use task::{TaskCommand, TaskListArgs, TaskShowArgs};
 pub use window::{CalendarSelector, WindowCheckArgs, WindowCommand, WindowExplainArgs, WindowNextArgs};

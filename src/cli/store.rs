@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::anyhow;
 use patchloom_core::run::Run;
-use patchloom_core::{Definition, RunId};
+use patchloom_core::{Definition, RunId, nearest};
 use patchloom_engine::journal;
 use patchloom_engine::runtime::{Inspected, OpenError, inspect};
 use patchloom_engine::{datadir, journal::Error as JournalError};
@@ -15,6 +15,8 @@ use crate::output::text;
 
 /// How many runs an error names at most.
 const NAMED_MAX: usize = 5;
+/// How many runs, the latest, a mistyped id is compared with.
+const NEAR_MAX: usize = 10_000;
 
 /// What an unusable data directory means to a person.
 pub(super) fn dir_fault(error: datadir::Error) -> Fault {
@@ -100,8 +102,13 @@ pub(super) fn select(inspected: &Inspected, wanted: &str) -> Result<RunId, Fault
     let roots: Vec<RunId> = found.iter().copied().filter(|id| is_root(*id)).collect();
     match (found.as_slice(), roots.as_slice()) {
         ([one], _) | (_, [one]) => Ok(*one),
-        ([], _) => Err(Fault::new("E0304", Exit::BadInput, anyhow!("no run has the id {}", text::plain(wanted)))
-            .hint("see the runs with `patchloom run list`")),
+        ([], _) => {
+            let hint = match near(inspected, &prefix) {
+                Some(near) => format!("write {near}, or see the runs with `patchloom run list`"),
+                None => "see the runs with `patchloom run list`".to_owned(),
+            };
+            Err(Fault::new("E0304", Exit::BadInput, anyhow!("no run has the id {}", text::plain(wanted))).hint(hint))
+        }
         (several, _) => {
             let named: Vec<String> = several.iter().take(NAMED_MAX).map(ToString::to_string).collect();
             let more = if several.len() > NAMED_MAX { ", …" } else { "" };
@@ -110,6 +117,13 @@ pub(super) fn select(inspected: &Inspected, wanted: &str) -> Result<RunId, Fault
                 .hint(format!("give more characters; they are {}{more}", named.join(", "))))
         }
     }
+}
+
+/// The run whose id begins nearly so; a word near `last` is meant as that.
+fn near(inspected: &Inspected, prefix: &str) -> Option<String> {
+    let ids: Vec<String> = inspected.ids().iter().rev().take(NEAR_MAX).map(ToString::to_string).collect();
+    let begins = ids.iter().filter_map(|id| id.get(..prefix.len().min(id.len())));
+    nearest(prefix, begins.chain(["last"])).map(str::to_owned)
 }
 
 /// The run that a person means, with its definition.

@@ -344,6 +344,11 @@ impl Partition {
         self.definitions.get(version)
     }
 
+    /// All known versions of a workflow, by digest.
+    pub fn versions<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Arc<Definition>> + 'a {
+        self.definitions.values().filter(move |known| known.captures.is_none() && known.name.as_ref() == name)
+    }
+
     /// The version that a name means now.
     #[must_use]
     pub fn latest(&self, name: &str) -> Option<&Digest> {

@@ -252,6 +252,47 @@ impl Handle {
         }
     }
 
+    /// The open runs below one, in any depth.
+    ///
+    /// # Errors
+    /// The leader has stopped.
+    pub async fn open_below(&self, id: RunId) -> Result<Vec<RunId>, EngineError> {
+        self.read(move |state| {
+            let below = |run: &&Arc<Run>| state.ancestors(run).any(|above| above.id() == id);
+            state.runs().filter(|run| run.end().is_none()).filter(below).map(|run| run.id()).collect()
+        })
+        .await
+    }
+
+    /// Tells a run and the open runs below it the same, in one record; gives how many of those below took it.
+    ///
+    /// # Errors
+    /// The run refused it, and so did all below it; or the leader has stopped.
+    pub async fn tell_tree(&self, by: &str, id: RunId, event: impl Fn(RunId) -> Event) -> Result<usize, EngineError> {
+        let mut known = std::collections::BTreeSet::new();
+        let mut fresh = vec![id];
+        fresh.extend(self.open_below(id).await?);
+        let (mut taken, mut refused) = (0, None);
+        // A child run that was on its way when the first record was written is told with the next one.
+        while !fresh.is_empty() {
+            let entries = fresh.iter().map(|run| Entry { by: by.into(), event: event(*run) }).collect();
+            for (run, seen) in fresh.iter().zip(self.submit(entries).await?) {
+                match seen {
+                    Ok(_) if *run != id => taken += 1,
+                    Err(refusal) if *run == id => refused = Some(refusal),
+                    Ok(_) | Err(_) => {}
+                }
+            }
+            known.extend(fresh);
+            fresh = self.open_below(id).await?;
+            fresh.retain(|run| !known.contains(run));
+        }
+        match refused {
+            Some(refusal) if taken == 0 => Err(refusal.into()),
+            Some(_) | None => Ok(taken),
+        }
+    }
+
     /// What the leader still holds of a run's history: the entries since the last checkpoint.
     ///
     /// # Errors

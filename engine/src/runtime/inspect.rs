@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use patchloom_core::record::{Batch, Event, SEMANTICS};
+use patchloom_core::record::{Event, SEMANTICS};
 use patchloom_core::run::Run;
 use patchloom_core::{Definition, Partition, RunId};
 
 use super::history::{Item, items};
+use super::past::{Until, first_record, walk};
 use super::recovery::{Archived, OpenError};
 use crate::archive::{Archive, Location};
 use crate::datadir::DataDir;
@@ -32,7 +33,11 @@ pub struct Inspected {
     histories: BTreeMap<RunId, Vec<Item>>,
     archive: Archive<RealDisk>,
     places: BTreeMap<RunId, Location>,
+    dir: DataDir,
 }
+
+/// The begin of an archived run's payload; the run itself comes right behind it.
+const PAYLOAD_BEGIN: &[u8] = b"{\"run\":";
 
 /// Looks at the data directory at `path`.
 ///
@@ -56,7 +61,7 @@ pub fn inspect(path: &Path) -> Result<Inspected, OpenError> {
         })?;
         notes.extend(problems.into_iter().map(|what| format!("archive: {what}")));
     }
-    Ok(Inspected { state, head, notes, histories, archive, places })
+    Ok(Inspected { state, head, notes, histories, archive, places, dir })
 }
 
 /// Whether a file went away while it was looked at: an engine trims behind snapshots, and drops old ones.
@@ -96,29 +101,17 @@ fn fold(dir: &DataDir) -> Result<Folded, OpenError> {
     if !dir.journal().is_dir() {
         return Ok((state, head, histories, notes));
     }
-    let mut reader = match journal::records(&dir.journal(), head + 1) {
-        Err(journal::Error::BeyondHead { head: journal, .. }) => {
-            return Err(OpenError::JournalLost { journal, snapshot: head });
-        }
-        reader => reader?,
-    };
-    while let Some(record) = reader.next().transpose()? {
-        let seq = record.seq;
-        let batch: Batch =
-            serde_json::from_slice(&record.payload).map_err(|source| OpenError::Record { seq, source })?;
-        for entry in batch.entries {
-            // What the state refuses it refused when it was led, too.
-            let applied = state.apply(seq, batch.at, &entry);
-            match (&entry.event, entry.event.run()) {
-                (Event::RunRetired { .. }, Some(run)) if applied.is_ok() => {
-                    histories.remove(&run);
-                }
-                (_, Some(run)) => histories.entry(run).or_default().push(Item { seq, at: batch.at, entry }),
-                (_, None) => {}
+    head = walk(dir, &mut state, head, Until::Now, |state, seq, at, _, entry| {
+        // What the state refuses it refused when it was led, too.
+        let applied = state.apply(seq, at, &entry);
+        match (&entry.event, entry.event.run()) {
+            (Event::RunRetired { .. }, Some(run)) if applied.is_ok() => {
+                histories.remove(&run);
             }
+            (_, Some(run)) => histories.entry(run).or_default().push(Item { seq, at, entry }),
+            (_, None) => {}
         }
-        head = seq;
-    }
+    })?;
     Ok((state, head, histories, notes))
 }
 
@@ -149,10 +142,54 @@ impl Inspected {
     /// # Errors
     /// The archive cannot be read.
     pub fn history(&self, id: RunId) -> Result<Vec<Item>, OpenError> {
-        if self.state.run(id).is_some() {
-            return Ok(self.histories.get(&id).cloned().unwrap_or_default());
+        let recent = self.histories.get(&id).filter(|_| self.state.run(id).is_some()).cloned().unwrap_or_default();
+        let whole = recent.first().is_some_and(|item| matches!(item.entry.event, Event::RunStarted(_)));
+        if whole {
+            return Ok(recent);
         }
-        Ok(self.archived(id)?.map(|archived| archived.history).unwrap_or_default())
+        // A run that came back from the archive left the begin of its history there.
+        let mut all = self.archived(id)?.map(|archived| archived.history).unwrap_or_default();
+        let known = all.last().map_or(0, |item| item.seq);
+        all.extend(recent.into_iter().filter(|item| item.seq > known));
+        Ok(all)
+    }
+
+    /// A run, archived or not, without its definition and its history: for looking through many.
+    ///
+    /// # Errors
+    /// The archive cannot be read.
+    pub fn brief(&self, id: RunId) -> Result<Option<Arc<Run>>, OpenError> {
+        if let Some(run) = self.state.run(id) {
+            return Ok(Some(Arc::clone(run)));
+        }
+        let Some(place) = self.places.get(&id) else { return Ok(None) };
+        let payload = self.archive.get(*place)?.payload;
+        match payload.strip_prefix(PAYLOAD_BEGIN) {
+            // What stands behind the run is not even looked at.
+            Some(rest) => {
+                let run = serde_json::Deserializer::from_slice(rest).into_iter::<Run>().next().transpose();
+                run.map(|run| run.map(Arc::new)).map_err(|source| OpenError::Record { seq: 0, source })
+            }
+            None => Ok(self.archived(id)?.map(|archived| Arc::new(archived.run))),
+        }
+    }
+
+    /// Whether a run lies in the archive and not in the state.
+    #[must_use]
+    pub fn is_archived(&self, id: RunId) -> bool {
+        self.state.run(id).is_none() && self.places.contains_key(&id)
+    }
+
+    /// The first record that the journal still has.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub fn first_record(&self) -> Result<u64, OpenError> {
+        first_record(&self.dir)
+    }
+
+    pub(super) fn dir(&self) -> &DataDir {
+        &self.dir
     }
 
     fn archived(&self, id: RunId) -> Result<Option<Archived>, OpenError> {

@@ -25,16 +25,21 @@ use crate::shipped;
 /// The longest file of inputs.
 const INPUTS_BYTES_MAX: u64 = 64 << 20;
 
+/// The threads that an engine runs on.
+pub(super) fn threads() -> Result<tokio::runtime::Runtime, Fault> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .worker_threads(2)
+        .build()
+        .map_err(|error| Fault::new("E0450", Exit::Internal, anyhow::Error::new(error).context("cannot start threads")))
+}
+
 /// Leads the engine for as long as `work` takes.
 pub(in crate::cli) fn lead<T, F: Future<Output = Result<T, Fault>>>(
     data: &Path,
     work: impl FnOnce(std::sync::Arc<Host>) -> F,
 ) -> Result<T, Fault> {
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(2).build().map_err(|error| {
-            Fault::new("E0450", Exit::Internal, anyhow::Error::new(error).context("cannot start threads"))
-        })?;
-    runtime.block_on(async {
+    threads()?.block_on(async {
         let host = std::sync::Arc::new(Host::open(data).await.map_err(busy)?);
         let result = work(std::sync::Arc::clone(&host)).await;
         if let Some(host) = std::sync::Arc::into_inner(host) {
@@ -69,8 +74,9 @@ fn workflow(wanted: &str) -> Result<(String, Option<Definition>), Fault> {
     Ok((definition.name.to_string(), Some((*definition).clone())))
 }
 
-fn inputs(args: &RunStartArgs) -> Result<Value, Fault> {
-    let mut all = match &args.inputs_file {
+/// Inputs from a file, and single ones that override it.
+pub(super) fn inputs(file: Option<&Path>, single: &[(String, Value)]) -> Result<Map<String, Value>, Fault> {
+    let mut all = match file {
         None => Map::new(),
         Some(path) => {
             let name = path.display().to_string();
@@ -91,14 +97,17 @@ fn inputs(args: &RunStartArgs) -> Result<Value, Fault> {
             }
         }
     };
-    all.extend(args.inputs.iter().cloned());
-    Ok(Value::Object(all))
+    all.extend(single.iter().cloned());
+    Ok(all)
 }
 
 pub(super) fn start(args: &RunStartArgs, context: &Context) -> Result<Exit, Fault> {
     let data = context.data_dir()?;
     let (name, definition) = workflow(&args.workflow)?;
-    let order = StartRun { workflow: name, inputs: inputs(args)?, key: args.key.clone(), labels: BTreeMap::new() };
+    let inputs = Value::Object(inputs(args.inputs_file.as_deref(), &args.inputs)?);
+    let labels: BTreeMap<_, _> =
+        args.labels.iter().map(|(name, value)| (name.as_str().into(), value.as_str().into())).collect();
+    let order = StartRun { workflow: name, inputs, key: args.key.clone(), labels };
     let (id, rest) = lead(&data, async |host| {
         if let Some(definition) = &definition {
             host.handle().register(&lifecycle::by(), definition).await.map_err(engine_fault)?;
@@ -155,7 +164,7 @@ pub(super) fn signal(args: &RunSignalArgs, context: &Context) -> Result<Exit, Fa
         name: signal.name.as_str().into(),
         payload: signal.payload,
         id: None,
-        roles: Vec::new(),
+        roles: args.roles.iter().map(|role| role.as_str().into()).collect(),
     };
     let rest = order(id, event, context)?;
     Ok(match &rest {
@@ -212,7 +221,7 @@ pub(super) fn retry(args: &RunRetryArgs, context: &Context) -> Result<Exit, Faul
     }
 }
 
-fn end(data: &Path, id: RunId, rest: &Rest, json: bool, context: &Context) -> Result<Exit, Fault> {
+pub(super) fn end(data: &Path, id: RunId, rest: &Rest, json: bool, context: &Context) -> Result<Exit, Fault> {
     let succeeded = |run: &Run| run.end() == Some(End::Succeeded);
     let exit = match rest {
         Rest::Over(run) if succeeded(run) => Exit::Ok,

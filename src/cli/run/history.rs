@@ -1,29 +1,21 @@
 //! `patchloom run history`: everything a run did, each record with its time, its author and what it changed.
 
-use anyhow::anyhow;
-use patchloom_core::nearest;
 use serde_json::Value;
 
 use super::RunHistoryArgs;
+use super::operate::known_step;
 use super::story::{Told, as_json, consequences, sentence, tell, touches};
 use crate::cli::Context;
 use crate::cli::store::{find, look, open_fault};
 use crate::fault::{Exit, Fault};
-use crate::output::{Column, Screen, Style, Table, text, time};
+use crate::output::{Column, Screen, Style, Table, time};
 
 pub(super) fn run(args: &RunHistoryArgs, context: &Context) -> Result<Exit, Fault> {
     let inspected = look(context)?;
     let (run, definition) = find(&inspected, &args.run.run)?;
     let mut story = tell(&definition, inspected.history(run.id()).map_err(open_fault)?);
     if let Some(step) = &args.step {
-        if definition.position(step).is_none() {
-            let names: Vec<&str> = definition.steps.iter().map(|step| step.name.as_str()).collect();
-            let near = nearest(step, names.iter().copied());
-            let hint =
-                near.map_or_else(|| format!("its steps are {}", names.join(", ")), |near| format!("write '{near}'"));
-            let error = anyhow!("run {} of {} has no step '{}'", run.id(), definition.name, text::plain(step));
-            return Err(Fault::new("E0909", Exit::Usage, error).hint(hint));
-        }
+        known_step(&run, &definition, step)?;
         story.retain(|told| touches(told, step));
     }
     if args.json {
@@ -34,7 +26,7 @@ pub(super) fn run(args: &RunHistoryArgs, context: &Context) -> Result<Exit, Faul
     Ok(Exit::Ok)
 }
 
-fn render(story: &[Told], screen: Screen) -> String {
+pub(super) fn render(story: &[Told], screen: Screen) -> String {
     let mut table = Table::new(vec![
         Column::number("RECORD"),
         Column::new("TIME"),

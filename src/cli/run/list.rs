@@ -1,29 +1,37 @@
-//! `patchloom run list`: the latest first. Runs that other runs started are shown with those.
+//! `patchloom run list`: the latest first, in the state and in the archive. Runs that other runs started are shown with
+//! those.
 
 use std::sync::Arc;
 
 use patchloom_core::record::End;
-use patchloom_core::run::{Phase, Run};
+use patchloom_core::run::{Phase, Run, Status};
 use serde_json::{Value, json};
 
+use super::operate::state_name;
 use super::{RunListArgs, RunState};
 use crate::cli::Context;
 use crate::cli::store::{is_root, look, open_fault};
 use crate::fault::{Exit, Fault};
-use crate::output::{Column, Screen, Style, Table, time};
+use crate::output::{Column, Screen, Style, Table, text, time};
 
 pub(super) fn run(args: &RunListArgs, context: &Context) -> Result<Exit, Fault> {
     let inspected = look(context)?;
     let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
-    let mut runs = Vec::new();
-    for id in inspected.ids().into_iter().rev().filter(|id| is_root(*id)) {
-        if runs.len() == limit {
-            break;
+    let asked = Asked::of(args);
+    let (mut runs, mut more) = (Vec::new(), 0);
+    for id in inspected.ids().into_iter().rev().filter(|id| args.children || is_root(*id)) {
+        // Where nothing is asked of them, the rest is counted without being read.
+        if runs.len() == limit && !asked.reads() {
+            more += 1;
+            continue;
         }
-        if let Some((run, _)) = inspected.run(id).map_err(open_fault)?
-            && wanted(&run, args)
-        {
-            runs.push(run);
+        if !asked.may_be(id) {
+            continue;
+        }
+        match inspected.brief(id).map_err(open_fault)? {
+            Some(run) if asked.is_met(&run) && runs.len() < limit => runs.push(run),
+            Some(run) if asked.is_met(&run) => more += 1,
+            Some(_) | None => {}
         }
     }
     if args.json {
@@ -33,19 +41,89 @@ pub(super) fn run(args: &RunListArgs, context: &Context) -> Result<Exit, Fault> 
     } else {
         context.print(&render(&runs, context.out))?;
     }
+    if more > 0 {
+        let more = text::count(more, "more run", "more runs");
+        eprintln!("{more}; see them with --limit, or ask for less with --since, --state, --text");
+    }
     Ok(Exit::Ok)
 }
 
-fn wanted(run: &Run, args: &RunListArgs) -> bool {
-    let state = match args.state {
-        None => true,
-        Some(RunState::Open) => run.end().is_none(),
-        Some(RunState::Succeeded) => run.end() == Some(End::Succeeded),
-        Some(RunState::Failed) => run.end() == Some(End::Failed),
-        Some(RunState::Compensated) => run.end() == Some(End::Compensated),
-        Some(RunState::Cancelled) => run.end() == Some(End::Cancelled),
-    };
-    state && args.workflow.as_ref().is_none_or(|name| run.start.workflow.as_ref() == name)
+/// What runs are asked for.
+struct Asked<'a> {
+    args: &'a RunListArgs,
+    text: Option<String>,
+}
+
+impl<'a> Asked<'a> {
+    fn of(args: &'a RunListArgs) -> Self {
+        Self { args, text: args.text.as_ref().map(|text| text.to_lowercase()) }
+    }
+
+    /// Whether a run must be read to know whether it is asked for.
+    fn reads(&self) -> bool {
+        let RunListArgs { state, workflow, since, until, labels, inputs, key, text, children: _, limit: _, json: _ } =
+            self.args;
+        !(state.is_empty() && labels.is_empty() && inputs.is_empty())
+            || workflow.is_some()
+            || since.is_some()
+            || until.is_some()
+            || key.is_some()
+            || text.is_some()
+    }
+
+    /// Whether a run of this id may be asked for: it did not begin before its id was drawn.
+    fn may_be(&self, id: patchloom_core::RunId) -> bool {
+        let (Some(until), true) = (self.args.until, is_root(id)) else { return true };
+        let drawn = id.0.get_timestamp().map(|at| at.to_unix());
+        drawn.is_none_or(|(seconds, nanos)| seconds * 1_000 + u64::from(nanos / 1_000_000) < until.0)
+    }
+
+    fn is_met(&self, run: &Run) -> bool {
+        let args = self.args;
+        let labelled = |(name, value): &(String, String)| {
+            run.start.labels.get(name.as_str()).is_some_and(|found| found.as_ref() == value)
+        };
+        let given = |(path, value): &(String, Value)| {
+            path.split('.').try_fold(&run.inputs, |at, name| at.get(name)).is_some_and(|found| found == value)
+        };
+        args.workflow.as_ref().is_none_or(|name| run.start.workflow.as_ref() == name)
+            && (args.state.is_empty() || args.state.iter().any(|state| is_in(run, *state)))
+            && args.since.is_none_or(|since| run.started >= since)
+            && args.until.is_none_or(|until| run.started < until)
+            && args.key.as_ref().is_none_or(|key| run.start.key.as_deref() == Some(key))
+            && args.labels.iter().all(labelled)
+            && args.inputs.iter().all(given)
+            && self.text.as_ref().is_none_or(|text| fails_with(run, text))
+    }
+}
+
+/// Whether a failure of the run, or of one of its steps, has this text.
+fn fails_with(run: &Run, text: &str) -> bool {
+    let of_steps = run.steps.iter().filter_map(|step| match &step.status {
+        Status::Failed(failure) | Status::Held { failure } => Some(failure),
+        _ => None,
+    });
+    let mut failures = run.cause.iter().map(|cause| &cause.failure).chain(of_steps);
+    failures.any(|failure| format!("{}: {}", failure.code, failure.message).to_lowercase().contains(text))
+}
+
+fn is_in(run: &Run, state: RunState) -> bool {
+    match state {
+        RunState::Open => run.end().is_none(),
+        RunState::Ended => run.end().is_some(),
+        RunState::Queued => matches!(run.phase, Phase::Queued { .. }),
+        RunState::Running => matches!(run.phase, Phase::Running | Phase::Closing { .. }) && run.paused.is_none(),
+        RunState::Paused => run.paused.is_some() && run.end().is_none(),
+        RunState::Held => run.steps.iter().any(|step| matches!(step.status, Status::Held { .. })),
+        RunState::Halting => run.phase == Phase::Halting,
+        RunState::Compensating => run.phase == Phase::Compensating,
+        RunState::CompensationFailed => run.phase == Phase::CompensationFailed,
+        RunState::Quarantined => matches!(run.phase, Phase::Quarantined { .. }),
+        RunState::Succeeded => run.end() == Some(End::Succeeded),
+        RunState::Failed => run.end() == Some(End::Failed),
+        RunState::Compensated => run.end() == Some(End::Compensated),
+        RunState::Cancelled => run.end() == Some(End::Cancelled),
+    }
 }
 
 /// How the name of a phase is painted.
@@ -72,7 +150,7 @@ fn render(runs: &[Arc<Run>], screen: Screen) -> String {
         table.row([
             run.id().to_string(),
             run.start.workflow.to_string(),
-            run.phase.name().to_owned(),
+            state_name(run).to_owned(),
             time::local(run.started),
             run.ended.map(|ended| time::duration(ended.since(run.started))).unwrap_or_default(),
             why.unwrap_or_default(),
@@ -85,7 +163,7 @@ fn render(runs: &[Arc<Run>], screen: Screen) -> String {
 fn as_json(run: &Run) -> Value {
     json!({
         "id": run.id(), "workflow": run.start.workflow, "version": run.start.version, "state": run.phase.name(),
-        "open": run.end().is_none(), "started": time::rfc3339(run.started), "ended": run.ended.map(time::rfc3339),
+        "open": run.end().is_none(), "paused": run.paused.is_some(), "started": time::rfc3339(run.started), "ended": run.ended.map(time::rfc3339),
         "key": run.start.key, "labels": run.start.labels, "cause": run.cause,
     })
 }

@@ -4,7 +4,11 @@
 
 pub(super) mod act;
 mod history;
+mod instant;
 mod list;
+mod operate;
+mod orders;
+mod portable;
 mod show;
 mod story;
 mod watching;
@@ -13,6 +17,12 @@ mod why;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+
+pub use orders::{
+    Choice, Exceed, RunDecideArgs, RunMigrateArgs, RunPauseArgs, RunQuarantineArgs, RunReleaseArgs, RunRerunArgs,
+    RunResolveArgs, RunSkipArgs, RunTuneArgs,
+};
+pub use portable::{RunExportArgs, RunImportArgs};
 
 use super::Context;
 use crate::fault::{Exit, Fault};
@@ -32,13 +42,37 @@ pub enum RunCommand {
     /// Everything a run did: each record with its time, cause and author
     History(RunHistoryArgs),
     /// Say in a sentence what a run waits for
-    Why(RunShowArgs),
+    Why(RunWhyArgs),
     /// Send a named message to a run: an approval, a decision
     Signal(RunSignalArgs),
     /// Cancel a run; what it did is compensated
     Cancel(RunCancelArgs),
     /// Run a failed run again from its failed steps; what is complete keeps its output
     Retry(RunRetryArgs),
+    /// Start nothing new of a run, and of the runs below it, until it is resumed
+    Pause(RunPauseArgs),
+    /// Have what was paused go on
+    Resume(RunPauseArgs),
+    /// Change the limits of a fan-out while it is under way
+    Tune(RunTuneArgs),
+    /// Decide on a step that failed and waits for that
+    Decide(RunDecideArgs),
+    /// Go on without a step that failed and waits: the same as decide skip
+    Skip(RunSkipArgs),
+    /// Say what was done by hand about a compensation that failed
+    Resolve(RunResolveArgs),
+    /// Have a run that ended go again from a step, for its failed items, or with other inputs
+    Rerun(RunRerunArgs),
+    /// Have a run go on as another version of its workflow
+    Migrate(RunMigrateArgs),
+    /// Set a run aside: nothing moves it until it is released
+    Quarantine(RunQuarantineArgs),
+    /// Have a run that was set aside go on
+    Release(RunReleaseArgs),
+    /// Write a whole run into one file: versions, entries, how it stands
+    Export(RunExportArgs),
+    /// Replay a run out of such a file, and compare
+    Import(RunImportArgs),
 }
 
 /// Names one run.
@@ -71,6 +105,9 @@ pub struct RunStartArgs {
     /// Start no second run for the same key: the first one is shown instead
     #[arg(long, value_name = "KEY")]
     pub key: Option<String>,
+    /// A label, for searches
+    #[arg(long = "label", value_name = "NAME=VALUE", value_parser = pair)]
+    pub labels: Vec<(String, String)>,
     /// Wait until it ends, with progress
     #[arg(long)]
     pub wait: bool,
@@ -84,6 +121,24 @@ pub struct RunStartArgs {
 pub enum RunState {
     /// Not ended yet, whatever it does.
     Open,
+    /// Over, whatever came of it.
+    Ended,
+    /// Waits for a place in its concurrency group.
+    Queued,
+    /// Goes forward.
+    Running,
+    /// Paused as a whole.
+    Paused,
+    /// A step of it failed and waits for a decision.
+    Held,
+    /// Fails: what is out comes to rest.
+    Halting,
+    /// Is being undone.
+    Compensating,
+    /// A compensation failed: waits for a person.
+    CompensationFailed,
+    /// Set aside.
+    Quarantined,
     /// Ended well.
     Succeeded,
     /// Ended in failure.
@@ -100,16 +155,39 @@ pub enum RunState {
     "Examples:\n",
     "  patchloom run list\n",
     "  patchloom run list --state open --limit 100\n",
+    "  patchloom run list --state failed,compensated --since 24h --text 'no space left'\n",
+    "  patchloom run list --label site=berlin --input target.kind=root\n",
     "  patchloom run list --json | jq -r '.[].id'\n\n",
     include_str!("../exit_codes.txt")
 ))]
 pub struct RunListArgs {
-    /// Only runs in this state
-    #[arg(long, value_name = "STATE")]
-    pub state: Option<RunState>,
+    /// Only runs in one of these states; several with commas
+    #[arg(long, value_name = "STATE", value_delimiter = ',')]
+    pub state: Vec<RunState>,
     /// Only runs of this workflow
     #[arg(long, value_name = "NAME")]
     pub workflow: Option<String>,
+    /// Only runs that began at this time or later: 2026-11-21, RFC 3339, or a span such as 24h before now
+    #[arg(long, value_name = "TIME", value_parser = instant::parse)]
+    pub since: Option<patchloom_core::UtcMs>,
+    /// Only runs that began before this time
+    #[arg(long, value_name = "TIME", value_parser = instant::parse)]
+    pub until: Option<patchloom_core::UtcMs>,
+    /// Only runs with this label
+    #[arg(long = "label", value_name = "NAME=VALUE", value_parser = pair)]
+    pub labels: Vec<(String, String)>,
+    /// Only runs with this input; PATH is a name, or names with dots between them
+    #[arg(long = "input", value_name = "PATH=VALUE", value_parser = named_value)]
+    pub inputs: Vec<(String, serde_json::Value)>,
+    /// Only the run that was started with this key
+    #[arg(long, value_name = "KEY")]
+    pub key: Option<String>,
+    /// Only runs whose failure has this text, in capitals or not
+    #[arg(long, value_name = "TEXT")]
+    pub text: Option<String>,
+    /// Runs that other runs started, too
+    #[arg(long)]
+    pub children: bool,
     /// At most so many
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub limit: u32,
@@ -124,10 +202,30 @@ pub struct RunListArgs {
     "Examples:\n",
     "  patchloom run show last\n",
     "  patchloom run show 019f2a --json\n",
-    "  patchloom run why last\n\n",
+    "  patchloom run show last --at 2026-11-21T03:15:00Z\n",
+    "  patchloom run show last --at 4711\n\n",
     include_str!("../exit_codes.txt")
 ))]
 pub struct RunShowArgs {
+    /// Which.
+    #[command(flatten)]
+    pub run: RunSelector,
+    /// As it was: at this time, or right behind this record of the journal
+    #[arg(long, value_name = "TIME|RECORD", value_parser = instant::until)]
+    pub at: Option<patchloom_engine::runtime::Until>,
+    /// Print it as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Says what a run waits for.
+#[derive(Clone, Debug, Args)]
+#[command(after_long_help = concat!(
+    "Examples:\n",
+    "  patchloom run why last\n\n",
+    include_str!("../exit_codes.txt")
+))]
+pub struct RunWhyArgs {
     /// Which.
     #[command(flatten)]
     pub run: RunSelector,
@@ -201,6 +299,9 @@ pub struct RunSignalArgs {
     /// What it carries, as JSON
     #[arg(long, value_name = "JSON", default_value = "null", value_parser = json)]
     pub payload: serde_json::Value,
+    /// A role of the sender, where the wait asks for one; may be given several times
+    #[arg(long = "role", value_name = "ROLE")]
+    pub roles: Vec<String>,
 }
 
 impl RunSignalArgs {
@@ -259,6 +360,18 @@ pub(super) fn run(command: &RunCommand, context: &Context) -> Result<Exit, Fault
         RunCommand::Signal(args) => act::signal(args, context),
         RunCommand::Cancel(args) => act::cancel(args, context),
         RunCommand::Retry(args) => act::retry(args, context),
+        RunCommand::Pause(args) => operate::pause(args, context),
+        RunCommand::Resume(args) => operate::resume(args, context),
+        RunCommand::Tune(args) => operate::tune(args, context),
+        RunCommand::Decide(args) => operate::decide(args, context),
+        RunCommand::Skip(args) => operate::decide(&args.decision(), context),
+        RunCommand::Resolve(args) => operate::resolve(args, context),
+        RunCommand::Rerun(args) => operate::rerun(args, context),
+        RunCommand::Migrate(args) => operate::migrate(args, context),
+        RunCommand::Quarantine(args) => operate::quarantine(args, context),
+        RunCommand::Release(args) => operate::release(args, context),
+        RunCommand::Export(args) => portable::export(args, context),
+        RunCommand::Import(args) => portable::import(args, context),
     }
 }
 
@@ -269,6 +382,12 @@ fn named_value(text: &str) -> Result<(String, serde_json::Value), &'static str> 
         return Err("the name before '=' is empty");
     }
     Ok((name.to_owned(), serde_json::from_str(value).unwrap_or_else(|_| value.into())))
+}
+
+/// `NAME=VALUE`, both as they stand.
+fn pair(text: &str) -> Result<(String, String), &'static str> {
+    let (name, value) = text.split_once('=').filter(|(name, _)| !name.is_empty()).ok_or("write it as NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 fn json(text: &str) -> Result<serde_json::Value, serde_json::Error> {

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::anyhow;
-use patchloom_core::run::{At, Live, Phase, Run, Status, StepRun, Undo};
+use patchloom_core::run::{At, Live, Phase, Run, Status, StepRun, Undo, WaveAt, Work};
 use patchloom_core::{Action, Definition, Partition, RunId, SignalWait, Step, Wait};
 use patchloom_engine::runtime::inspect;
 
+use super::show::counts;
 use crate::cli::Context;
 use crate::cli::store::open_fault;
 use crate::fault::{Exit, Fault};
@@ -20,6 +21,9 @@ use crate::progress::{Progress, StepLine, StepState};
 const FRAME: Duration = Duration::from_millis(100);
 /// How often a run that another process leads is looked at: each look reads the journal.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Of how many child runs it is told what they do.
+const CHILDREN_TOLD: usize = 3;
 
 /// What is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,39 +114,71 @@ pub(super) fn look_on(data: &Path, id: RunId, context: &Context) -> Result<Rest,
     }
 }
 
-/// Whether nothing but signals can move the run or the runs under it.
+/// How deep it is followed who holds up whom.
+const DEPTH_MAX: usize = 16;
+
+/// Whether nothing but signals and orders can move the run or the runs under it.
 fn only_people(state: &Partition, id: RunId) -> bool {
+    held_by_people(state, id, 0)
+}
+
+fn held_by_people(state: &Partition, id: RunId, depth: usize) -> bool {
     let Some(run) = state.run(id) else { return false };
     let Some(definition) = state.definition(&run.start.version) else { return true };
-    match run.phase {
+    match &run.phase {
         Phase::Quarantined { .. } | Phase::CompensationFailed => return true,
+        _ if depth >= DEPTH_MAX => return true,
         _ if run.paused.is_some() => return true,
         Phase::Ended(_) => return false,
-        Phase::Queued { .. } | Phase::Running | Phase::Halting | Phase::Closing { .. } | Phase::Compensating => {}
+        Phase::Queued { group } => {
+            let mut holders = state.runs().filter(|holder| holder.place.as_ref() == Some(group)).peekable();
+            return holders.peek().is_some() && holders.all(|holder| held_by_people(state, holder.id(), depth + 1));
+        }
+        Phase::Running | Phase::Halting | Phase::Closing { .. } | Phase::Compensating => {}
     }
     let mut waits = false;
     for (step, at) in definition.steps.iter().zip(&run.steps) {
         let live: Vec<&Live> = match (&at.status, &at.undo, &at.work) {
             (_, Undo::Active(undo), _) => undo.live.values().collect(),
-            (Status::Active, _, Some(work)) => work.live.values().collect(),
+            (Status::Active, _, Some(work)) => {
+                if work.live.is_empty() {
+                    match stands_still(at, work) {
+                        true => waits = true,
+                        false => return false,
+                    }
+                }
+                work.live.values().collect()
+            }
             (Status::Waiting { .. }, ..) => match &step.action {
-                Action::Wait(Wait::Signal(_)) => {
+                Action::Wait(Wait::Signal(_) | Wait::Event(_)) => {
                     waits = true;
                     continue;
                 }
                 _ => return false,
             },
+            (Status::Held { .. }, ..) => {
+                waits = true;
+                continue;
+            }
             _ => continue,
         };
         for one in live {
             match &one.at {
-                At::Child { child, started: true, .. } if only_people(state, *child) => waits = true,
+                At::Child { child, started: true, .. } if held_by_people(state, *child, depth + 1) => waits = true,
                 At::Ready => {}
                 At::Child { .. } | At::Out | At::Stopping | At::Backoff { .. } => return false,
             }
         }
     }
     waits
+}
+
+/// Whether a fan-out with nothing at work waits for a person: at a gate, or because it is paused.
+fn stands_still(at: &StepRun, work: &Work) -> bool {
+    let gated = work.wave.as_ref().is_some_and(|wave| matches!(wave.at, WaveAt::Gated { .. }));
+    let whole = at.holds.iter().any(|hold| hold.when.is_none());
+    let only_held = work.lanes.lines().count() > 0 && work.lanes.lines().all(|(limit, _)| limit.parts().0 == "h");
+    gated || whole || only_held
 }
 
 fn picture(state: &Partition, run: &Run, definition: &Definition, tasks: &TaskProgress) -> Vec<StepLine> {
@@ -154,12 +190,23 @@ fn picture(state: &Partition, run: &Run, definition: &Definition, tasks: &TaskPr
             StepLine {
                 name: step.name.to_string(),
                 state: shown,
-                fraction: None,
+                fraction: fan_out(at).filter(|_| moving).map(fraction),
                 text: if moving { activity(state, run, step, at, tasks) } else { failure(at) },
                 elapsed: moving.then(|| time::now().since(at.since)),
             }
         })
         .collect()
+}
+
+fn fan_out(at: &StepRun) -> Option<&Work> {
+    at.work.as_deref().filter(|work| !work.items.is_empty())
+}
+
+/// How much of a fan-out has come to its end, in steps of a thousandth.
+fn fraction(work: &Work) -> f32 {
+    let ended = u64::from(work.done) + u64::try_from(work.failed.len()).unwrap_or(0);
+    let share = ended.saturating_mul(1_000) / u64::from(work.count.max(1));
+    f32::from(u16::try_from(share.min(1_000)).unwrap_or(1_000)) / 1_000.0
 }
 
 fn shown(at: &StepRun) -> StepState {
@@ -203,9 +250,23 @@ fn activity(state: &Partition, run: &Run, step: &Step, at: &StepRun, tasks: &Tas
     if let (Status::Waiting { .. }, Action::Wait(Wait::Signal(SignalWait { name, .. }))) = (&at.status, &step.action) {
         words.push(format!("the signal {name}"));
     }
-    for live in at.work.iter().flat_map(|work| work.live.values()) {
+    if let Status::Held { failure } = &at.status {
+        words.push(format!("waits for a decision: {}: {}", failure.code, failure.message));
+    }
+    if let Some(hold) = &run.paused {
+        words.push(format!("paused: {}", hold.reason));
+    }
+    words.extend(at.holds.iter().map(|hold| format!("paused: {}", hold.reason)));
+    if let Some(work) = fan_out(at) {
+        words.insert(0, counts(step, work));
+    }
+    for live in at.work.iter().flat_map(|work| work.live.values()).take(CHILDREN_TOLD) {
         let At::Child { child, .. } = &live.at else { continue };
         let Some(run) = state.run(*child) else { continue };
+        if let Phase::Queued { group } = &run.phase {
+            words.push(format!("queued for a place in {group}"));
+            continue;
+        }
         let Some(definition) = state.definition(&run.start.version) else { continue };
         for (step, at) in definition.steps.iter().zip(&run.steps) {
             if matches!(at.status, Status::Active | Status::Waiting { .. }) || matches!(at.undo, Undo::Active(_)) {

@@ -216,6 +216,7 @@ fn at_work(step: &crate::Step, item: u32, live: &Live, what: &str, now: UtcMs) -
     };
     let (text, until, child) = match &live.at {
         At::Ready => (format!("{place} waits for a place (attempt {})", live.attempt), None, None),
+        At::Out if matches!(step.action, Action::Emit(_)) => (format!("{place} is being published"), None, None),
         At::Out => (format!("{place} is with a worker for `{uses}` (attempt {})", live.attempt), None, None),
         At::Stopping => (format!("{place} was asked to stop; its worker has not answered yet"), None, None),
         At::Backoff { until } => {
