@@ -2,7 +2,7 @@
 //!
 //! Folding the same records into it gives the same state on every machine, byte for byte.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -277,9 +277,15 @@ impl Partition {
         &self.shared
     }
 
-    /// Whether the shared rows changed since this was last asked.
-    pub fn shared_changed(&mut self) -> bool {
-        self.shared.was_touched()
+    /// The keys of the shared rows that changed since this was last asked.
+    pub fn shared_changed(&mut self) -> BTreeSet<String> {
+        self.shared.changed_keys()
+    }
+
+    /// A shared row as it is now; `None` where it is gone.
+    #[must_use]
+    pub fn shared_row(&self, key: &str) -> Option<Vec<u8>> {
+        self.shared.row(key)
     }
 
     /// A version of a workflow.

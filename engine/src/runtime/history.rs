@@ -57,11 +57,6 @@ impl Recent {
             .collect()
     }
 
-    /// The last record that is about a run.
-    pub fn last(&self, run: RunId) -> Option<u64> {
-        Some(self.runs.get(&run)?.last()?.seq)
-    }
-
     /// The runs that something happened to.
     pub fn runs(&self) -> impl Iterator<Item = RunId> + '_ {
         self.runs.keys().copied()

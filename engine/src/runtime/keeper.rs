@@ -39,6 +39,8 @@ pub struct Work {
     pub(super) gone: BTreeSet<RunId>,
     /// Rows of definitions and keys.
     pub(super) head_rows: Vec<(String, Vec<u8>)>,
+    /// Rows of what runs share; `None` where one is gone.
+    pub(super) shared_rows: Vec<(String, Option<Vec<u8>>)>,
     /// What happened to runs.
     pub(super) recent: Recent,
     /// Runs that are over and go to the archive.
@@ -311,6 +313,12 @@ impl Writer {
         for (key, value) in &work.head_rows {
             batch.put(key.as_bytes(), value.as_slice());
         }
+        for (key, value) in &work.shared_rows {
+            match value {
+                Some(value) => batch.put(key.as_bytes(), value.as_slice()),
+                None => batch.delete(key.as_bytes()),
+            }
+        }
         for run in &work.runs {
             let (key, value) = Partition::run_row(run);
             batch.put(key, value);
@@ -398,7 +406,9 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
         self.checked = now;
         let retire = self.ripe(now);
         let snapshot = self.grown >= self.tuning.snapshot_bytes;
-        let idle = self.dirty.is_empty() && self.gone.is_empty() && !self.dirty_head && retire.is_empty() && !snapshot;
+        self.dirty_shared.extend(self.state.shared_changed());
+        let rows = !self.dirty.is_empty() || !self.dirty_shared.is_empty() || self.dirty_head;
+        let idle = !rows && self.gone.is_empty() && retire.is_empty() && !snapshot;
         if idle {
             return None;
         }
@@ -409,8 +419,10 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
         // in the state, and must not find it as it was before it ended.
         self.dirty.extend(retire.iter().map(|run| run.id()));
         let dirty = std::mem::take(&mut self.dirty);
+        let shared = std::mem::take(&mut self.dirty_shared);
         let head_rows = if std::mem::take(&mut self.dirty_head) {
-            self.state.rows().take_while(|(key, _)| !key.starts_with("r/")).collect()
+            let is_head = |key: &str| ["d/", "k/", "l/"].iter().any(|kind| key.starts_with(kind));
+            self.state.rows().take_while(|(key, _)| !key.starts_with("r/")).filter(|(key, _)| is_head(key)).collect()
         } else {
             Vec::new()
         };
@@ -420,6 +432,13 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
             runs: dirty.iter().filter_map(|run| self.state.run(*run).cloned()).collect(),
             gone: std::mem::take(&mut self.gone),
             head_rows,
+            shared_rows: shared
+                .into_iter()
+                .map(|key| {
+                    let row = self.state.shared_row(&key);
+                    (key, row)
+                })
+                .collect(),
             recent: self.recent.take(),
             retire,
             snapshot: snapshot.then(|| Box::new(self.state.clone())),

@@ -107,6 +107,8 @@ pub struct Leader<Q, K> {
     pub(super) dirty: BTreeSet<RunId>,
     /// Runs that left the state since the last checkpoint.
     pub(super) gone: BTreeSet<RunId>,
+    /// Keys of shared rows that changed since the last checkpoint.
+    pub(super) dirty_shared: BTreeSet<String>,
     /// Whether definitions or keys changed since the last checkpoint.
     pub(super) dirty_head: bool,
     /// Runs that are over, by when they may go to the archive, and the same by run.
@@ -149,6 +151,7 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
             recent: Recent::default(),
             dirty: BTreeSet::new(),
             gone: BTreeSet::new(),
+            dirty_shared: BTreeSet::new(),
             dirty_head: false,
             ended: BTreeSet::new(),
             ended_when: BTreeMap::new(),
@@ -180,8 +183,9 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
     }
 
     /// Takes over what a recovery replayed: it is written behind with the first checkpoint.
-    pub(super) fn mark(&mut self, recent: Recent, changed: bool) {
+    pub(super) fn mark(&mut self, recent: Recent, touched: BTreeSet<RunId>, changed: bool) {
         self.dirty.extend(recent.runs());
+        self.dirty.extend(touched);
         self.gone.extend(recent.runs().filter(|run| self.state.run(*run).is_none()));
         self.dirty_head |= changed;
         self.recent = recent;
@@ -397,7 +401,7 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
             let seen = self.state.apply(appended.seq, flight.at, &queued.entry);
             let seen = match seen {
                 Ok(applied) => {
-                    self.changed(&queued.entry.event, &applied.facts);
+                    self.changed(&queued.entry.event, &applied);
                     facts.extend(applied.facts);
                     effects.extend(applied.effects);
                     Ok(appended.seq)
@@ -453,6 +457,7 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
             self.set_ended(run.id(), work.at);
         }
         self.gone.extend(work.gone);
+        self.dirty_shared.extend(work.shared_rows.into_iter().map(|(key, _)| key));
         self.dirty_head |= !work.head_rows.is_empty();
         let newer = self.recent.take();
         self.recent = work.recent;

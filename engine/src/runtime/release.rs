@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use patchloom_core::record::{End, Event, TimerKey, TimerKind};
-use patchloom_core::run::{Fact, FactKind, Refusal, Run};
+use patchloom_core::run::{Applied, FactKind, Refusal, Run};
 use patchloom_core::{Action, Effect, Leg, Millis, Outcome, RunId, TaskKey, UtcMs};
 use tracing::warn;
 
@@ -95,7 +95,7 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
     }
 
     /// Notes what a record changed, for the next checkpoint.
-    pub(super) fn changed(&mut self, event: &Event, facts: &[Fact]) {
+    pub(super) fn changed(&mut self, event: &Event, applied: &Applied) {
         match event {
             Event::DefinitionRegistered { .. } => self.dirty_head = true,
             Event::RunRetired { run } => {
@@ -110,7 +110,9 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
             }
             other => self.dirty.extend(other.run()),
         }
-        for fact in facts.iter().filter(|fact| matches!(fact.kind, FactKind::Phase(_))) {
+        // Places are handed on from run to run, and a run may have another one make room.
+        self.dirty.extend(&applied.touched);
+        for fact in applied.facts.iter().filter(|fact| matches!(fact.kind, FactKind::Phase(_))) {
             self.unset_ended(fact.run);
             if let Some(run) = self.state.run(fact.run).filter(|run| run.end().is_some()).cloned() {
                 self.forget_timers(run.id());
