@@ -238,26 +238,19 @@ impl Partition {
     fn retire(&mut self, id: RunId) -> Result<Applied, Refusal> {
         let run = self.runs.get(&id).ok_or(Refusal::Stale("the run is not known, or lies in the archive"))?;
         if !self.may_retire(run) {
-            return Err(Refusal::Illegal("the run is not over, or its parent may still take it back".into()));
+            // It may have gone on while it was on its way to the archive.
+            return Err(Refusal::Stale("the run goes on, or its parent was not told of its end"));
         }
         self.runs.remove(&id);
         Ok(Applied::default())
     }
 
-    /// Whether nobody will ever ask anything of this run again, but to read it.
+    /// Whether a run may go to the archive: it is over, and its parent knows. Should that one take it back later, it is
+    /// recalled.
     #[must_use]
     pub fn may_retire(&self, run: &Run) -> bool {
         let told = run.start.parent.is_none() || run.informed == run.endings;
-        // All of them: a retry of the root may take back what the child of its child did.
-        run.end().is_some() && told && self.ancestors(run).all(|ancestor| ancestor.end().is_some())
-    }
-
-    /// The runs above this one, from its parent on, as far as they are in the state.
-    pub fn ancestors<'a>(&'a self, run: &Run) -> impl Iterator<Item = &'a Arc<Run>> + use<'a> {
-        let above = |run: &Run| run.start.parent.as_ref().map(|link| link.run);
-        std::iter::successors(above(run).and_then(|id| self.runs.get(&id)), move |run| {
-            above(run).and_then(|id| self.runs.get(&id))
-        })
+        run.end().is_some() && told
     }
 
     /// A run.

@@ -149,10 +149,11 @@ impl Inspected {
     /// # Errors
     /// The archive cannot be read.
     pub fn history(&self, id: RunId) -> Result<Vec<Item>, OpenError> {
-        if self.state.run(id).is_some() {
-            return Ok(self.histories.get(&id).cloned().unwrap_or_default());
-        }
-        Ok(self.archived(id)?.map(|archived| archived.history).unwrap_or_default())
+        let mut all = self.archived(id)?.map(|archived| archived.history).unwrap_or_default();
+        // A run that was recalled has more behind it.
+        let known = all.last().map_or(0, |item| item.seq);
+        all.extend(self.histories.get(&id).into_iter().flatten().filter(|item| item.seq > known).cloned());
+        Ok(all)
     }
 
     fn archived(&self, id: RunId) -> Result<Option<Archived>, OpenError> {

@@ -2,6 +2,7 @@
 //!
 //! Knows the ports and the pure machine; not what any task does.
 
+mod behind;
 mod handle;
 mod history;
 mod inspect;
@@ -13,7 +14,7 @@ mod release;
 pub use handle::{EngineError, Handle, Intake, Notice, Seen, StartRun, Status};
 pub use history::Item;
 pub use inspect::{Found, Inspected, inspect};
-pub use keeper::{EmbeddedKeeper, Keeper, KeeperOptions, Kept, NoKeeper, Work};
+pub use keeper::{EmbeddedKeeper, Keeper, KeeperOptions, Kept, NoKeeper, Shelf, Work};
 pub use leader::{Leader, Tuning};
 pub use patchloom_core::run::Run as RunState;
 pub use recovery::{Archived, Engine, EngineOptions, HistoryError, OpenError, open};

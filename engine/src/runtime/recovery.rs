@@ -357,17 +357,17 @@ impl Engine {
     /// # Errors
     /// The leader has stopped, or what is stored cannot be read.
     pub async fn history(&self, run: RunId) -> Result<Vec<Item>, HistoryError> {
-        if let Some(archived) = self.archived(run)? {
-            return Ok(archived.history);
-        }
+        let mut all = self.archived(run)?.map(|archived| archived.history).unwrap_or_default();
+        // A run that was recalled has more behind it.
         let recent = self.handle.recent_history(run).await?;
         let mut lines = Vec::new();
         self.store
             .load(format!("h/{run}/").as_bytes(), |_, value| lines.extend_from_slice(value))
             .map_err(OpenError::from)?;
-        let mut all = items(&lines);
-        let stored = all.last().map_or(0, |item| item.seq);
-        all.extend(recent.into_iter().filter(|item| item.seq > stored));
+        for later in [items(&lines), recent] {
+            let known = all.last().map_or(0, |item| item.seq);
+            all.extend(later.into_iter().filter(|item| item.seq > known));
+        }
         Ok(all)
     }
 

@@ -87,6 +87,12 @@ impl Batch {
         self.changes.len()
     }
 
+    /// Bytes of its keys and values.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.changes.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Vec::len)).sum()
+    }
+
     /// Whether it has none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -172,6 +178,20 @@ impl Store {
     /// # Source
     /// sled 0.34, `Tree::apply_batch`: recovery keeps a batch only where it finds the whole of it.
     pub fn apply(&self, batch: &Batch, checkpoint: u64) -> Result<(), Error> {
+        let mut rows = Self::encoded(batch);
+        rows.insert(meta_key("checkpoint"), with_crc(b"checkpoint", &checkpoint.to_le_bytes()));
+        self.commit(rows)
+    }
+
+    /// Writes rows durably that say nothing of the state: it stays folded to where it was.
+    ///
+    /// # Errors
+    /// What the database or the disk says. The rows may be there or not then.
+    pub fn put(&self, batch: &Batch) -> Result<(), Error> {
+        self.commit(Self::encoded(batch))
+    }
+
+    fn encoded(batch: &Batch) -> sled::Batch {
         let mut rows = sled::Batch::default();
         for (key, value) in &batch.changes {
             match value {
@@ -179,8 +199,7 @@ impl Store {
                 None => rows.remove(data_key(key)),
             }
         }
-        rows.insert(meta_key("checkpoint"), with_crc(b"checkpoint", &checkpoint.to_le_bytes()));
-        self.commit(rows)
+        rows
     }
 
     /// Applies a batch, flushes, and makes it durable: sled's own flush on Linux is no fsync.

@@ -79,8 +79,15 @@ impl<'a> Machine<'a> {
     fn close(mut self) -> Applied {
         self.follow();
         if self.retracted && !self.applied.effects.is_empty() {
-            let owed = super::pending::pending(self.run, self.definition);
-            self.applied.effects.retain(|effect| owed.contains_key(&effect.key()));
+            let (run, definition) = (&*self.run, self.definition);
+            // What a fan-out sends is looked up one by one: all that it owes may be a hundred thousand times as much.
+            let mut owed = None;
+            self.applied.effects.retain(|effect| {
+                super::pending::is_out(run, definition, effect).unwrap_or_else(|| {
+                    let owed = owed.get_or_insert_with(|| super::pending::pending(run, definition));
+                    owed.contains_key(&effect.key())
+                })
+            });
         }
         self.applied
     }
@@ -88,16 +95,16 @@ impl<'a> Machine<'a> {
 
 /// Begins a run; inputs that do not fit make one that has failed.
 pub(crate) fn begin(start: &Arc<Start>, definition: &Definition, shared: &mut Shared, now: UtcMs) -> (Run, Applied) {
-    let (inputs, wrong) = match definition.accept(&start.inputs) {
-        Ok(inputs) => (inputs, None),
-        Err(reasons) => (Value::Null, Some(reasons.join("; "))),
+    let (inputs, start, wrong) = match definition.accept(&start.inputs) {
+        Ok(inputs) => (inputs, Arc::new(start.without_inputs()), None),
+        Err(reasons) => (Value::Null, Arc::clone(start), Some(reasons.join("; "))),
     };
     let mut run = Run {
-        start: Arc::clone(start),
+        start,
         started: now,
         ended: None,
         phase: Phase::Running,
-        inputs,
+        inputs: Arc::new(inputs),
         cause: None,
         steps: vec![StepRun { since: now, ..StepRun::default() }; definition.steps.len()],
         signals: Vec::new(),
