@@ -54,7 +54,7 @@ fn scope(course: &Course) -> Scope {
         ("run", json!({ "state": run.phase.name(), "took_ms": course.took().0 })),
         ("output", run.output.clone()),
         ("failure", failure),
-        ("inputs", run.inputs.clone()),
+        ("inputs", (*run.inputs).clone()),
         ("steps", Value::Object(steps)),
     ]);
     Scope { values, upstream_failed: false }

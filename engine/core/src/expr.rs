@@ -47,6 +47,8 @@ pub struct Expr {
     node: Arc<IdedExpr>,
     references: Vec<Reference>,
     functions: Vec<Reference>,
+    /// Its parts, where it is nothing but a name such as `item.host`.
+    path: Option<Vec<String>>,
 }
 
 impl PartialEq for Expr {
@@ -94,10 +96,11 @@ impl Expr {
         found.walk(program.expression(), &mut Vec::new());
         let (references, functions) = (found.references, found.functions);
         let mut node = program.expression().clone();
+        let path = plain(&node);
         order_maps(&mut node);
         let text = source.trim();
         let base = base + (source.len() - source.trim_start().len());
-        Ok(Self { source: text.to_owned(), base, node: Arc::new(node), references, functions })
+        Ok(Self { source: text.to_owned(), base, node: Arc::new(node), references, functions, path })
     }
 
     /// Where it stands in the definition.
@@ -163,6 +166,12 @@ impl Expr {
         &self.source
     }
 
+    /// Its parts, where it is nothing but a name.
+    #[must_use]
+    pub(crate) fn path(&self) -> Option<&[String]> {
+        self.path.as_deref()
+    }
+
     /// The names it reads.
     #[must_use]
     pub fn references(&self) -> &[Reference] {
@@ -186,6 +195,10 @@ impl Expr {
     /// # Errors
     /// A missing key, operands of the wrong type, a number out of range.
     pub fn eval(&self, scope: &Scope) -> Result<Value, EvalError> {
+        // Most expressions only name a value: that comes back as it is, and CEL need not look at all there is beside it.
+        if let Some(value) = self.path().and_then(|path| reach(&scope.values, path)) {
+            return Ok(value.clone());
+        }
         let fail = |reason: String| EvalError { expression: self.source.clone(), reason };
         let mut context = Context::with_env(Arc::clone(&ENV));
         for (name, value) in &scope.values {
@@ -349,6 +362,25 @@ fn name(node: &IdedExpr) -> Option<(Vec<String>, u64)> {
         }
         _ => None,
     }
+}
+
+/// [`name`], without what only asks whether a field is there.
+fn plain(node: &IdedExpr) -> Option<Vec<String>> {
+    match &node.expr {
+        Node::Ident(name) => Some(vec![name.clone()]),
+        Node::Select(select) if !select.test => {
+            let mut path = plain(&select.operand)?;
+            path.push(select.field.clone());
+            Some(path)
+        }
+        _ => None,
+    }
+}
+
+/// What a plain name stands for; `None` where a part of it is not there: CEL says what is wrong then.
+fn reach<'a>(values: &'a BTreeMap<&'static str, Value>, path: &[String]) -> Option<&'a Value> {
+    let (root, path) = path.split_first()?;
+    path.iter().try_fold(values.get(root.as_str())?, |value, name| value.as_object()?.get(name))
 }
 
 /// A JSON value as CEL sees it: whole numbers are `int` where they fit.

@@ -2,7 +2,7 @@
 //!
 //! Folding the same records into it gives the same state on every machine, byte for byte.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -293,19 +293,20 @@ impl Partition {
     fn retire(&mut self, id: RunId) -> Result<Applied, Refusal> {
         let run = self.runs.get(&id).ok_or(Refusal::Stale("the run is not known, or lies in the archive"))?;
         if !self.may_retire(run) {
-            return Err(Refusal::Illegal("the run is not over, or its parent may still take it back".into()));
+            // It may have gone on while it was on its way to the archive.
+            return Err(Refusal::Stale("the run goes on, or its parent was not told of its end"));
         }
         self.runs.remove(&id);
         self.triggers.retired(id);
         Ok(Applied::default())
     }
 
-    /// Whether nobody will ever ask anything of this run again, but to read it.
+    /// Whether a run may go to the archive: it is over, and its parent knows. Should that one take it back later, it is
+    /// recalled.
     #[must_use]
     pub fn may_retire(&self, run: &Run) -> bool {
         let told = run.start.parent.is_none() || run.informed == run.endings;
-        // All of them: a retry of the root may take back what the child of its child did.
-        run.end().is_some() && told && self.ancestors(run).all(|ancestor| ancestor.end().is_some())
+        run.end().is_some() && told
     }
 
     /// The runs above this one, from its parent on, as far as they are in the state.
@@ -333,9 +334,15 @@ impl Partition {
         &self.shared
     }
 
-    /// Whether the shared rows changed since this was last asked.
-    pub fn shared_changed(&mut self) -> bool {
-        self.shared.was_touched()
+    /// The keys of the shared rows that changed since this was last asked.
+    pub fn shared_changed(&mut self) -> BTreeSet<String> {
+        self.shared.changed_keys()
+    }
+
+    /// A shared row as it is now; `None` where it is gone.
+    #[must_use]
+    pub fn shared_row(&self, key: &str) -> Option<Vec<u8>> {
+        self.shared.row(key)
     }
 
     /// A version of a workflow.

@@ -295,9 +295,20 @@ impl Shared {
         self.touched.insert(format!("{kind}/{name}"));
     }
 
-    /// Whether a row changed since this was last asked.
-    pub(crate) fn was_touched(&mut self) -> bool {
-        !std::mem::take(&mut self.touched).is_empty()
+    /// The keys of the rows that changed since this was last asked.
+    pub(crate) fn changed_keys(&mut self) -> BTreeSet<String> {
+        std::mem::take(&mut self.touched)
+    }
+
+    /// One of its rows; `None` where it is gone.
+    pub(crate) fn row(&self, key: &str) -> Option<Vec<u8>> {
+        let (kind, name) = key.split_once('/')?;
+        match kind {
+            "c" => self.calendars.get(name).map(json),
+            "g" => self.groups.get(name).map(json),
+            "q" => self.rates.get(name).map(json),
+            _ => None,
+        }
     }
 
     /// Its rows by kind, each sorted by key: `c/` calendars, `g/` groups, `q/` rates.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use patchloom_core::record::{Entry, TimerKey};
 use patchloom_core::run::Fact;
-use patchloom_core::{Partition, RunId, UtcMs};
+use patchloom_core::{Failure, Millis, Partition, RunId, TaskKey, UtcMs};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tracing::{error, warn};
 
@@ -127,10 +127,14 @@ pub struct Leader<Q, K> {
     pub(super) recent: Recent,
     /// Runs that changed since the last checkpoint.
     pub(super) dirty: BTreeSet<RunId>,
-    /// Runs that left the state since the last checkpoint.
+    /// Runs that a checkpoint may have written.
+    pub(super) stored: BTreeSet<RunId>,
+    /// Those of them that left the state since the last checkpoint.
     pub(super) gone: BTreeSet<RunId>,
     /// Rows of triggers that changed and could not be handed to the keeper yet.
     pub(super) trigger_rows: BTreeMap<String, Option<Vec<u8>>>,
+    /// Keys of shared rows that changed since the last checkpoint.
+    pub(super) dirty_shared: BTreeSet<String>,
     /// Whether definitions or keys changed since the last checkpoint.
     pub(super) dirty_head: bool,
     /// Runs that are over, by when they may go to the archive, and the same by run.
@@ -138,7 +142,18 @@ pub struct Leader<Q, K> {
     pub(super) ended_when: BTreeMap<RunId, UtcMs>,
     /// Runs at the keeper on their way to the archive.
     pub(super) archiving: BTreeSet<RunId>,
+    /// Child runs that are being taken back: which attempt of their parents asks for it, and why.
+    pub(super) unwinding: BTreeMap<RunId, (TaskKey, Failure)>,
+    /// Those of them that are looked for in the archive.
+    pub(super) sought: BTreeSet<RunId>,
+    /// By how much the journal has grown since the last snapshot.
     pub(super) grown: u64,
+    /// By how much it has grown since the last whole checkpoint, when that was, and how many bytes it had.
+    pub(super) unwritten: u64,
+    pub(super) written: u64,
+    pub(super) whole: UtcMs,
+    /// When silent workers and late tasks were last looked for.
+    swept: UtcMs,
     /// When the last checkpoint was put together.
     pub(super) checked: UtcMs,
     pub(super) trim_before: Option<u64>,
@@ -157,6 +172,7 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
         let (notices, _) = broadcast::channel(NOTICES_KEPT);
         let (status, watch) = watch::channel(Status::Leading);
         let handle = Handle { intake, notices: notices.clone(), status: watch };
+        let stored = state.runs().map(|run| run.id()).collect();
         let leader = Self {
             state,
             queue,
@@ -174,12 +190,20 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
             head,
             recent: Recent::default(),
             dirty: BTreeSet::new(),
+            stored,
             gone: BTreeSet::new(),
+            dirty_shared: BTreeSet::new(),
             dirty_head: false,
             ended: BTreeSet::new(),
             ended_when: BTreeMap::new(),
             archiving: BTreeSet::new(),
+            unwinding: BTreeMap::new(),
+            sought: BTreeSet::new(),
             grown: 0,
+            unwritten: 0,
+            written: 0,
+            whole: UtcMs(0),
+            swept: UtcMs(0),
             checked: UtcMs(0),
             trim_before: None,
             notices,
@@ -206,8 +230,9 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
     }
 
     /// Takes over what a recovery replayed: it is written behind with the first checkpoint.
-    pub(super) fn mark(&mut self, recent: Recent, changed: bool) {
+    pub(super) fn mark(&mut self, recent: Recent, touched: BTreeSet<RunId>, changed: bool) {
         self.dirty.extend(recent.runs());
+        self.dirty.extend(touched);
         self.gone.extend(recent.runs().filter(|run| self.state.run(*run).is_none()));
         self.dirty_head |= changed;
         self.recent = recent;
@@ -347,8 +372,12 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
         let now = self.clock.now();
         self.fire_timers(now);
         self.come_due(now);
-        for (task, outcome) in self.queue.sweep() {
-            self.say(patchloom_core::record::Event::AttemptFinished { task, outcome });
+        // Not with every record: it looks at every task there is.
+        if now.since(self.swept) >= millis(self.tuning.sweep) {
+            self.swept = now;
+            for (task, outcome) in self.queue.sweep() {
+                self.say(patchloom_core::record::Event::AttemptFinished { task, outcome });
+            }
         }
         while let Some(kept) = self.keeper.try_kept() {
             self.kept(kept);
@@ -421,7 +450,9 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
     /// A record is durable: folds it in, answers, releases what it owes.
     fn fold(&mut self, flight: Flight, appended: Appended) {
         self.head = Head { seq: appended.seq, hash: appended.hash };
-        self.grown += crate::disk::widen(flight.record.len());
+        let bytes = crate::disk::widen(flight.record.len());
+        self.grown += bytes;
+        self.unwritten += bytes;
         let mut facts: Vec<Fact> = Vec::new();
         let mut effects = Vec::new();
         for (queued, range) in flight.queued.into_iter().zip(flight.ranges) {
@@ -492,7 +523,9 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
             self.archiving.insert(run.id());
             self.set_ended(run.id(), work.at);
         }
+        self.sought.extend(work.sought);
         self.gone.extend(work.gone);
+        self.dirty_shared.extend(work.shared_rows.into_iter().map(|(key, _)| key));
         self.dirty_head |= !work.head_rows.is_empty();
         for (key, value) in work.trigger_rows {
             // What changed once more meanwhile is newer.
@@ -501,10 +534,18 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
         let newer = self.recent.take();
         self.recent = work.recent;
         self.recent.append(newer);
+        if work.head.is_some() {
+            // At the next occasion, however little was added.
+            self.unwritten = u64::MAX / 2;
+        }
         if work.snapshot.is_some() {
             self.grown = self.tuning.snapshot_bytes;
         }
     }
+}
+
+pub(super) fn millis(span: Duration) -> Millis {
+    Millis(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// Polls a future once; `None` where it is not ready.

@@ -2,6 +2,7 @@
 //!
 //! Knows the ports and the pure machine; not what any task does.
 
+mod behind;
 mod export;
 mod handle;
 mod history;
@@ -18,7 +19,7 @@ pub use export::{Difference, EXPORT_FORMAT, Exported, Line, Point, Replayed, Tol
 pub use handle::{EngineError, Handle, Intake, Notice, Seen, StartRun, Status};
 pub use history::Item;
 pub use inspect::{Found, Inspected, inspect};
-pub use keeper::{EmbeddedKeeper, Keeper, KeeperOptions, Kept, NoKeeper, Work};
+pub use keeper::{EmbeddedKeeper, Keeper, KeeperOptions, Kept, NoKeeper, Shelf, Work};
 pub use leader::{Leader, Tuning};
 pub use past::{Past, Until};
 pub use patchloom_core::run::Run as RunState;

@@ -164,7 +164,7 @@ pub async fn open(path: &Path, options: &EngineOptions) -> Result<Engine, OpenEr
         rebuilt = Some(from_snapshot(&snapshots, &journal, &mut loaded, &mut notes)?);
     }
     notes.append(&mut loaded.notes);
-    let recent = replay(&journal, &mut loaded).await?;
+    let (recent, touched) = replay(&journal, &mut loaded).await?;
     let keeper = KeeperOptions {
         store: loaded.store.clone(),
         archive,
@@ -181,7 +181,7 @@ pub async fn open(path: &Path, options: &EngineOptions) -> Result<Engine, OpenEr
     let replayed = opened.head.seq - loaded.checkpoint;
     let (mut leader, handle) = Leader::new(loaded.state, opened.head, queue.clone(), keeper, clock, options.tuning);
     // What was replayed is written behind with the first checkpoint, or its history would be lost to the next start.
-    leader.mark(recent, replayed > 0);
+    leader.mark(recent, touched, replayed > 0);
     let events = InProcess::default();
     let source = format!("/patchloom/{}", uuid::Uuid::from_bytes(opened.id));
     let leader = leader.with_events(events.clone(), source).not_before(last_at(&journal, opened.head.seq).await?);
@@ -218,6 +218,9 @@ fn load_store(path: &Path, options: &store::Options, journal: &EmbeddedJournal) 
         match rows(&opened.store, &mut state) {
             Ok(()) => {}
             Err(reason) => wrong = Some(reason),
+        }
+        if let Some(run) = state.runs().find(|run| run.seq > checkpoint).filter(|_| wrong.is_none()) {
+            wrong = Some(format!("it is folded to record {checkpoint}, yet the run {} to {}", run.id(), run.seq));
         }
         if wrong.is_none() && checkpoint + 1 < journal.first() {
             wrong = Some(format!("it ends at record {checkpoint}, the journal begins at {}", journal.first()));
@@ -283,23 +286,19 @@ fn from_snapshot(
     Ok(histories)
 }
 
-/// Folds in what the journal has behind the checkpoint; gives the history of it.
-async fn replay(journal: &EmbeddedJournal, loaded: &mut Loaded) -> Result<Recent, OpenError> {
-    let mut recent = Recent::default();
+/// Folds in what the journal has behind the checkpoint; gives the history of it, and which other runs it changed.
+async fn replay(journal: &EmbeddedJournal, loaded: &mut Loaded) -> Result<(Recent, BTreeSet<RunId>), OpenError> {
+    let (mut recent, mut touched) = (Recent::default(), BTreeSet::new());
     let mut reader = journal.read_from(loaded.checkpoint + 1).await?;
     while let Some(record) = reader.next().await? {
         let seq = record.seq;
         let batch: Batch =
             serde_json::from_slice(&record.payload).map_err(|source| OpenError::Record { seq, source })?;
         for entry in &batch.entries {
-            let run = entry.event.run();
-            // A torn checkpoint may hold a run as it was later: what it has folded in already is passed over.
-            let known = run.and_then(|run| loaded.state.run(run)).is_some_and(|run| run.seq >= seq);
-            if known && !seen_now(&recent, run, seq) {
-                continue;
-            }
-            let touched = loaded.state.apply(seq, batch.at, entry).map(|applied| applied.touched).unwrap_or_default();
-            let runs: BTreeSet<RunId> = run.into_iter().chain(touched).collect();
+            let moved = loaded.state.apply(seq, batch.at, entry).map(|applied| applied.touched).unwrap_or_default();
+            // What moved another run belongs to its history too.
+            let runs: BTreeSet<RunId> = entry.event.run().into_iter().chain(moved.iter().copied()).collect();
+            touched.extend(moved);
             if runs.is_empty() {
                 continue;
             }
@@ -309,7 +308,7 @@ async fn replay(journal: &EmbeddedJournal, loaded: &mut Loaded) -> Result<Recent
             }
         }
     }
-    Ok(recent)
+    Ok((recent, touched))
 }
 
 /// When the last record was written; the beginning of time where there is none to be read.
@@ -324,14 +323,13 @@ async fn last_at(journal: &EmbeddedJournal, head: u64) -> Result<UtcMs, OpenErro
     Ok(batch.at)
 }
 
-/// Whether this run was touched by this very record before: several entries of one record may be about one run.
-fn seen_now(recent: &Recent, run: Option<RunId>, seq: u64) -> bool {
-    run.is_some_and(|run| recent.last(run) == Some(seq))
-}
-
 /// Writes a rebuilt state into the new store, the index of the archive with it.
 fn refill(keeper: &KeeperOptions, state: &Partition, histories: Histories) -> Result<(), OpenError> {
     let mut batch = store::Batch::default();
+    // A rebuild that was cut off may have left rows of groups and rates that are gone since.
+    for kind in ["c/", "g/", "q/"] {
+        keeper.store.load(kind.as_bytes(), |key, _| batch.delete(key))?;
+    }
     for (key, value) in state.rows() {
         batch.put(key, value);
     }
@@ -363,17 +361,17 @@ impl Engine {
     /// # Errors
     /// The leader has stopped, or what is stored cannot be read.
     pub async fn history(&self, run: RunId) -> Result<Vec<Item>, HistoryError> {
-        if let Some(archived) = self.archived(run)? {
-            return Ok(archived.history);
-        }
+        let mut all = self.archived(run)?.map(|archived| archived.history).unwrap_or_default();
+        // A run that was recalled has more behind it.
         let recent = self.handle.recent_history(run).await?;
         let mut lines = Vec::new();
         self.store
             .load(format!("h/{run}/").as_bytes(), |_, value| lines.extend_from_slice(value))
             .map_err(OpenError::from)?;
-        let mut all = items(&lines);
-        let stored = all.last().map_or(0, |item| item.seq);
-        all.extend(recent.into_iter().filter(|item| item.seq > stored));
+        for later in [items(&lines), recent] {
+            let known = all.last().map_or(0, |item| item.seq);
+            all.extend(later.into_iter().filter(|item| item.seq > known));
+        }
         Ok(all)
     }
 

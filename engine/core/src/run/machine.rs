@@ -88,8 +88,15 @@ impl<'a> Machine<'a> {
     pub(super) fn close(mut self) -> Applied {
         self.follow();
         if self.retracted && !self.applied.effects.is_empty() {
-            let owed = super::pending::pending(self.run, self.definition);
-            self.applied.effects.retain(|effect| owed.contains_key(&effect.key()));
+            let (run, definition) = (&*self.run, self.definition);
+            // What a fan-out sends is looked up one by one: all that it owes may be a hundred thousand times as much.
+            let mut owed = None;
+            self.applied.effects.retain(|effect| {
+                super::pending::is_out(run, definition, effect).unwrap_or_else(|| {
+                    let owed = owed.get_or_insert_with(|| super::pending::pending(run, definition));
+                    owed.contains_key(&effect.key())
+                })
+            });
         }
         self.applied
     }
@@ -103,17 +110,17 @@ pub(crate) fn begin(
     (flaw, now): (Option<Failure>, UtcMs),
 ) -> (Run, Applied) {
     let misfit = |reasons: Vec<String>| permanent("E0301", format!("the inputs do not fit: {}", reasons.join("; ")));
-    let (inputs, wrong) = match (definition.accept(&start.inputs), flaw) {
-        (_, Some(flaw)) => (Value::Null, Some(flaw)),
-        (Ok(inputs), None) => (inputs, None),
-        (Err(reasons), None) => (Value::Null, Some(misfit(reasons))),
+    let (inputs, start, wrong) = match (definition.accept(&start.inputs), flaw) {
+        (_, Some(flaw)) => (Value::Null, Arc::clone(start), Some(flaw)),
+        (Ok(inputs), None) => (inputs, Arc::new(start.without_inputs()), None),
+        (Err(reasons), None) => (Value::Null, Arc::clone(start), Some(misfit(reasons))),
     };
     let mut run = Run {
-        start: Arc::clone(start),
+        start,
         started: now,
         ended: None,
         phase: Phase::Running,
-        inputs,
+        inputs: Arc::new(inputs),
         cause: None,
         steps: vec![StepRun { since: now, ..StepRun::default() }; definition.steps.len()],
         signals: Vec::new(),

@@ -6,6 +6,7 @@
 
 mod admit;
 mod forward;
+mod items;
 mod lanes;
 mod machine;
 mod operate;
@@ -21,6 +22,7 @@ mod waves;
 mod why;
 mod work;
 
+pub use items::Items;
 pub use lanes::{Lanes, Limit};
 pub use machine::{Applied, Fact, FactKind, Refusal, apply};
 pub(crate) use machine::{begin, look, nudge};

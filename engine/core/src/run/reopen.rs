@@ -57,7 +57,7 @@ impl Machine<'_> {
         if let (Rerun::Items(step), Some(at)) = (from, chosen) {
             self.has_failed_items(at, step)?;
         }
-        self.run.inputs = accepted;
+        self.run.inputs = Arc::new(accepted);
         self.reopen(from, chosen, inputs);
         Ok(())
     }
@@ -237,7 +237,7 @@ pub(crate) fn migrate(
         .accept(&run.inputs)
         .map_err(|reasons| Refusal::Illegal(format!("the inputs do not fit the version: {}", reasons.join("; "))))?;
     run.steps = steps;
-    run.inputs = inputs;
+    run.inputs = Arc::new(inputs);
     let start = Arc::make_mut(&mut run.start);
     start.version = to.digest.clone();
     start.pins = Arc::clone(pins);

@@ -1,5 +1,6 @@
 //! The items of a step: they go out, come back, are tried again, are called back.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -19,13 +20,13 @@ impl Machine<'_> {
         let step = &self.definition.steps[at];
         let mut work = Work { count: 1, ..Work::default() };
         if let Some(for_each) = &step.for_each {
-            let items = match scope::eval(self.run, self.definition, &for_each.items, Vec::new()) {
-                Ok(Value::Array(items)) if items.len() <= ITEMS_MAX => items,
-                Ok(Value::Array(items)) => {
+            let items = match scope::list(self.run, self.definition, &for_each.items) {
+                Ok(Ok(items)) if items.len() <= ITEMS_MAX => items,
+                Ok(Ok(items)) => {
                     let message = format!("`for_each` has {} items; at most {ITEMS_MAX} are walked", items.len());
                     return self.fail(at, permanent("E0207", message));
                 }
-                Ok(other) => {
+                Ok(Err(other)) => {
                     let message = format!("`for_each` walks a list, this is {}", kind_of(&other));
                     return self.fail(at, permanent("E0207", message));
                 }
@@ -250,18 +251,13 @@ impl Machine<'_> {
         work.stopping = true;
         self.retracted = true;
         work.lanes.clear();
+        let sent_now: BTreeSet<TaskKey> = self.applied.effects.iter().filter_map(sent_by).collect();
         let (mut owed, mut unsent) = (Vec::new(), Vec::new());
         let items: Vec<u32> = work.live.keys().copied().collect();
         for item in items {
             let Some(live) = work.live.get_mut(&item) else { continue };
             let key = TaskKey { run, step: step.clone(), item, attempt: live.attempt, leg: Leg::Forward };
-            let sent_now = self.applied.effects.iter().any(|effect| match effect {
-                Effect::Dispatch(task) => task.key == key,
-                Effect::Emit { task, .. } => *task == key,
-                Effect::StartChild(start) => matches!(live.at, At::Child { child, .. } if child == start.run),
-                _ => false,
-            });
-            if sent_now {
+            if sent_now.contains(&key) {
                 unsent.push((item, live.attempt == base + 1));
                 continue;
             }
@@ -361,6 +357,26 @@ impl Work {
     #[must_use]
     pub fn has_started(&self, item: u32) -> bool {
         item < self.next && !self.fresh.contains(&item) && !self.refused.contains(&item)
+    }
+}
+
+/// The attempt that an effect sends out.
+fn sent_by(effect: &Effect) -> Option<TaskKey> {
+    match effect {
+        Effect::Dispatch(task) => Some(task.key.clone()),
+        Effect::Emit { task, .. } => Some(task.clone()),
+        Effect::StartChild(start) => start.parent.as_ref().map(|link| TaskKey {
+            run: link.run,
+            step: link.step.clone(),
+            item: link.item,
+            attempt: link.attempt,
+            leg: Leg::Forward,
+        }),
+        Effect::Cancel(_)
+        | Effect::Timer(..)
+        | Effect::CancelChild { .. }
+        | Effect::UnwindChild { .. }
+        | Effect::InformParent { .. } => None,
     }
 }
 

@@ -280,7 +280,7 @@ impl World {
             Effect::CancelChild { child, reason } => {
                 let _ = self.record(Event::CancelRequested { run: child, compensate: true, reason });
             }
-            Effect::UnwindChild { child, failure } => {
+            Effect::UnwindChild { child, failure, .. } => {
                 let _ = self.record(Event::UnwindRequested { run: child, failure });
             }
             Effect::InformParent { link, report } => {
