@@ -9,16 +9,16 @@ use patchloom_core::{Definition, Effect, Leg, Partition, RunId, Step, StepName, 
 use serde_json::Value;
 
 /// The value of a template that reads at most `item`, as the generated definitions write them.
-fn text(template: &patchloom_core::Template, item: Option<&Value>) -> String {
+fn text(template: &patchloom_core::Template, item: Option<Value>) -> String {
     let mut scope = patchloom_core::Scope::default();
-    scope.values.extend(item.map(|item| ("item", item.clone())));
+    scope.values.extend(item.map(|item| ("item", item)));
     match template.eval(&scope).expect("a generated expression has a value") {
         Value::String(text) => text,
         other => other.to_string(),
     }
 }
 
-fn item(work: &Work, at: u32) -> Option<&Value> {
+fn item(work: &Work, at: u32) -> Option<Value> {
     work.items.get(usize::try_from(at).unwrap())
 }
 
@@ -81,8 +81,9 @@ pub fn check_sent(state: &Partition, effects: &[Effect], now: UtcMs, said: &str)
     }
 }
 
-fn opening(state: &Partition, definition: &Definition, window: &Window, item: Option<&Value>, now: UtcMs) -> Opening {
-    let expected = window.expected.as_ref().map(|expected| text(expected, item).parse().unwrap()).unwrap_or_default();
+fn opening(state: &Partition, definition: &Definition, window: &Window, item: Option<Value>, now: UtcMs) -> Opening {
+    let expected =
+        window.expected.as_ref().map(|expected| text(expected, item.clone()).parse().unwrap()).unwrap_or_default();
     let name = text(&window.calendar, item);
     assert!(!definition.calendars.contains_key(name.as_str()), "the worlds have global calendars only");
     state.shared().opening(&name, now, expected)
