@@ -8,11 +8,13 @@ mod change;
 mod completions;
 mod dispatch;
 mod doctor;
+mod event;
 mod explain;
 mod journal;
 mod patch;
 mod run;
 mod store;
+mod window;
 mod workflow;
 
 use std::ffi::OsString;
@@ -26,6 +28,7 @@ pub use bench::{BenchCommand, BenchEngineArgs};
 pub use change::{ChangeCommand, ChangeDecisionArgs, ChangeListArgs, ChangeShowArgs};
 pub use completions::CompletionsArgs;
 pub use doctor::DoctorArgs;
+pub use event::{EventCommand, EventSendArgs};
 pub use explain::ExplainArgs;
 pub use journal::{JournalArgs, JournalCommand, JournalExportArgs};
 pub use patch::PatchArgs;
@@ -33,7 +36,10 @@ pub use run::{
     RunCancelArgs, RunCommand, RunHistoryArgs, RunListArgs, RunRetryArgs, RunSelector, RunShowArgs, RunSignalArgs,
     RunStartArgs, RunState, RunWatchArgs, Signal,
 };
-pub use workflow::{WorkflowCheckArgs, WorkflowCommand, WorkflowGraphArgs, WorkflowUnwindArgs};
+pub use window::{CalendarSelector, WindowCheckArgs, WindowCommand, WindowExplainArgs, WindowNextArgs};
+pub use workflow::{
+    WorkflowCheckArgs, WorkflowCommand, WorkflowGraphArgs, WorkflowSchemaArgs, WorkflowTestArgs, WorkflowUnwindArgs,
+};
 
 use crate::data_dir;
 use crate::fault::{EXIT_CODES, Exit, Fault};
@@ -100,12 +106,18 @@ pub enum EngineCommand {
     /// Check and draw workflow definitions
     #[command(subcommand)]
     Workflow(WorkflowCommand),
+    /// Ask calendars when they are open: maintenance windows, freezes, holidays
+    #[command(subcommand)]
+    Window(WindowCommand),
     /// Start runs, watch them and act on them
     #[command(subcommand)]
     Run(RunCommand),
     /// Read and decide change requests
     #[command(subcommand)]
     Change(ChangeCommand),
+    /// Tell events: they start runs, and complete steps that wait for them
+    #[command(subcommand)]
+    Event(EventCommand),
     /// Check and read the journal
     #[command(subcommand)]
     Journal(JournalCommand),

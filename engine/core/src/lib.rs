@@ -10,7 +10,9 @@ mod time;
 mod task;
 
 mod diagnostic;
-mod yaml;
+pub mod yaml;
+
+pub mod calendar;
 
 mod expr;
 mod template;
@@ -27,6 +29,7 @@ mod backoff;
 mod partition;
 pub mod run;
 pub mod shared;
+mod triggers;
 
 pub use definition::{
     Action, CatchUp, Compensate, Concurrency, Definition, Digest, Emit, EventTrigger, EventWait, ForEach, Gate, Input,
@@ -35,7 +38,7 @@ pub use definition::{
 };
 pub use diagnostic::{Diagnostic, Diagnostics, Place, Span, nearest, place};
 pub use effect::{Effect, EffectKey};
-pub use event::CloudEvent;
+pub use event::{CloudEvent, EVENT_BYTES_MAX, EventMistake};
 pub use expr::{EvalError, Expr, Reference, Scope};
 pub use id::{Leg, RunId, StepName, TaskKey};
 pub use partition::{KEY_KEPT, Partition, RowError, StartKey};
@@ -44,4 +47,5 @@ pub use span::Span as OpenSpan;
 pub use task::{Failure, FailureClass, Outcome, Task, TaskTimeouts};
 pub use template::{Part, Template};
 pub use time::{Millis, SpanError, UtcMs};
+pub use triggers::{CATCH_UP_MAX, CatchUpPlan, LATE, ScheduleKey, Scheduled, catch_up, jitter};
 pub use unwind::{How, Known, Undoing, WayBack, ways_back};

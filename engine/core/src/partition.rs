@@ -8,9 +8,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::effect::{Effect, EffectKey};
-use crate::record::{Entry, Event, Start};
+use crate::record::{Entry, Event, Start, TimerKind};
 use crate::run::{self, Applied, Phase, Refusal, Run};
 use crate::shared::Shared;
+use crate::triggers::{ScheduleKey, Stamp, Triggers};
 use crate::{Definition, Digest, Millis, RunId, UtcMs};
 
 /// How long the key of a start is remembered.
@@ -19,13 +20,14 @@ pub const KEY_KEPT: Millis = Millis(7 * 86_400_000);
 /// All that is folded out of one journal.
 #[derive(Clone, Debug, Default)]
 pub struct Partition {
-    definitions: BTreeMap<Digest, Arc<Definition>>,
+    pub(crate) definitions: BTreeMap<Digest, Arc<Definition>>,
     latest: BTreeMap<Arc<str>, Digest>,
-    runs: BTreeMap<RunId, Arc<Run>>,
+    pub(crate) runs: BTreeMap<RunId, Arc<Run>>,
     keys: BTreeMap<Arc<str>, StartKey>,
     /// The keys by age, so that forgetting them costs nothing.
     aging: BTreeMap<(UtcMs, Arc<str>), ()>,
-    shared: Shared,
+    pub(crate) shared: Shared,
+    pub(crate) triggers: Triggers,
 }
 
 /// What the key of a start stands for.
@@ -69,45 +71,67 @@ impl Partition {
     /// [`Refusal`]: the entry changes nothing. A run that cannot be understood is quarantined, which is no error: the
     /// partition goes on.
     pub fn apply(&mut self, seq: u64, at: UtcMs, entry: &Entry) -> Result<Applied, Refusal> {
-        let mut applied = self.fold(seq, at, entry)?;
-        self.pass_on(seq, at, &mut applied);
+        let stamp = Stamp { seq, at };
+        let mut applied = self.fold(stamp, entry)?;
+        self.pass_on(stamp, &mut applied);
         Ok(applied)
     }
 
-    fn fold(&mut self, seq: u64, at: UtcMs, entry: &Entry) -> Result<Applied, Refusal> {
+    fn fold(&mut self, stamp: Stamp, entry: &Entry) -> Result<Applied, Refusal> {
+        let Stamp { seq, at } = stamp;
         match &entry.event {
             Event::DefinitionRegistered { text } => self.register(text),
             Event::RunStarted(start) => self.start(seq, at, start),
             Event::RunRetired { run } => self.retire(*run),
             Event::RunRecalled { run } => self.recall(seq, run),
-            Event::Migrated { run, version, pins } => self.migrate((seq, at), *run, version, pins),
+            Event::Migrated { run, version, pins } => self.migrate(stamp, *run, version, pins),
             Event::CalendarSet { name, rules, spans, until } => {
                 self.shared.set_calendar(name, rules.clone(), spans, *until);
                 Ok(Applied::default())
             }
+            Event::EventReceived { event } => self.receive(stamp, event),
+            Event::ScheduleArmed { workflow, index, next } => {
+                self.arm_schedule(stamp, &ScheduleKey { workflow: Arc::clone(workflow), index: *index }, *next)
+            }
+            Event::ScheduleDue { workflow, index, nominal, next } => {
+                let key = ScheduleKey { workflow: Arc::clone(workflow), index: *index };
+                self.schedule_due(stamp, &key, *nominal, *next)
+            }
+            Event::TimerFired { timer } if timer.kind == TimerKind::Debounce => self.burst_over(stamp, timer.run),
             event => {
                 let id = event.run().ok_or(Refusal::Stale("no run is named"))?;
-                let run =
-                    self.runs.get_mut(&id).ok_or(Refusal::Stale("the run is not known, or lies in the archive"))?;
-                let Some(definition) = self.definitions.get(&run.start.version) else {
-                    return Ok(quarantine(run, seq, "the version it is pinned to is not known"));
-                };
-                if run.steps.len() != definition.steps.len() {
-                    return Ok(quarantine(run, seq, "its steps are not those of its version"));
-                }
-                let run = Arc::make_mut(run);
-                let mut applied = run::apply(run, definition, &mut self.shared, (event, &entry.by, at))?;
-                run.seq = seq;
-                if let Event::ReleaseRequested { .. } = event {
-                    applied.effects.extend(self.missed(id));
-                }
-                Ok(applied)
+                self.fold_run(stamp, id, (event, &entry.by))
             }
         }
     }
 
+    /// Folds what is about one run into it.
+    pub(crate) fn fold_run(
+        &mut self,
+        stamp: Stamp,
+        id: RunId,
+        (event, by): (&Event, &Arc<str>),
+    ) -> Result<Applied, Refusal> {
+        let run = self.runs.get_mut(&id).ok_or(Refusal::Stale("the run is not known, or lies in the archive"))?;
+        let Some(definition) = self.definitions.get(&run.start.version) else {
+            return Ok(quarantine(run, stamp.seq, "the version it is pinned to is not known"));
+        };
+        if run.steps.len() != definition.steps.len() {
+            return Ok(quarantine(run, stamp.seq, "its steps are not those of its version"));
+        }
+        let run = Arc::make_mut(run);
+        let mut applied = run::apply(run, definition, &mut self.shared, (event, by, stamp.at))?;
+        run.seq = stamp.seq;
+        if let Event::ReleaseRequested { .. } = event {
+            applied.effects.extend(self.missed(id));
+        }
+        self.settle(stamp, id, &mut applied);
+        Ok(applied)
+    }
+
     /// Hands on the places that came free, and has runs make room, until nothing moves.
-    fn pass_on(&mut self, seq: u64, at: UtcMs, applied: &mut Applied) {
+    fn pass_on(&mut self, stamp: Stamp, applied: &mut Applied) {
+        let Stamp { seq, at } = stamp;
         loop {
             let (id, more) = if let Some((waiter, group)) = self.shared.next_woken() {
                 let nudge = |run: &mut Run, definition: &Definition, shared: &mut Shared| {
@@ -125,6 +149,7 @@ impl Partition {
                 return;
             };
             if let Some(mut more) = more {
+                self.settle(stamp, id, &mut more);
                 applied.effects.append(&mut more.effects);
                 applied.facts.append(&mut more.facts);
                 applied.touched.push(id);
@@ -183,7 +208,7 @@ impl Partition {
 
     fn migrate(
         &mut self,
-        (seq, at): (u64, UtcMs),
+        stamp: Stamp,
         id: RunId,
         version: &Digest,
         pins: &Arc<BTreeMap<Arc<str>, Digest>>,
@@ -200,11 +225,14 @@ impl Partition {
         let run = Arc::make_mut(run);
         let before = run::pending(run, from);
         run::migrate(run, (from, to), pins)?;
-        run.seq = seq;
-        let mut applied = run::look(run, to, &mut self.shared, at);
+        run.seq = stamp.seq;
+        let mut applied = run::look(run, to, &mut self.shared, stamp.at);
         let after = run::pending(run, to);
         applied.effects =
             after.into_iter().filter(|(key, _)| !before.contains_key(key)).map(|(_, effect)| effect).collect();
+        // Its steps may stand elsewhere now.
+        self.triggers.retired(id);
+        self.settle(stamp, id, &mut applied);
         Ok(applied)
     }
 
@@ -215,7 +243,8 @@ impl Partition {
         if current {
             return Err(Refusal::Stale("this version is the latest already"));
         }
-        self.latest.insert(Arc::clone(&definition.name), definition.digest.clone());
+        let former = self.latest.insert(Arc::clone(&definition.name), definition.digest.clone());
+        self.latest_changed(former.as_ref(), &definition);
         self.know(Arc::new(definition));
         Ok(Applied::default())
     }
@@ -242,18 +271,22 @@ impl Partition {
             return Err(Refusal::Stale("the run exists"));
         }
         if start.key.as_ref().is_some_and(|key| self.keys.contains_key(key)) {
-            return Err(Refusal::Stale("a run was started with this key before"));
+            // Two events with one key were under way at once: the trigger that owed the second is through with it.
+            let settled = self.triggers.begun(start.run).map(|_| Applied::default());
+            return settled.ok_or(Refusal::Stale("a run was started with this key before"));
         }
         let Some(definition) = self.definitions.get(&start.version) else {
             return Err(Refusal::Illegal(format!("no version {} of `{}` is known", start.version, start.workflow)));
         };
-        let (mut run, applied) = run::begin(start, definition, &mut self.shared, at);
+        let flaw = self.triggers.begun(start.run).and_then(|owed| owed.flaw);
+        let (mut run, mut applied) = run::begin(start, definition, &mut self.shared, (flaw, at));
         run.seq = seq;
         if let Some(key) = &start.key {
             self.keys.insert(Arc::clone(key), StartKey { run: start.run, at });
             self.aging.insert((at, Arc::clone(key)), ());
         }
         self.runs.insert(start.run, Arc::new(run));
+        self.settle(Stamp { seq, at }, start.run, &mut applied);
         Ok(applied)
     }
 
@@ -263,6 +296,7 @@ impl Partition {
             return Err(Refusal::Illegal("the run is not over, or its parent may still take it back".into()));
         }
         self.runs.remove(&id);
+        self.triggers.retired(id);
         Ok(Applied::default())
     }
 
@@ -353,7 +387,8 @@ impl Partition {
         let of = |run: &Arc<Run>| {
             self.definitions.get(&run.start.version).map(|definition| run::pending(run, definition)).unwrap_or_default()
         };
-        self.runs.values().flat_map(of).collect()
+        let triggers = self.triggers.pending().map(|effect| (effect.key(), effect));
+        self.runs.values().flat_map(of).chain(triggers).collect()
     }
 
     /// The state as rows, sorted by key: what snapshots and the store hold. Equal states give equal rows.
@@ -368,7 +403,8 @@ impl Partition {
         let latest = self.latest.iter().map(|(name, digest)| (format!("l/{name}"), json(digest)));
         let runs = self.runs.values().map(|run| Self::run_row(run));
         let [calendars, groups, rates] = self.shared.rows();
-        calendars.chain(definitions).chain(groups).chain(keys).chain(latest).chain(rates).chain(runs)
+        let shared = calendars.chain(definitions).chain(groups).chain(keys).chain(latest).chain(rates);
+        shared.chain(runs).chain(self.triggers.rows())
     }
 
     /// The row of one run.
@@ -391,6 +427,7 @@ impl Partition {
                     digest: name.to_owned(),
                     reason: mistakes.to_string(),
                 })?;
+                self.triggers.know(&definition);
                 self.know(Arc::new(definition));
             }
             "c" | "g" | "q" => {
@@ -402,12 +439,21 @@ impl Partition {
                 self.keys.insert(name.into(), started);
             }
             "l" => {
-                self.latest.insert(name.into(), serde_json::from_slice(value).map_err(unreadable)?);
+                let digest: Digest = serde_json::from_slice(value).map_err(unreadable)?;
+                // Rows are loaded in the order of their keys: definitions first.
+                if let Some(definition) = self.definitions.get(&digest) {
+                    self.triggers.make_latest(definition);
+                }
+                self.latest.insert(name.into(), digest);
             }
             "r" => {
                 let run: Run = serde_json::from_slice(value).map_err(unreadable)?;
+                if let Some(definition) = self.definitions.get(&run.start.version) {
+                    self.triggers.follow(&run, definition);
+                }
                 self.runs.insert(run.id(), Arc::new(run));
             }
+            "t" => self.triggers.load(name, value)?,
             _ => return Err(RowError::Key(key.to_owned())),
         }
         Ok(())

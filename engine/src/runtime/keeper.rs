@@ -39,6 +39,8 @@ pub struct Work {
     pub(super) gone: BTreeSet<RunId>,
     /// Rows of definitions and keys.
     pub(super) head_rows: Vec<(String, Vec<u8>)>,
+    /// Rows of triggers that changed; `None` for those that are gone.
+    pub(super) trigger_rows: BTreeMap<String, Option<Vec<u8>>>,
     /// What happened to runs.
     pub(super) recent: Recent,
     /// Runs that are over and go to the archive.
@@ -311,6 +313,12 @@ impl Writer {
         for (key, value) in &work.head_rows {
             batch.put(key.as_bytes(), value.as_slice());
         }
+        for (key, value) in &work.trigger_rows {
+            match value {
+                Some(value) => batch.put(key.as_bytes(), value.as_slice()),
+                None => batch.delete(key.as_bytes()),
+            }
+        }
         for run in &work.runs {
             let (key, value) = Partition::run_row(run);
             batch.put(key, value);
@@ -398,7 +406,14 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
         self.checked = now;
         let retire = self.ripe(now);
         let snapshot = self.grown >= self.tuning.snapshot_bytes;
-        let idle = self.dirty.is_empty() && self.gone.is_empty() && !self.dirty_head && retire.is_empty() && !snapshot;
+        self.dirty_head |= self.state.shared_changed();
+        let quiet = self.trigger_rows.is_empty() && !self.state.triggers_touched();
+        let idle = quiet
+            && self.dirty.is_empty()
+            && self.gone.is_empty()
+            && !self.dirty_head
+            && retire.is_empty()
+            && !snapshot;
         if idle {
             return None;
         }
@@ -409,6 +424,8 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
         // in the state, and must not find it as it was before it ended.
         self.dirty.extend(retire.iter().map(|run| run.id()));
         let dirty = std::mem::take(&mut self.dirty);
+        let mut trigger_rows = std::mem::take(&mut self.trigger_rows);
+        trigger_rows.extend(self.state.take_touched_triggers());
         let head_rows = if std::mem::take(&mut self.dirty_head) {
             self.state.rows().take_while(|(key, _)| !key.starts_with("r/")).collect()
         } else {
@@ -420,6 +437,7 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
             runs: dirty.iter().filter_map(|run| self.state.run(*run).cloned()).collect(),
             gone: std::mem::take(&mut self.gone),
             head_rows,
+            trigger_rows,
             recent: self.recent.take(),
             retire,
             snapshot: snapshot.then(|| Box::new(self.state.clone())),

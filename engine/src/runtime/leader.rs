@@ -14,6 +14,8 @@ use tracing::{error, warn};
 use super::handle::{Handle, Message, Notice, Seen, Status};
 use super::history::Recent;
 use super::keeper::{Keeper, Work};
+use super::planner::Planner;
+use super::publish::Published;
 use crate::clock::Clock;
 use crate::events::{Events, of_facts};
 use crate::journal::{AppendError, Appended, Head, Journal};
@@ -67,9 +69,28 @@ impl Default for Tuning {
     }
 }
 
+/// How the outcome of entries is told.
+pub(super) enum Reply {
+    Entries(oneshot::Sender<Vec<Seen>>),
+    Event(oneshot::Sender<Published>),
+}
+
+impl Reply {
+    fn tell(self, seen: Vec<Seen>) {
+        // The sender may have stopped waiting; what it said counts all the same.
+        match self {
+            Self::Entries(reply) => drop(reply.send(seen)),
+            Self::Event(reply) => {
+                let known = seen.iter().any(Result::is_err);
+                let _ = reply.send(if known { Published::Known } else { Published::Recorded });
+            }
+        }
+    }
+}
+
 /// One who waits for the outcome of the entries it sent.
 struct Waiter {
-    reply: oneshot::Sender<Vec<Seen>>,
+    reply: Reply,
     left: usize,
     seen: Vec<Seen>,
 }
@@ -98,6 +119,7 @@ pub struct Leader<Q, K> {
     pub(super) buffer: Vec<Queued>,
     pub(super) timers: BTreeSet<(UtcMs, TimerKey)>,
     pub(super) due: BTreeMap<TimerKey, UtcMs>,
+    pub(super) planner: Planner,
     waiters: BTreeMap<u64, Waiter>,
     waiter_next: u64,
     last_at: UtcMs,
@@ -107,6 +129,8 @@ pub struct Leader<Q, K> {
     pub(super) dirty: BTreeSet<RunId>,
     /// Runs that left the state since the last checkpoint.
     pub(super) gone: BTreeSet<RunId>,
+    /// Rows of triggers that changed and could not be handed to the keeper yet.
+    pub(super) trigger_rows: BTreeMap<String, Option<Vec<u8>>>,
     /// Whether definitions or keys changed since the last checkpoint.
     pub(super) dirty_head: bool,
     /// Runs that are over, by when they may go to the archive, and the same by run.
@@ -142,6 +166,8 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
             buffer: Vec::new(),
             timers: BTreeSet::new(),
             due: BTreeMap::new(),
+            planner: Planner::default(),
+            trigger_rows: BTreeMap::new(),
             waiters: BTreeMap::new(),
             waiter_next: 0,
             last_at: UtcMs(0),
@@ -293,7 +319,8 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
     /// Nothing is under way: waits for a message, a timer, or the next look at the workers.
     async fn wait(&mut self) {
         let now = self.clock.now();
-        let timer = self.timers.first().map(|(due, _)| Duration::from_millis(due.since(now).0));
+        let first = self.timers.first().map(|(due, _)| *due).into_iter().chain(self.planner.next()).min();
+        let timer = first.map(|due| Duration::from_millis(due.since(now).0));
         let nap = timer.unwrap_or(self.tuning.sweep).min(self.tuning.sweep);
         let mut messages = Vec::new();
         tokio::select! {
@@ -319,6 +346,7 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
     fn tick(&mut self) {
         let now = self.clock.now();
         self.fire_timers(now);
+        self.come_due(now);
         for (task, outcome) in self.queue.sweep() {
             self.say(patchloom_core::record::Event::AttemptFinished { task, outcome });
         }
@@ -337,23 +365,29 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
     fn accept(&mut self, message: Option<Message>) {
         match message {
             Some(Message::Submit { entries, reply }) => {
-                let waiter = self.waiter_next;
-                self.waiter_next += 1;
                 if entries.is_empty() {
                     let _ = reply.send(Vec::new());
                     return;
                 }
-                let left = entries.len();
-                self.waiters.insert(waiter, Waiter { reply, left, seen: Vec::with_capacity(left) });
-                self.buffer.extend(entries.into_iter().map(|entry| Queued { entry, waiter: Some(waiter) }));
+                self.enqueue(entries, Reply::Entries(reply));
             }
-            Some(Message::Read(query)) => query(&self.state),
+            Some(Message::Publish { event, by, reply }) => self.take_in(event, by, reply),
+            Some(Message::Read(query)) => query(&self.state, self.clock.now()),
             Some(Message::History { run, reply }) => {
                 let _ = reply.send(self.recent.of(run));
             }
             Some(Message::Stop { reply }) => self.stopping.push(reply),
             None => {}
         }
+    }
+
+    /// Entries of somebody who waits for their outcome.
+    pub(super) fn enqueue(&mut self, entries: Vec<Entry>, reply: Reply) {
+        let waiter = self.waiter_next;
+        self.waiter_next += 1;
+        let left = entries.len();
+        self.waiters.insert(waiter, Waiter { reply, left, seen: Vec::with_capacity(left) });
+        self.buffer.extend(entries.into_iter().map(|entry| Queued { entry, waiter: Some(waiter) }));
     }
 
     /// An entry of the leader's own.
@@ -392,12 +426,19 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
         let mut effects = Vec::new();
         for (queued, range) in flight.queued.into_iter().zip(flight.ranges) {
             if let Some(run) = queued.entry.event.run() {
-                self.recent.push(run, appended.seq, flight.at, &flight.record, range);
+                self.recent.push(run, appended.seq, flight.at, &flight.record, range.clone());
             }
             let seen = self.state.apply(appended.seq, flight.at, &queued.entry);
             let seen = match seen {
                 Ok(applied) => {
-                    self.changed(&queued.entry.event, &applied.facts);
+                    self.changed(&queued.entry.event, &applied);
+                    // What moved another run belongs to its history too.
+                    let own = queued.entry.event.run();
+                    let others: BTreeSet<RunId> =
+                        applied.touched.iter().copied().filter(|id| own != Some(*id)).collect();
+                    for run in others {
+                        self.recent.push(run, appended.seq, flight.at, &flight.record, range.clone());
+                    }
                     facts.extend(applied.facts);
                     effects.extend(applied.effects);
                     Ok(appended.seq)
@@ -428,8 +469,7 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
         if waiter.left == 0
             && let Some(waiter) = self.waiters.remove(&id)
         {
-            // The sender may have stopped waiting; what it said counts all the same.
-            let _ = waiter.reply.send(waiter.seen);
+            waiter.reply.tell(waiter.seen);
         }
     }
 
@@ -454,6 +494,10 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
         }
         self.gone.extend(work.gone);
         self.dirty_head |= !work.head_rows.is_empty();
+        for (key, value) in work.trigger_rows {
+            // What changed once more meanwhile is newer.
+            self.trigger_rows.entry(key).or_insert(value);
+        }
         let newer = self.recent.take();
         self.recent = work.recent;
         self.recent.append(newer);

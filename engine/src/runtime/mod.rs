@@ -7,6 +7,8 @@ mod history;
 mod inspect;
 mod keeper;
 mod leader;
+mod planner;
+mod publish;
 mod recovery;
 mod release;
 
@@ -16,4 +18,6 @@ pub use inspect::{Found, Inspected, inspect};
 pub use keeper::{EmbeddedKeeper, Keeper, KeeperOptions, Kept, NoKeeper, Work};
 pub use leader::{Leader, Tuning};
 pub use patchloom_core::run::Run as RunState;
+pub use planner::{HORIZON, SPANS_MAX};
+pub use publish::Published;
 pub use recovery::{Archived, Engine, EngineOptions, HistoryError, OpenError, open};

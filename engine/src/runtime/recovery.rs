@@ -1,6 +1,8 @@
 //! Opening a data directory: store or snapshot, then the journal behind it; then the leader is started.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use patchloom_core::record::{Batch, SEMANTICS};
 use patchloom_core::{Partition, RunId, UtcMs};
@@ -242,7 +244,7 @@ fn load_store(path: &Path, options: &store::Options, journal: &EmbeddedJournal) 
 /// Loads the rows of the state; the reason why they cannot be trusted, where they cannot.
 fn rows(store: &Store, state: &mut Partition) -> Result<(), String> {
     let mut wrong = None;
-    for prefix in ["d/", "k/", "l/", "r/"] {
+    for prefix in ["c/", "d/", "g/", "k/", "l/", "q/", "r/", "t/"] {
         let see = |key: &[u8], value: &[u8]| {
             if let Err(error) = state.load(&String::from_utf8_lossy(key), value) {
                 wrong = Some(error.to_string());
@@ -296,11 +298,14 @@ async fn replay(journal: &EmbeddedJournal, loaded: &mut Loaded) -> Result<Recent
             if known && !seen_now(&recent, run, seq) {
                 continue;
             }
-            let _ = loaded.state.apply(seq, batch.at, entry);
-            if let Some(run) = run {
-                let text = serde_json::to_vec(entry).map_err(|source| OpenError::Record { seq, source })?;
-                let range = 0..text.len();
-                recent.push(run, seq, batch.at, &text.into(), range);
+            let touched = loaded.state.apply(seq, batch.at, entry).map(|applied| applied.touched).unwrap_or_default();
+            let runs: BTreeSet<RunId> = run.into_iter().chain(touched).collect();
+            if runs.is_empty() {
+                continue;
+            }
+            let text: Arc<[u8]> = serde_json::to_vec(entry).map_err(|source| OpenError::Record { seq, source })?.into();
+            for run in runs {
+                recent.push(run, seq, batch.at, &text, 0..text.len());
             }
         }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use patchloom_core::record::{End, Event, TimerKey, TimerKind};
-use patchloom_core::run::{Fact, FactKind, Refusal, Run};
+use patchloom_core::run::{Applied, FactKind, Refusal, Run};
 use patchloom_core::{Action, Effect, Leg, Millis, Outcome, RunId, TaskKey, UtcMs};
 use tracing::warn;
 
@@ -25,6 +25,7 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
         for run in over {
             self.note_end(&run);
         }
+        self.plan_all();
     }
 
     pub(super) fn release(&mut self, effects: Vec<Effect>) {
@@ -34,7 +35,7 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
             match effect {
                 Effect::Dispatch(task) => tasks.push(*task),
                 Effect::Cancel(key) => recalls.push(key),
-                Effect::Emit { task, .. } => self.say(Event::EventEmitted { task }),
+                Effect::Emit { task, event } => self.emit(task, *event),
                 Effect::Timer(timer, due) => self.arm(timer, due),
                 Effect::StartChild(start) => self.say(Event::RunStarted(start)),
                 Effect::CancelChild { child, reason } => {
@@ -88,7 +89,7 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
             Event::ChildEnded { report, .. } if !matches!(seen, Err(Refusal::Illegal(_))) => {
                 self.say(Event::ParentInformed { run: report.child, ending: report.ending });
             }
-            _ => {}
+            _ => self.plan_after(event),
         }
         if let (Err(Refusal::Illegal(reason)), true) = (seen, own) {
             warn!(event = event.name(), run = ?event.run(), %reason, "the state refused what the engine said");
@@ -96,7 +97,8 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
     }
 
     /// Notes what a record changed, for the next checkpoint.
-    pub(super) fn changed(&mut self, event: &Event, facts: &[Fact]) {
+    pub(super) fn changed(&mut self, event: &Event, applied: &Applied) {
+        self.dirty.extend(applied.touched.iter().copied());
         match event {
             Event::DefinitionRegistered { .. } => self.dirty_head = true,
             Event::RunRetired { run } => {
@@ -111,7 +113,7 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
             }
             other => self.dirty.extend(other.run()),
         }
-        for fact in facts.iter().filter(|fact| matches!(fact.kind, FactKind::Phase(_))) {
+        for fact in applied.facts.iter().filter(|fact| matches!(fact.kind, FactKind::Phase(_))) {
             self.unset_ended(fact.run);
             if let Some(run) = self.state.run(fact.run).filter(|run| run.end().is_some()).cloned() {
                 self.forget_timers(run.id());

@@ -7,19 +7,38 @@ use serde_json::{Value, json};
 
 use super::WorkflowCheckArgs;
 use super::source::{Source, shipped_definitions};
+use super::test;
 use crate::cli::Context;
 use crate::fault::{Exit, Fault};
 use crate::output::{Screen, text};
+use crate::workflow_test::Suite;
 
 /// What one file came to.
 struct Checked {
     source: Source,
-    result: Result<Arc<Definition>, Diagnostics>,
+    result: Result<Good, Diagnostics>,
+}
+
+/// What a file without mistakes is.
+enum Good {
+    Workflow(Arc<Definition>),
+    /// Test cases of a workflow.
+    Tests {
+        workflow: String,
+        cases: usize,
+    },
 }
 
 pub(super) fn run(args: &WorkflowCheckArgs, context: &Context) -> Result<Exit, Fault> {
-    let sources: Result<Vec<Source>, Fault> = args.files.iter().map(|path| Source::read(path)).collect();
-    let checked = check(sources?);
+    let (tests, files): (Vec<_>, Vec<_>) =
+        args.files.iter().partition(|path| path.to_string_lossy().ends_with(test::SUFFIX));
+    let sources: Result<Vec<Source>, Fault> = files.into_iter().map(|path| Source::read(path)).collect();
+    let mut checked = check(sources?);
+    for path in tests {
+        let source = Source::read(path)?;
+        let good = |suite: Suite| Good::Tests { workflow: suite.workflow().to_owned(), cases: suite.cases().count() };
+        checked.push(Checked { source, result: test::suite(path)?.map(good) });
+    }
     let good = checked.iter().all(|one| one.result.is_ok());
     if args.json {
         context.print_json(&as_json(&checked, good))?;
@@ -40,10 +59,10 @@ fn check(sources: Vec<Source>) -> Vec<Checked> {
         if let Ok(definition) = &result {
             known.insert(Arc::clone(&definition.name), Arc::clone(definition));
         }
-        checked.push(Checked { source, result });
+        checked.push(Checked { source, result: result.map(Good::Workflow) });
     }
     for one in &mut checked {
-        if let Ok(definition) = &one.result
+        if let Ok(Good::Workflow(definition)) = &one.result
             && let Err(found) = relations(definition, &one.source.file, &one.source.text, &known)
         {
             one.result = Err(found);
@@ -59,7 +78,12 @@ fn render(checked: &[Checked], screen: Screen) -> String {
             out.push('\n');
         }
         match &one.result {
-            Ok(definition) => {
+            Ok(Good::Tests { workflow, cases }) => {
+                let file = text::plain(&one.source.file);
+                let cases = text::count(*cases, "case", "cases");
+                out.push_str(&format!("{} {file}: {cases} of {workflow}\n", screen.style.green("ok")));
+            }
+            Ok(Good::Workflow(definition)) => {
                 let (steps, name) = (definition.steps.len(), &definition.name);
                 let plural = if steps == 1 { "" } else { "s" };
                 let file = text::plain(&one.source.file);
@@ -81,7 +105,10 @@ fn tally(checked: &[Checked]) -> String {
 
 fn as_json(checked: &[Checked], good: bool) -> Value {
     let files = checked.iter().map(|one| match &one.result {
-        Ok(definition) => json!({
+        Ok(Good::Tests { workflow, cases }) => json!({
+            "file": one.source.file, "ok": true, "tests_of": workflow, "cases": cases, "mistakes": [],
+        }),
+        Ok(Good::Workflow(definition)) => json!({
             "file": one.source.file, "ok": true, "workflow": definition.name, "version": definition.digest.to_string(),
             "steps": definition.steps.len(), "mistakes": [],
         }),

@@ -3,6 +3,7 @@
 mod check;
 mod graph;
 mod source;
+mod test;
 mod unwind;
 
 use std::path::PathBuf;
@@ -12,7 +13,7 @@ use clap::{Args, Subcommand};
 use super::Context;
 use crate::fault::{Exit, Fault};
 
-pub(super) use source::Source;
+pub(super) use source::{Source, bad};
 
 /// Works on workflow definitions. Touches no data directory.
 #[derive(Clone, Debug, Subcommand)]
@@ -24,13 +25,55 @@ pub enum WorkflowCommand {
     Graph(WorkflowGraphArgs),
     /// Show the exact way back of each step before anything runs
     Unwind(WorkflowUnwindArgs),
+    /// Run the tests of workflows on a simulated engine, under a virtual clock
+    Test(WorkflowTestArgs),
     /// Print the JSON Schema of the format, for editors
-    #[command(after_long_help = concat!(
-        "Examples:\n",
-        "  patchloom workflow schema > workflow.schema.json\n\n",
-        include_str!("../exit_codes.txt")
-    ))]
-    Schema,
+    Schema(WorkflowSchemaArgs),
+}
+
+/// Prints a JSON Schema.
+#[derive(Clone, Debug, Args)]
+#[command(after_long_help = concat!(
+    "Examples:\n",
+    "  patchloom workflow schema > workflow.schema.json\n",
+    "  patchloom workflow schema --tests > workflow-tests.schema.json\n\n",
+    include_str!("../exit_codes.txt")
+))]
+pub struct WorkflowSchemaArgs {
+    /// The schema of test files instead
+    #[arg(long)]
+    pub tests: bool,
+}
+
+/// Runs tests of workflows.
+#[derive(Clone, Debug, Args)]
+#[command(after_long_help = concat!(
+    "Examples:\n",
+    "  patchloom workflow test workflows/change.yaml\n",
+    "  patchloom workflow test workflows/*.test.yaml --filter cancel\n",
+    "  patchloom workflow test workflows/patch.test.yaml --json\n\n",
+    "The tests of NAME.yaml stand beside it in NAME.test.yaml.\n\n",
+    include_str!("../exit_codes.txt")
+))]
+pub struct WorkflowTestArgs {
+    /// Test files, or workflows with a test file beside them
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Only cases with this in their name
+    #[arg(long, value_name = "TEXT")]
+    pub filter: Option<String>,
+    /// Hand tasks out in an order drawn from this; without it the oldest comes first
+    #[arg(long, value_name = "NUMBER")]
+    pub seed: Option<u64>,
+    /// Show the trace of each run, also where all is as expected
+    #[arg(long)]
+    pub trace: bool,
+    /// Tell what no case ran, skipped or undid
+    #[arg(long)]
+    pub coverage: bool,
+    /// Print the verdicts as JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Checks definitions.
@@ -107,8 +150,10 @@ pub(super) fn run(command: &WorkflowCommand, context: &Context) -> Result<Exit, 
         WorkflowCommand::Check(args) => check::run(args, context),
         WorkflowCommand::Graph(args) => graph::run(args, context),
         WorkflowCommand::Unwind(args) => unwind::run(args, context),
-        WorkflowCommand::Schema => {
-            context.print_json(&patchloom_core::schema())?;
+        WorkflowCommand::Test(args) => test::run(args, context),
+        WorkflowCommand::Schema(args) => {
+            let schema = if args.tests { crate::workflow_test::schema() } else { patchloom_core::schema() };
+            context.print_json(&schema)?;
             Ok(Exit::Ok)
         }
     }

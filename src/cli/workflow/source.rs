@@ -85,7 +85,7 @@ impl Source {
 }
 
 /// A definition with mistakes as a fault; the mistakes themselves go to stderr, as `workflow check` shows them.
-fn bad(found: &Diagnostics) -> Fault {
+pub(in crate::cli) fn bad(found: &Diagnostics) -> Fault {
     eprintln!("{}", text::lines(&found.to_string()));
     let code = found.list.first().map_or("E0101", |mistake| mistake.code);
     let error = anyhow!("{} has {}", found.file, text::count(found.list.len(), "mistake", "mistakes"));

@@ -43,6 +43,15 @@ pub enum FactKind {
     Undo(StepName, &'static str),
     /// A wave of a fan-out; its number, and what it does.
     Wave(StepName, u32, &'static str),
+    /// An instant of a schedule that starts nothing; its `run` is none that exists.
+    Missed {
+        /// The workflow.
+        workflow: Arc<str>,
+        /// The instant.
+        nominal: UtcMs,
+        /// Why.
+        why: &'static str,
+    },
 }
 
 /// Why a record changed nothing.
@@ -70,13 +79,13 @@ pub(super) struct Machine<'a> {
 }
 
 impl<'a> Machine<'a> {
-    fn new(run: &'a mut Run, definition: &'a Definition, shared: &'a mut Shared, now: UtcMs) -> Self {
+    pub(super) fn new(run: &'a mut Run, definition: &'a Definition, shared: &'a mut Shared, now: UtcMs) -> Self {
         let applied = Applied::default();
         Self { run, definition, shared, now, applied, settled: VecDeque::new(), retracted: false }
     }
 
     /// Follows the record to its end; what it owes is what is still owed then.
-    fn close(mut self) -> Applied {
+    pub(super) fn close(mut self) -> Applied {
         self.follow();
         if self.retracted && !self.applied.effects.is_empty() {
             let owed = super::pending::pending(self.run, self.definition);
@@ -86,11 +95,18 @@ impl<'a> Machine<'a> {
     }
 }
 
-/// Begins a run; inputs that do not fit make one that has failed.
-pub(crate) fn begin(start: &Arc<Start>, definition: &Definition, shared: &mut Shared, now: UtcMs) -> (Run, Applied) {
-    let (inputs, wrong) = match definition.accept(&start.inputs) {
-        Ok(inputs) => (inputs, None),
-        Err(reasons) => (Value::Null, Some(reasons.join("; "))),
+/// Begins a run; inputs that do not fit, and what went wrong before (`flaw`), make one that has failed.
+pub(crate) fn begin(
+    start: &Arc<Start>,
+    definition: &Definition,
+    shared: &mut Shared,
+    (flaw, now): (Option<Failure>, UtcMs),
+) -> (Run, Applied) {
+    let misfit = |reasons: Vec<String>| permanent("E0301", format!("the inputs do not fit: {}", reasons.join("; ")));
+    let (inputs, wrong) = match (definition.accept(&start.inputs), flaw) {
+        (_, Some(flaw)) => (Value::Null, Some(flaw)),
+        (Ok(inputs), None) => (inputs, None),
+        (Err(reasons), None) => (Value::Null, Some(misfit(reasons))),
     };
     let mut run = Run {
         start: Arc::clone(start),
@@ -114,10 +130,7 @@ pub(crate) fn begin(start: &Arc<Start>, definition: &Definition, shared: &mut Sh
     let mut machine = Machine::new(&mut run, definition, shared, now);
     machine.tell(FactKind::Phase("running"));
     match wrong {
-        Some(reasons) => {
-            let failure = permanent("E0301", format!("the inputs do not fit: {reasons}"));
-            machine.doom(Cause { step: None, failure, cancelled: false, compensate: false });
-        }
+        Some(failure) => machine.doom(Cause { step: None, failure, cancelled: false, compensate: false }),
         None => machine.enter(),
     }
     let applied = machine.close();

@@ -295,6 +295,9 @@ pub struct Work {
     /// Those that were looked at and never started.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub fresh: BTreeSet<u32>,
+    /// Those that failed before they ever started.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub refused: BTreeSet<u32>,
     /// Where those stand that wait for a place.
     #[serde(default)]
     pub lanes: Lanes,

@@ -118,10 +118,10 @@ impl Machine<'_> {
     /// Undoes the next item that has room; whether there was one.
     fn undo_next(&mut self, at: usize, parallel: u32) -> bool {
         let state = &mut self.run.steps[at];
-        let (base, fresh) = (state.undo_base, state.work.as_ref().map(|work| &work.fresh));
+        let (base, work) = (state.undo_base, state.work.as_ref());
         let Undo::Active(undo) = &mut state.undo else { return false };
         // Items that never started have nothing to undo.
-        while undo.next > 0 && fresh.is_some_and(|fresh| fresh.contains(&(undo.next - 1))) {
+        while undo.next > 0 && work.is_some_and(|work| !work.has_started(undo.next - 1)) {
             undo.next -= 1;
         }
         if undo.lanes.busy >= parallel {

@@ -72,7 +72,7 @@ impl Machine<'_> {
             }
             Err(failure) => {
                 self.leave_line(at, item, fresh);
-                self.item_failed(at, item, failure);
+                self.turn_away(at, item, failure);
                 return true;
             }
         }
@@ -80,7 +80,7 @@ impl Machine<'_> {
         match self.admit(at, item) {
             Ok(Ok(admission)) => self.send(at, (item, attempt), admission),
             Ok(Err(block)) => self.block(at, item, block),
-            Err(failure) => self.item_failed(at, item, failure),
+            Err(failure) => self.turn_away(at, item, failure),
         }
         true
     }
@@ -116,11 +116,17 @@ impl Machine<'_> {
                 self.occupy(at, admission);
                 self.owe(effect);
             }
-            Err(failure) => {
-                work.fresh.remove(&item);
-                self.item_failed(at, item, failure);
-            }
+            Err(failure) => self.turn_away(at, item, failure),
         }
+    }
+
+    /// An item fails before it goes out; the first time, there is nothing to undo of it.
+    fn turn_away(&mut self, at: usize, item: u32, failure: Failure) {
+        let Some(work) = self.run.steps[at].work.as_mut() else { return };
+        if !work.live.contains_key(&item) {
+            work.refused.insert(item);
+        }
+        self.item_failed(at, item, failure);
     }
 
     /// An item is not at work any more; gives back what places it had.
@@ -348,7 +354,13 @@ impl Work {
 
     /// The items that started, from the last one.
     pub fn started(&self) -> impl Iterator<Item = u32> {
-        (0..self.next).rev().filter(|item| !self.fresh.contains(item))
+        (0..self.next).rev().filter(|item| self.has_started(*item))
+    }
+
+    /// Whether an item ever went out.
+    #[must_use]
+    pub fn has_started(&self, item: u32) -> bool {
+        item < self.next && !self.fresh.contains(&item) && !self.refused.contains(&item)
     }
 }
 

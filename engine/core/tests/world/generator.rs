@@ -168,7 +168,11 @@ fn limits(dice: &mut Dice, (name, kind): (&str, &str), parts: &mut Vec<String>) 
             format!("{name}-{kind}")
         };
         let full = dice.pick(&["queue", "queue", "queue", "reject"]);
-        parts.push(format!("concurrency: {{ group: {group}, limit: {}, on_full: {full} }}", 1 + dice.below(2)));
+        // One limit for all who name the group: where they disagree the last one counts.
+        parts.push(format!(
+            "concurrency: {{ group: {group}, limit: {}, on_full: {full} }}",
+            if kind == "w" { 1 } else { 2 }
+        ));
     }
     if dice.percent(10) {
         parts.push(format!("rate: {}/10m", 1 + dice.below(3)));
