@@ -29,6 +29,8 @@ const CANCELLED: &str = "cancelled";
 const COMPENSATED: &str = "compensated";
 const FAILED: &str = "failed";
 const SUCCEEDED: &str = "succeeded";
+const ALL: &[&str] = &[CANCELLED, COMPENSATED, SUCCEEDED];
+const UNDONE: &[&str] = &[COMPENSATED, SUCCEEDED];
 
 /// Goes through a model whole and tells how large it is; the root must come to each of `ends`, and to no other.
 #[track_caller]
@@ -42,55 +44,59 @@ fn holds(texts: &'static [&'static str], orders: &'static [Order], ends: &[&str]
 
 #[test]
 fn a_row_of_steps() {
-    holds(&[ROW], &[Cancel, Retry, Operate, OperateAll], &[CANCELLED, COMPENSATED, SUCCEEDED]);
-    holds(&[ROW], &[Cancel, Cancel, Retry, Retry], &[CANCELLED, COMPENSATED, SUCCEEDED]);
+    holds(&[ROW], &[Cancel, Retry, Operate, OperateAll], ALL);
+    holds(&[ROW], &[Cancel, Cancel, Retry, Retry], ALL);
 }
 
 #[test]
 fn a_diamond() {
-    holds(&[DIAMOND], &[Cancel, Retry, Operate], &[CANCELLED, COMPENSATED, SUCCEEDED]);
+    holds(&[DIAMOND], &[Cancel, Retry], ALL);
+    holds(&[DIAMOND], &[Operate, OperateAll], UNDONE);
 }
 
 #[test]
 fn a_point_of_no_return_in_the_middle() {
-    holds(&[PIVOT], &[Cancel, Retry, Operate], &[CANCELLED, COMPENSATED, FAILED, SUCCEEDED]);
+    holds(&[PIVOT], &[Cancel, Retry], &[CANCELLED, COMPENSATED, FAILED, SUCCEEDED]);
+    holds(&[PIVOT], &[Operate, OperateAll], &[COMPENSATED, FAILED, SUCCEEDED]);
 }
 
 #[test]
 fn items_two_at_once() {
-    holds(&[TWO_AT_ONCE], &[Cancel, Retry], &[CANCELLED, COMPENSATED, SUCCEEDED]);
-    holds(&[TWO_AT_ONCE], &[Operate, OperateAll], &[COMPENSATED, SUCCEEDED]);
+    holds(&[TWO_AT_ONCE], &[Cancel, Retry], ALL);
+    holds(&[TWO_AT_ONCE], &[Operate, OperateAll], UNDONE);
 }
 
 #[test]
 fn items_one_by_one() {
-    holds(&[ONE_BY_ONE], &[Cancel, Retry], &[CANCELLED, COMPENSATED, SUCCEEDED]);
-    holds(&[ONE_BY_ONE], &[Retry, OperateAll], &[COMPENSATED, SUCCEEDED]);
+    holds(&[ONE_BY_ONE], &[Cancel, Retry], ALL);
+    holds(&[ONE_BY_ONE], &[Retry, OperateAll], UNDONE);
 }
 
 #[test]
 fn attempts_on_both_legs() {
-    holds(&[AGAIN], &[Cancel, Retry, Operate], &[CANCELLED, COMPENSATED, SUCCEEDED]);
+    holds(&[AGAIN], &[Cancel, Operate], ALL);
+    holds(&[AGAIN], &[Retry], UNDONE);
 }
 
 #[test]
 fn a_failure_that_is_caught() {
-    holds(&[CATCH], &[Cancel, Retry, Operate, OperateAll], &[CANCELLED, COMPENSATED, SUCCEEDED]);
+    holds(&[CATCH], &[Cancel, Retry, Operate, OperateAll], ALL);
 }
 
 #[test]
 fn a_step_that_always_runs() {
-    holds(&[ALWAYS], &[Cancel, Retry, Operate, OperateAll], &[CANCELLED, COMPENSATED, SUCCEEDED]);
+    holds(&[ALWAYS], &[Cancel, Retry, Operate], ALL);
 }
 
 #[test]
 fn a_signal_with_a_time_limit() {
-    holds(&[SIGNAL], &[Cancel, Retry, Operate, OperateAll, Signal], &[CANCELLED, COMPENSATED, SUCCEEDED]);
+    holds(&[SIGNAL], &[Cancel, Retry, Operate, OperateAll, Signal], ALL);
 }
 
 #[test]
 fn limits_of_a_step_and_of_a_run() {
-    holds(&[LIMITS], &[Cancel, Retry, Operate, OperateAll], &[CANCELLED, COMPENSATED, SUCCEEDED]);
+    holds(&[LIMITS], &[Cancel, Retry], ALL);
+    holds(&[LIMITS], &[Operate, OperateAll], UNDONE);
 }
 
 #[test]
@@ -100,13 +106,13 @@ fn expressions_without_a_value() {
 
 #[test]
 fn a_parent_and_its_child() {
-    holds(&[CHILD, PARENT], &[Cancel, Retry], &[CANCELLED, COMPENSATED, SUCCEEDED]);
-    holds(&[CHILD, PARENT], &[Operate, OperateAll], &[COMPENSATED, SUCCEEDED]);
+    holds(&[CHILD, PARENT], &[Cancel, Retry], ALL);
+    holds(&[CHILD, PARENT], &[Operate, OperateAll], UNDONE);
 }
 
 #[test]
 fn two_children_side_by_side() {
-    holds(&[CHILD, FAMILY], &[Cancel], &[CANCELLED, COMPENSATED, FAILED, SUCCEEDED]);
+    holds(&[CHILD, FAMILY], &[], &[COMPENSATED, FAILED, SUCCEEDED]);
 }
 
 #[test]
@@ -124,9 +130,6 @@ fn a_child_that_passes_its_point_of_no_return() {
     holds(&[BEYOND, ABOVE], &[Cancel, Operate, Signal], &[CANCELLED, FAILED, SUCCEEDED]);
     holds(&[BEYOND, ABOVE], &[Cancel, Retry], &[CANCELLED, FAILED, SUCCEEDED]);
 }
-
-const ALL: &[&str] = &[CANCELLED, COMPENSATED, SUCCEEDED];
-const UNDONE: &[&str] = &[COMPENSATED, SUCCEEDED];
 
 #[test]
 fn a_pause_of_a_run() {
