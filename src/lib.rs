@@ -13,3 +13,4 @@ pub mod output;
 pub mod progress;
 pub mod report;
 pub mod shipped;
+pub mod workflow_test;

@@ -1,5 +1,7 @@
 //! What a durable step costs: the real engine on a real disk, with workers that do nothing.
 
+pub mod fanout;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -255,8 +257,12 @@ fn percentile(spans: &mut [u32], percent: usize) -> u32 {
 
 /// The most memory this process had. Linux: `VmHWM` of `/proc/self/status`, proc(5).
 fn peak_rss() -> u64 {
+    memory("VmHWM:")
+}
+
+fn memory(field: &str) -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(field));
     line.and_then(|line| line.trim().strip_suffix("kB")).and_then(|kib| kib.trim().parse::<u64>().ok()).unwrap_or(0)
         * 1024
 }

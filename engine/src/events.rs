@@ -1,40 +1,16 @@
 //! What the world hears of runs: CloudEvents, as a port. Told after the fact is durable; losing one loses no truth.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+pub use patchloom_core::CloudEvent;
 use patchloom_core::UtcMs;
 use patchloom_core::run::{Fact, FactKind};
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::broadcast;
 
 /// Events that a slow listener may lag behind before it is told that it missed some.
 const LAG_MAX: usize = 4_096;
-
-/// One event.
-///
-/// # Source
-/// CloudEvents 1.0.2, section 3: required and optional context attributes, JSON format.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct CloudEvent {
-    /// `1.0`.
-    pub specversion: String,
-    /// Unique under `source`, and the same when the event is told again.
-    pub id: String,
-    /// Who tells it: `/patchloom/JOURNAL`.
-    pub source: String,
-    /// What happened: `patchloom.run.succeeded`, `patchloom.step.failed`, `patchloom.undo.done`.
-    #[serde(rename = "type")]
-    pub kind: String,
-    /// The run.
-    pub subject: String,
-    /// When, in RFC 3339.
-    pub time: String,
-    /// `application/json`.
-    pub datacontenttype: String,
-    /// The facts.
-    pub data: Value,
-}
 
 /// The port.
 pub trait Events: Send + 'static {
@@ -48,8 +24,7 @@ pub trait Events: Send + 'static {
 /// The events that the facts of one record are.
 #[must_use]
 pub fn of_facts(source: &str, seq: u64, at: UtcMs, facts: &[Fact]) -> Vec<CloudEvent> {
-    let time = i64::try_from(at.0).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
-    let time = time.map(|time| time.to_string()).unwrap_or_default();
+    let time = at.to_string();
     let event = |(nth, fact): (usize, &Fact)| {
         let (kind, data) = match &fact.kind {
             FactKind::Phase(phase) => (format!("patchloom.run.{phase}"), json!({"run": fact.run, "phase": phase})),
@@ -62,16 +37,26 @@ pub fn of_facts(source: &str, seq: u64, at: UtcMs, facts: &[Fact]) -> Vec<CloudE
             FactKind::Undo(step, state) => {
                 (format!("patchloom.undo.{state}"), json!({"run": fact.run, "step": step, "state": state}))
             }
+            FactKind::Missed { workflow, nominal, why } => {
+                let data = json!({"workflow": workflow, "time": nominal.to_string(), "reason": why});
+                ("patchloom.schedule.missed".to_owned(), data)
+            }
+        };
+        let subject = match &fact.kind {
+            FactKind::Missed { workflow, .. } => workflow.to_string(),
+            FactKind::Phase(_) | FactKind::Step(..) | FactKind::Undo(..) | FactKind::Wave(..) => fact.run.to_string(),
         };
         CloudEvent {
             specversion: "1.0".to_owned(),
             id: format!("{seq}-{nth}"),
             source: source.to_owned(),
             kind,
-            subject: fact.run.to_string(),
-            time: time.clone(),
-            datacontenttype: "application/json".to_owned(),
+            subject: Some(subject),
+            time: Some(time.clone()),
+            datacontenttype: Some("application/json".to_owned()),
+            dataschema: None,
             data,
+            extensions: BTreeMap::new(),
         }
     };
     facts.iter().enumerate().map(event).collect()

@@ -93,7 +93,7 @@ async fn a_run_goes_through_its_child_and_its_history_is_kept() {
     assert_eq!(run(&engine, "one").await, id, "the same key gives the same run");
     assert_eq!(end(&engine, id).await, (End::Succeeded, json!({"n": 6})));
     let told: Vec<String> = std::iter::from_fn(|| listener.try_recv().ok())
-        .filter(|event| event.subject == id.to_string())
+        .filter(|event| event.subject == Some(id.to_string()))
         .map(|event| event.kind)
         .collect();
     assert_eq!(told.first().map(String::as_str), Some("patchloom.run.running"), "{told:?}");

@@ -55,6 +55,8 @@ async fn what_was_acknowledged_survives_kill_9() {
             let row = store.store.get(&seq.to_be_bytes()).unwrap();
             assert_eq!(row.as_deref(), Some(seq.to_string().as_bytes()), "round {round}");
         }
+        let ahead = store.store.get(&(store.checkpoint + 1).to_be_bytes()).unwrap();
+        assert_eq!(ahead, None, "round {round}: rows and checkpoint are one stroke");
     }
     assert!(acknowledged > ROUNDS && checkpoint > 0, "{acknowledged} records and checkpoint {checkpoint} prove little");
 }

@@ -147,6 +147,38 @@ async fn limits_of_time_hold(queue: impl TaskQueue) {
     assert_eq!(one(&queue).await.task.key, lease.task.key, "the task's own limit of silence counts");
 }
 
+fn ranked(item: u32, priority: i32) -> Task {
+    Task { priority, ..plain(item) }
+}
+
+async fn higher_priority_goes_first(queue: impl TaskQueue) {
+    queue.publish(vec![plain(0), ranked(1, 5), ranked(2, -1), ranked(3, 5), plain(4)]);
+    let taken = |leases: Vec<Lease>| {
+        let mut items: Vec<u32> = leases.iter().map(|lease| lease.task.key.item).collect();
+        items.sort_unstable();
+        items
+    };
+    assert_eq!(taken(queue.take(2).await), [1, 3]);
+    queue.publish(vec![ranked(5, 9)]);
+    assert_eq!(taken(queue.take(1).await), [5], "what comes later goes before all of a lower priority");
+    assert_eq!(taken(queue.take(2).await), [0, 4]);
+    assert_eq!(taken(queue.take(1).await), [2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_one_priority_the_oldest_goes_first_also_when_it_is_handed_out_again() {
+    let queue = EmbeddedQueue::new(Clock::of_runtime(UtcMs(1_000_000)), LIMITS);
+    queue.publish(vec![plain(0), ranked(1, 1), plain(2), plain(3), ranked(4, 1)]);
+    let order = |leases: Vec<Lease>| leases.iter().map(|lease| lease.task.key.item).collect::<Vec<_>>();
+    assert_eq!(order(queue.take(3).await), [1, 4, 0]);
+    wait(11).await;
+    assert!(queue.sweep().is_empty());
+    queue.forget(&[plain(2).key]);
+    queue.publish(vec![plain(2)]);
+    assert_eq!(order(queue.take(9).await), [1, 4, 0, 3, 2]);
+    assert_eq!(queue.depth(), (0, 5));
+}
+
 /// Makes one test per rule and queue.
 macro_rules! conform {
     ($($rule:ident),+ $(,)?) => {
@@ -178,4 +210,5 @@ conform!(
     silence_hands_out_again_and_then_gives_up,
     a_recalled_task_whose_worker_is_silent_is_over,
     limits_of_time_hold,
+    higher_priority_goes_first,
 );

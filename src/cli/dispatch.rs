@@ -1,6 +1,6 @@
 //! Where the commands go that need the engine.
 
-use super::{Context, EngineCommand, bench, change, journal, patch, run as runs, workflow};
+use super::{Context, EngineCommand, bench, change, event, journal, patch, run as runs, task, window, workflow};
 use crate::fault::{Exit, Fault};
 
 /// Runs one of them.
@@ -8,8 +8,11 @@ pub(super) fn run(command: EngineCommand, context: &Context) -> Result<Exit, Fau
     match command {
         EngineCommand::Patch(args) => patch::run(&args, context),
         EngineCommand::Workflow(command) => workflow::run(&command, context),
+        EngineCommand::Window(command) => window::run(&command, context),
+        EngineCommand::Task(command) => task::run(&command, context),
         EngineCommand::Run(command) => runs::run(&command, context),
         EngineCommand::Change(command) => change::run(&command, context),
+        EngineCommand::Event(command) => event::run(&command, context),
         EngineCommand::Journal(command) => journal::run(&command, context),
         EngineCommand::Bench(command) => bench::run(&command, context),
     }

@@ -56,7 +56,7 @@ fn unknown(wanted: &str) -> Fault {
 }
 
 /// What a page's first heading says behind the code.
-fn title(page: &str) -> &str {
+pub(super) fn title(page: &str) -> &str {
     let heading = page.lines().find_map(|line| line.strip_prefix("# ")).unwrap_or_default();
     heading.split_once(": ").map_or(heading, |(_, title)| title)
 }

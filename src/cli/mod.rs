@@ -8,11 +8,14 @@ mod change;
 mod completions;
 mod dispatch;
 mod doctor;
+mod event;
 mod explain;
 mod journal;
 mod patch;
 mod run;
 mod store;
+mod task;
+mod window;
 mod workflow;
 
 use std::ffi::OsString;
@@ -22,10 +25,11 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
-pub use bench::{BenchCommand, BenchEngineArgs};
+pub use bench::{BenchCommand, BenchEngineArgs, BenchFanoutArgs};
 pub use change::{ChangeCommand, ChangeDecisionArgs, ChangeListArgs, ChangeShowArgs};
 pub use completions::CompletionsArgs;
 pub use doctor::DoctorArgs;
+pub use event::{EventCommand, EventSendArgs};
 pub use explain::ExplainArgs;
 pub use journal::{JournalArgs, JournalCommand, JournalExportArgs};
 pub use patch::PatchArgs;
@@ -35,7 +39,12 @@ pub use run::{
     RunRetryArgs, RunSelector, RunShowArgs, RunSignalArgs, RunSkipArgs, RunStartArgs, RunState, RunTuneArgs,
     RunWatchArgs, RunWhyArgs, Signal,
 };
-pub use workflow::{WorkflowCheckArgs, WorkflowCommand, WorkflowGraphArgs, WorkflowUnwindArgs};
+pub use task::{TaskCommand, TaskListArgs, TaskShowArgs};
+pub use window::{CalendarSelector, WindowCheckArgs, WindowCommand, WindowExplainArgs, WindowNextArgs};
+pub use workflow::{
+    CheckFormat, WorkflowCheckArgs, WorkflowCommand, WorkflowDiffArgs, WorkflowGraphArgs, WorkflowSchemaArgs,
+    WorkflowTestArgs, WorkflowUnwindArgs,
+};
 
 use crate::data_dir;
 use crate::fault::{EXIT_CODES, Exit, Fault};
@@ -102,12 +111,21 @@ pub enum EngineCommand {
     /// Check and draw workflow definitions
     #[command(subcommand)]
     Workflow(WorkflowCommand),
+    /// Ask calendars when they are open: maintenance windows, freezes, holidays
+    #[command(subcommand)]
+    Window(WindowCommand),
+    /// List the task types that workers serve, and what they take and give
+    #[command(subcommand)]
+    Task(TaskCommand),
     /// Start runs, watch them and act on them
     #[command(subcommand)]
     Run(RunCommand),
     /// Read and decide change requests
     #[command(subcommand)]
     Change(ChangeCommand),
+    /// Tell events: they start runs, and complete steps that wait for them
+    #[command(subcommand)]
+    Event(EventCommand),
     /// Check and read the journal
     #[command(subcommand)]
     Journal(JournalCommand),

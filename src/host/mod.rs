@@ -164,7 +164,9 @@ pub fn handlers() -> anyhow::Result<Handlers> {
 pub fn engine_fault(error: runtime::EngineError) -> Fault {
     let exit = match &error {
         runtime::EngineError::Stopped { .. } => Exit::Internal,
-        runtime::EngineError::UnknownWorkflow(_) | runtime::EngineError::Inputs(_) => Exit::BadInput,
+        runtime::EngineError::UnknownWorkflow(_)
+        | runtime::EngineError::Inputs(_)
+        | runtime::EngineError::Calendars(_) => Exit::BadInput,
         runtime::EngineError::Refused(_) => Exit::Failed,
     };
     Fault::new(error.code(), exit, error)

@@ -68,11 +68,10 @@ impl Tree {
                 (Self { children: vec![None; ids.len()], root }, ids)
             }
         };
-        if tree.at_rest() {
-            for (at, child) in ids.into_iter().enumerate() {
-                if let (None, Some(child)) = (&tree.children[at], child) {
-                    tree.children[at] = host.find(child).await?.map(|(run, definition)| Node { run, definition });
-                }
+        // Child runs that are over go to the archive, also while their parent is open.
+        for (at, child) in ids.into_iter().enumerate() {
+            if let (None, Some(child)) = (&tree.children[at], child) {
+                tree.children[at] = host.find(child).await?.map(|(run, definition)| Node { run, definition });
             }
         }
         Ok(Some(tree))

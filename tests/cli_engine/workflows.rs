@@ -110,8 +110,46 @@ fn a_definition_with_mistakes_is_neither_drawn_nor_started() {
     let file = bed.file("bad.yaml", "name: bad\nsteps:\n  a: { usse: t.a }\n");
     for command in [["workflow", "graph"], ["workflow", "unwind"], ["run", "start"]] {
         let said = bed.run(&[command[0], command[1], &file]);
-        said.fault(4, "E0107", &["bad.yaml has 2 mistakes", "bad.yaml:3:8", "write `uses`"]);
+        said.fault(4, "E0103", &["bad.yaml has 1 mistake", "bad.yaml:3:8", "write `uses`"]);
     }
+    assert!(!bed.data().exists());
+}
+
+#[test]
+fn an_editor_reads_the_findings_of_each_file() {
+    let bed = Bed::new();
+    let text = "name: bad\nsteps:\n  a: { uses: scan.packages, with: { target: { kind: local } } }\n  b: { needs: a, if: steps.a.output.cuont > 1, set: 1 }\n";
+    let (good, bad) = (bed.file("good.yaml", crate::bed::WAITER), bed.file("bad.yaml", text));
+    let said = bed.run(&["workflow", "check", "--format", "lsp", &good, &bad]).ends(4).json();
+    assert_eq!(said[0]["diagnostics"], serde_json::json!([]));
+    assert!(said[1]["uri"].as_str().unwrap().starts_with("file:///"), "{said}");
+    let one = &said[1]["diagnostics"][0];
+    assert_eq!(
+        (&one["code"], &one["range"]["start"]),
+        (&"E0208".into(), &serde_json::json!({"line": 3, "character": 21}))
+    );
+}
+
+#[test]
+fn two_definitions_are_compared_by_what_they_mean() {
+    let bed = Bed::new();
+    let write = |name: &str, step: &str| bed.file(name, &format!("name: x\nsteps:\n  a: {step}\n"));
+    let before = write("before.yaml", "{ uses: t.a, timeout: 60s }");
+    let same = write("same.yaml", "{ timeout: { attempt: 1m }, uses: t.a }");
+    let other = write("other.yaml", "{ uses: t.a, timeout: 2m }");
+    assert_eq!(bed.run(&["workflow", "diff", &before, &same]).ends(0).out, "nothing differs\n");
+    assert_eq!(bed.run(&["workflow", "diff", &before, &other]).ends(1).out, "step a\n  ~ timeout.attempt: 1m → 2m\n");
+    let json = bed.run(&["workflow", "diff", "--json", &before, &other]).ends(1).json();
+    assert_eq!((&json["changes"][0]["key"], &json["changes"][0]["after"]), (&"timeout.attempt".into(), &"2m".into()));
+}
+
+#[test]
+fn the_contracts_of_the_workers_are_told() {
+    let bed = Bed::new();
+    assert!(bed.run(&["task", "list"]).ends(0).out.contains("patch.install"));
+    let shown = bed.run(&["task", "show", "scan.packages", "--json"]).ends(0).json();
+    assert_eq!(shown["contract"]["input"]["required"], serde_json::json!(["target"]));
+    bed.run(&["task", "show", "scan.package"]).fault(2, "E0114", &["did you mean 'scan.packages'?"]);
     assert!(!bed.data().exists());
 }
 

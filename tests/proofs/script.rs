@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use patchloom_core::{Failure, FailureClass, Leg, TaskKey};
+use patchloom_core::{Contract, Contracts, Failure, FailureClass, Leg, TaskKey};
 use patchloom_engine::runtime::Handle;
 use patchloom_workers::runtime::{BoxFuture, Handler, Handlers, TaskContext};
 use serde_json::Value;
@@ -38,6 +38,8 @@ pub struct Script {
     pub done: Mutex<BTreeSet<Place>>,
     /// Steps that were undone.
     pub undone: Mutex<BTreeSet<Place>>,
+    /// What each task type takes and gives.
+    contracts: Contracts,
     /// One at a time where the world is looked at: a neighbour's deed is no sin of the repeated one.
     gate: tokio::sync::Mutex<()>,
 }
@@ -52,6 +54,7 @@ impl Script {
             complaints: Mutex::default(),
             done: Mutex::default(),
             undone: Mutex::default(),
+            contracts: patchloom_workers::contracts(),
             gate: tokio::sync::Mutex::default(),
         })
     }
@@ -117,11 +120,21 @@ impl Scripted {
         first
     }
 
+    /// Complains where a value breaks the contract of the task type.
+    fn keeps(&self, place: &Place, what: &str, side: fn(&Contract, &Value) -> Result<(), Vec<String>>, value: &Value) {
+        let contract = self.script.contracts.get(self.uses).expect("every handler has a contract");
+        for reason in side(contract, value).err().into_iter().flatten() {
+            self.script.complain(format!("{} of {place:?} {what}: {reason}", self.uses));
+        }
+    }
+
     async fn undo(&self, place: Place, context: &TaskContext, input: Value) -> Result<Value, Failure> {
         let _alone = self.script.gate.lock().await;
+        self.keeps(&place, "is given what it does not take", Contract::takes, &input);
         let result = self.twice(&place, context, input).await;
-        if let Err(failure) = &result {
-            self.script.complain(format!("the undo of {place:?} failed: {failure:?}"));
+        match &result {
+            Ok(output) => self.keeps(&place, "gives what it does not promise", Contract::gives, output),
+            Err(failure) => self.script.complain(format!("the undo of {place:?} failed: {failure:?}")),
         }
         self.script.undone.lock().unwrap().insert(place);
         result
@@ -140,6 +153,7 @@ impl Handler for Scripted {
                 return self.undo(place, context, input).await;
             }
             let fails = self.script.fail.as_ref().filter(|(at, _)| *at == place).map(|(_, when)| *when);
+            self.keeps(&place, "is given what it does not take", Contract::takes, &input);
             let result = match fails {
                 Some(When::Before) => Err(failure()),
                 Some(When::After) => {
@@ -154,6 +168,9 @@ impl Handler for Scripted {
                 }
                 None => self.inner.run(context, input).await,
             };
+            if let Ok(output) = &result {
+                self.keeps(&place, "gives what it does not promise", Contract::gives, output);
+            }
             self.script.done.lock().unwrap().insert(place);
             result
         })

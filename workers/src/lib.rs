@@ -4,6 +4,7 @@
 
 pub mod apt;
 pub mod artifact;
+mod contract;
 mod failure;
 pub mod host;
 
@@ -14,3 +15,5 @@ pub mod patching;
 pub mod register;
 pub mod runtime;
 pub mod snapshot;
+
+pub use contract::contracts;

@@ -81,6 +81,35 @@ impl Diagnostics {
         rows.collect()
     }
 
+    /// The mistakes as the Language Server Protocol has them (`PublishDiagnosticsParams`); `uri` names the document.
+    ///
+    /// # Units
+    /// Lines from 0; characters from 0, in UTF-16 units.
+    #[must_use]
+    pub fn to_lsp(&self, uri: &str) -> serde_json::Value {
+        let position = |offset: usize| {
+            let offset = offset.min(self.source.len());
+            let before = self.source.get(..offset).unwrap_or(&self.source);
+            let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+            serde_json::json!({
+                "line": before.matches('\n').count(), "character": before[line_start..].encode_utf16().count(),
+            })
+        };
+        let rows: Vec<serde_json::Value> = self
+            .list
+            .iter()
+            .map(|item| {
+                let fix = item.fix.as_ref().map(|fix| format!("\n{fix}")).unwrap_or_default();
+                serde_json::json!({
+                    "range": { "start": position(item.span.start), "end": position(item.span.end) },
+                    "severity": 1, "code": item.code, "source": "patchloom",
+                    "message": format!("{}\n{}{fix}", item.message, item.reason),
+                })
+            })
+            .collect();
+        serde_json::json!({ "uri": uri, "diagnostics": rows })
+    }
+
     fn render(&self, item: &Diagnostic, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let at = place(&self.source, item.span.start);
         let line = self.source.lines().nth(at.line - 1).unwrap_or("");
@@ -122,7 +151,11 @@ impl std::error::Error for Diagnostics {}
 /// Optimal string alignment distance (Damerau–Levenshtein with adjacent swaps), at most a third of the word.
 #[must_use]
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let limit = (word.chars().count() / 3).max(1);
+    near(word, candidates, (word.chars().count() / 3).max(1))
+}
+
+/// The candidate nearest to `word`, where it is at most `limit` letters away.
+pub(crate) fn near<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>, limit: usize) -> Option<&'a str> {
     candidates
         .into_iter()
         .map(|candidate| (distance(word, candidate), candidate))
@@ -173,6 +206,25 @@ mod tests {
             shown.to_string(),
             "error[E0103]: unknown key `useß`\n  --> f.yaml:3:7\n   |\n 3 |   a: {useß: b}\n   |       ^^^^\n   = reason: a step has no such key\n   = fix: write `uses`\n"
         );
+    }
+
+    #[test]
+    fn editors_get_lines_from_0_and_utf_16_columns() {
+        let source = "name: x\nsteps:\n  a: {𝒳ß: b}\n";
+        let start = source.find("ß").unwrap();
+        let list = vec![Diagnostic {
+            code: "E0103",
+            message: "unknown key".into(),
+            span: Span::at(start, 2),
+            reason: "no such key".into(),
+            fix: Some("remove it".into()),
+        }];
+        let shown = Diagnostics { file: "f.yaml".into(), source: source.into(), list }.to_lsp("file:///f.yaml");
+        let one = &shown["diagnostics"][0];
+        let at = |line: u32, character: u32| serde_json::json!({ "line": line, "character": character });
+        assert_eq!(one["range"], serde_json::json!({ "start": at(2, 8), "end": at(2, 9) }));
+        assert_eq!((&shown["uri"], &one["code"]), (&"file:///f.yaml".into(), &"E0103".into()));
+        assert_eq!(one["message"], "unknown key\nno such key\nremove it");
     }
 
     #[test]

@@ -37,6 +37,8 @@ pub enum Effect {
     UnwindChild {
         /// Which.
         child: RunId,
+        /// The attempt of the parent's way back that this is.
+        task: TaskKey,
         /// Why the parent fails.
         failure: Failure,
     },

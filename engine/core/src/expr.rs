@@ -3,6 +3,8 @@
 //! The `cel` crate parses and evaluates; this file wraps it so that nothing else depends on it, and makes it
 //! deterministic: CEL leaves open in which order a map is walked, here it is the order of the sorted keys.
 
+mod infer;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
@@ -11,6 +13,8 @@ use cel::{Context, Env, ExecutionError, Value as Cel};
 use serde_json::{Number, Value};
 
 use crate::diagnostic::{Diagnostic, Span};
+
+pub(crate) use infer::Names;
 
 /// The longest expression in bytes.
 pub const EXPRESSION_BYTES_MAX: usize = 8 << 10;
@@ -38,9 +42,13 @@ pub struct Reference {
 #[derive(Clone, Debug)]
 pub struct Expr {
     source: String,
+    /// Where it stands in the definition.
+    base: usize,
     node: Arc<IdedExpr>,
     references: Vec<Reference>,
     functions: Vec<Reference>,
+    /// Its parts, where it is nothing but a name such as `item.host`.
+    path: Option<Vec<String>>,
 }
 
 impl PartialEq for Expr {
@@ -88,14 +96,80 @@ impl Expr {
         found.walk(program.expression(), &mut Vec::new());
         let (references, functions) = (found.references, found.functions);
         let mut node = program.expression().clone();
+        let path = plain(&node);
         order_maps(&mut node);
-        Ok(Self { source: source.trim().to_owned(), node: Arc::new(node), references, functions })
+        let text = source.trim();
+        let base = base + (source.len() - source.trim_start().len());
+        Ok(Self { source: text.to_owned(), base, node: Arc::new(node), references, functions, path })
+    }
+
+    /// Where it stands in the definition.
+    #[must_use]
+    pub fn span(&self) -> Span {
+        Span::at(self.base, self.source.len())
+    }
+
+    /// Where a part of it stands.
+    fn span_of(&self, part: &IdedExpr) -> Span {
+        // The tree keeps no places; they are the same in another tree of the same text.
+        let Ok(program) = ENV.compile(&self.source) else { return self.span() };
+        match self.extent(part, program.source_info()) {
+            Some((start, end)) if start < end => Span { start: self.base + start, end: self.base + end },
+            _ => self.span(),
+        }
+    }
+
+    /// The first byte of a part in the text, and the one behind its last: the tree knows only where words stand.
+    fn extent(&self, part: &IdedExpr, info: &cel::common::ast::SourceInfo) -> Option<(usize, usize)> {
+        let behind = |end: usize, text: &str| {
+            let found = self.source.get(end..).and_then(|rest| rest.find(text));
+            found.map_or(end, |at| end + at + text.len())
+        };
+        if let Node::Select(select) = &part.expr {
+            let (start, end) = self.extent(&select.operand, info)?;
+            return Some((start, behind(end, &select.field)));
+        }
+        let own = info.offset_for(part.id).and_then(|(start, end)| {
+            let (start, end) = (usize::try_from(start).ok()?, usize::try_from(end).ok()?);
+            Some(match &part.expr {
+                Node::Ident(name) => (start, start + name.len()),
+                Node::Literal(cel::common::ast::LiteralValue::String(_)) => {
+                    let quote = self.source.get(start..start + 1).unwrap_or("'").to_owned();
+                    (start, behind(start + 1, &quote))
+                }
+                _ => (start, end.max(start + 1)),
+            })
+        });
+        let mut copy = part.expr.clone();
+        let below = children(&mut copy).into_iter().filter_map(|child| self.extent(child, info));
+        let (start, end) =
+            own.into_iter().chain(below).reduce(|one, other| (one.0.min(other.0), one.1.max(other.1)))?;
+        let end = match &part.expr {
+            Node::Call(call) if call.func_name == cel::common::ast::operators::INDEX => {
+                let inside = self.extent(&call.args[1], info).map_or(end, |(_, end)| end);
+                behind(inside, "]")
+            }
+            _ => end,
+        };
+        Some((start, end.min(self.source.len())))
+    }
+
+    /// The text of a part of it.
+    fn text_of(&self, part: &IdedExpr) -> &str {
+        let span = self.span_of(part);
+        self.source.get(span.start - self.base..span.end - self.base).unwrap_or(&self.source)
     }
 
     /// Its text.
     #[must_use]
     pub fn source(&self) -> &str {
         &self.source
+    }
+
+    /// Its parts, where it is nothing but a name.
+    #[must_use]
+    pub(crate) fn path(&self) -> Option<&[String]> {
+        self.path.as_deref()
     }
 
     /// The names it reads.
@@ -121,6 +195,10 @@ impl Expr {
     /// # Errors
     /// A missing key, operands of the wrong type, a number out of range.
     pub fn eval(&self, scope: &Scope) -> Result<Value, EvalError> {
+        // Most expressions only name a value: that comes back as it is, and CEL need not look at all there is beside it.
+        if let Some(value) = self.path().and_then(|path| reach(&scope.values, path)) {
+            return Ok(value.clone());
+        }
         let fail = |reason: String| EvalError { expression: self.source.clone(), reason };
         let mut context = Context::with_env(Arc::clone(&ENV));
         for (name, value) in &scope.values {
@@ -284,6 +362,25 @@ fn name(node: &IdedExpr) -> Option<(Vec<String>, u64)> {
         }
         _ => None,
     }
+}
+
+/// [`name`], without what only asks whether a field is there.
+fn plain(node: &IdedExpr) -> Option<Vec<String>> {
+    match &node.expr {
+        Node::Ident(name) => Some(vec![name.clone()]),
+        Node::Select(select) if !select.test => {
+            let mut path = plain(&select.operand)?;
+            path.push(select.field.clone());
+            Some(path)
+        }
+        _ => None,
+    }
+}
+
+/// What a plain name stands for; `None` where a part of it is not there: CEL says what is wrong then.
+fn reach<'a>(values: &'a BTreeMap<&'static str, Value>, path: &[String]) -> Option<&'a Value> {
+    let (root, path) = path.split_first()?;
+    path.iter().try_fold(values.get(root.as_str())?, |value, name| value.as_object()?.get(name))
 }
 
 /// A JSON value as CEL sees it: whole numbers are `int` where they fit.

@@ -14,7 +14,16 @@ use uuid::Uuid;
 #[serde(transparent)]
 pub struct RunId(pub Uuid);
 
+/// The name space of the runs that triggers start.
+const TRIGGERED: Uuid = Uuid::from_u128(0x6f0e_9c1a_58d4_4c0b_9a51_7e2d_3b46_c8f7);
+
 impl RunId {
+    /// The id of the run that a trigger starts; `cause` names the event or instant, and the record that brought it.
+    #[must_use]
+    pub fn derived(cause: &str) -> Self {
+        Self(Uuid::new_v5(&TRIGGERED, cause.as_bytes()))
+    }
+
     /// The id of the child run that `step`, `item` and `attempt` of this run start.
     ///
     /// # Source

@@ -10,11 +10,15 @@ mod time;
 mod task;
 
 mod diagnostic;
-mod yaml;
+pub mod yaml;
+
+pub mod calendar;
 
 mod expr;
 mod template;
+mod types;
 
+mod contract;
 mod definition;
 mod schema;
 mod unwind;
@@ -27,21 +31,24 @@ mod backoff;
 mod partition;
 pub mod run;
 pub mod shared;
+mod triggers;
 
+pub use contract::{Contract, Contracts};
 pub use definition::{
-    Action, CatchUp, Compensate, Concurrency, Definition, Digest, Emit, EventTrigger, EventWait, ForEach, Gate, Input,
-    OnExceed, OnFailure, OnFull, OnTimeout, Overlap, Per, Portion, Rate, Retry, ScheduleTrigger, Set, SignalWait, Step,
-    Tolerate, Trigger, Wait, Wave, Window, relations,
+    Action, CatchUp, Change, Compensate, Concurrency, Definition, Definitions, Digest, Emit, EventTrigger, EventWait,
+    ForEach, Gate, Input, OnExceed, OnFailure, OnFull, OnTimeout, Overlap, Per, Portion, Rate, Retry, ScheduleTrigger,
+    Set, SignalWait, Step, Tolerate, Trigger, Wait, Wave, Window, World, differences,
 };
 pub use diagnostic::{Diagnostic, Diagnostics, Place, Span, nearest, place};
 pub use effect::{Effect, EffectKey};
-pub use event::CloudEvent;
+pub use event::{CloudEvent, EVENT_BYTES_MAX, EventMistake};
 pub use expr::{EvalError, Expr, Reference, Scope};
 pub use id::{Leg, RunId, StepName, TaskKey};
 pub use partition::{KEY_KEPT, Partition, RowError, StartKey};
-pub use schema::schema;
+pub use schema::{reference, schema};
 pub use span::Span as OpenSpan;
 pub use task::{Failure, FailureClass, Outcome, Task, TaskTimeouts};
 pub use template::{Part, Template};
 pub use time::{Millis, SpanError, UtcMs};
+pub use triggers::{CATCH_UP_MAX, CatchUpPlan, LATE, ScheduleKey, Scheduled, catch_up, jitter};
 pub use unwind::{How, Known, Undoing, WayBack, ways_back};

@@ -2,15 +2,16 @@
 //!
 //! Folding the same records into it gives the same state on every machine, byte for byte.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::effect::{Effect, EffectKey};
-use crate::record::{Entry, Event, Start};
+use crate::record::{Entry, Event, Start, TimerKind};
 use crate::run::{self, Applied, Phase, Refusal, Run};
 use crate::shared::Shared;
+use crate::triggers::{ScheduleKey, Stamp, Triggers};
 use crate::{Definition, Digest, Millis, RunId, UtcMs};
 
 /// How long the key of a start is remembered.
@@ -19,13 +20,14 @@ pub const KEY_KEPT: Millis = Millis(7 * 86_400_000);
 /// All that is folded out of one journal.
 #[derive(Clone, Debug, Default)]
 pub struct Partition {
-    definitions: BTreeMap<Digest, Arc<Definition>>,
+    pub(crate) definitions: BTreeMap<Digest, Arc<Definition>>,
     latest: BTreeMap<Arc<str>, Digest>,
-    runs: BTreeMap<RunId, Arc<Run>>,
+    pub(crate) runs: BTreeMap<RunId, Arc<Run>>,
     keys: BTreeMap<Arc<str>, StartKey>,
     /// The keys by age, so that forgetting them costs nothing.
     aging: BTreeMap<(UtcMs, Arc<str>), ()>,
-    shared: Shared,
+    pub(crate) shared: Shared,
+    pub(crate) triggers: Triggers,
 }
 
 /// What the key of a start stands for.
@@ -69,42 +71,67 @@ impl Partition {
     /// [`Refusal`]: the entry changes nothing. A run that cannot be understood is quarantined, which is no error: the
     /// partition goes on.
     pub fn apply(&mut self, seq: u64, at: UtcMs, entry: &Entry) -> Result<Applied, Refusal> {
-        let mut applied = self.fold(seq, at, entry)?;
-        self.pass_on(seq, at, &mut applied);
+        let stamp = Stamp { seq, at };
+        let mut applied = self.fold(stamp, entry)?;
+        self.pass_on(stamp, &mut applied);
         Ok(applied)
     }
 
-    fn fold(&mut self, seq: u64, at: UtcMs, entry: &Entry) -> Result<Applied, Refusal> {
+    fn fold(&mut self, stamp: Stamp, entry: &Entry) -> Result<Applied, Refusal> {
+        let Stamp { seq, at } = stamp;
         match &entry.event {
             Event::DefinitionRegistered { text } => self.register(text),
             Event::RunStarted(start) => self.start(seq, at, start),
             Event::RunRetired { run } => self.retire(*run),
             Event::RunRecalled { run } => self.recall(seq, run),
-            Event::Migrated { run, version, pins } => self.migrate((seq, at), *run, version, pins),
+            Event::Migrated { run, version, pins } => self.migrate(stamp, *run, version, pins),
             Event::CalendarSet { name, rules, spans, until } => {
                 self.shared.set_calendar(name, rules.clone(), spans, *until);
                 Ok(Applied::default())
             }
+            Event::EventReceived { event } => self.receive(stamp, event),
+            Event::ScheduleArmed { workflow, index, next } => {
+                self.arm_schedule(stamp, &ScheduleKey { workflow: Arc::clone(workflow), index: *index }, *next)
+            }
+            Event::ScheduleDue { workflow, index, nominal, next } => {
+                let key = ScheduleKey { workflow: Arc::clone(workflow), index: *index };
+                self.schedule_due(stamp, &key, *nominal, *next)
+            }
+            Event::TimerFired { timer } if timer.kind == TimerKind::Debounce => self.burst_over(stamp, timer.run),
             event => {
                 let id = event.run().ok_or(Refusal::Stale("no run is named"))?;
-                let run =
-                    self.runs.get_mut(&id).ok_or(Refusal::Stale("the run is not known, or lies in the archive"))?;
-                let Some(definition) = self.definitions.get(&run.start.version) else {
-                    return Ok(quarantine(run, seq, "the version it is pinned to is not known"));
-                };
-                if run.steps.len() != definition.steps.len() {
-                    return Ok(quarantine(run, seq, "its steps are not those of its version"));
-                }
-                let run = Arc::make_mut(run);
-                let applied = run::apply(run, definition, &mut self.shared, (event, &entry.by, at))?;
-                run.seq = seq;
-                Ok(applied)
+                self.fold_run(stamp, id, (event, &entry.by))
             }
         }
     }
 
+    /// Folds what is about one run into it.
+    pub(crate) fn fold_run(
+        &mut self,
+        stamp: Stamp,
+        id: RunId,
+        (event, by): (&Event, &Arc<str>),
+    ) -> Result<Applied, Refusal> {
+        let run = self.runs.get_mut(&id).ok_or(Refusal::Stale("the run is not known, or lies in the archive"))?;
+        let Some(definition) = self.definitions.get(&run.start.version) else {
+            return Ok(quarantine(run, stamp.seq, "the version it is pinned to is not known"));
+        };
+        if run.steps.len() != definition.steps.len() {
+            return Ok(quarantine(run, stamp.seq, "its steps are not those of its version"));
+        }
+        let run = Arc::make_mut(run);
+        let mut applied = run::apply(run, definition, &mut self.shared, (event, by, stamp.at))?;
+        run.seq = stamp.seq;
+        if let Event::ReleaseRequested { .. } = event {
+            applied.effects.extend(self.missed(id));
+        }
+        self.settle(stamp, id, &mut applied);
+        Ok(applied)
+    }
+
     /// Hands on the places that came free, and has runs make room, until nothing moves.
-    fn pass_on(&mut self, seq: u64, at: UtcMs, applied: &mut Applied) {
+    fn pass_on(&mut self, stamp: Stamp, applied: &mut Applied) {
+        let Stamp { seq, at } = stamp;
         loop {
             let (id, more) = if let Some((waiter, group)) = self.shared.next_woken() {
                 let nudge = |run: &mut Run, definition: &Definition, shared: &mut Shared| {
@@ -122,6 +149,7 @@ impl Partition {
                 return;
             };
             if let Some(mut more) = more {
+                self.settle(stamp, id, &mut more);
                 applied.effects.append(&mut more.effects);
                 applied.facts.append(&mut more.facts);
                 applied.touched.push(id);
@@ -145,6 +173,25 @@ impl Partition {
         Some(how(run, definition, &mut self.shared))
     }
 
+    /// What others told a run in vain while it was quarantined: they are owed it still.
+    fn missed(&self, id: RunId) -> Vec<Effect> {
+        let Some(run) = self.runs.get(&id) else { return Vec::new() };
+        let owed_by = |run: &Run| {
+            self.definitions.get(&run.start.version).map(|definition| run::pending(run, definition)).unwrap_or_default()
+        };
+        let parent = run.start.parent.as_ref().and_then(|link| self.runs.get(&link.run));
+        let from_parent = parent.map(|parent| owed_by(parent)).unwrap_or_default();
+        let about_me = |effect: &Effect| match effect {
+            Effect::CancelChild { child, .. } | Effect::UnwindChild { child, .. } => *child == id,
+            _ => false,
+        };
+        let children = run.children().filter_map(|child| self.runs.get(&child));
+        let from_children = children.flat_map(|child| owed_by(child));
+        let informs = |effect: &Effect| matches!(effect, Effect::InformParent { .. });
+        let parents = from_parent.into_values().filter(about_me);
+        parents.chain(from_children.map(|(_, effect)| effect).filter(informs)).collect()
+    }
+
     /// A run comes back from the archive.
     fn recall(&mut self, seq: u64, run: &Arc<Run>) -> Result<Applied, Refusal> {
         if self.runs.contains_key(&run.id()) {
@@ -161,7 +208,7 @@ impl Partition {
 
     fn migrate(
         &mut self,
-        (seq, at): (u64, UtcMs),
+        stamp: Stamp,
         id: RunId,
         version: &Digest,
         pins: &Arc<BTreeMap<Arc<str>, Digest>>,
@@ -178,11 +225,14 @@ impl Partition {
         let run = Arc::make_mut(run);
         let before = run::pending(run, from);
         run::migrate(run, (from, to), pins)?;
-        run.seq = seq;
-        let mut applied = run::look(run, to, &mut self.shared, at);
+        run.seq = stamp.seq;
+        let mut applied = run::look(run, to, &mut self.shared, stamp.at);
         let after = run::pending(run, to);
         applied.effects =
             after.into_iter().filter(|(key, _)| !before.contains_key(key)).map(|(_, effect)| effect).collect();
+        // Its steps may stand elsewhere now.
+        self.triggers.retired(id);
+        self.settle(stamp, id, &mut applied);
         Ok(applied)
     }
 
@@ -193,7 +243,8 @@ impl Partition {
         if current {
             return Err(Refusal::Stale("this version is the latest already"));
         }
-        self.latest.insert(Arc::clone(&definition.name), definition.digest.clone());
+        let former = self.latest.insert(Arc::clone(&definition.name), definition.digest.clone());
+        self.latest_changed(former.as_ref(), &definition);
         self.know(Arc::new(definition));
         Ok(Applied::default())
     }
@@ -220,36 +271,42 @@ impl Partition {
             return Err(Refusal::Stale("the run exists"));
         }
         if start.key.as_ref().is_some_and(|key| self.keys.contains_key(key)) {
-            return Err(Refusal::Stale("a run was started with this key before"));
+            // Two events with one key were under way at once: the trigger that owed the second is through with it.
+            let settled = self.triggers.begun(start.run).map(|_| Applied::default());
+            return settled.ok_or(Refusal::Stale("a run was started with this key before"));
         }
         let Some(definition) = self.definitions.get(&start.version) else {
             return Err(Refusal::Illegal(format!("no version {} of `{}` is known", start.version, start.workflow)));
         };
-        let (mut run, applied) = run::begin(start, definition, &mut self.shared, at);
+        let flaw = self.triggers.begun(start.run).and_then(|owed| owed.flaw);
+        let (mut run, mut applied) = run::begin(start, definition, &mut self.shared, (flaw, at));
         run.seq = seq;
         if let Some(key) = &start.key {
             self.keys.insert(Arc::clone(key), StartKey { run: start.run, at });
             self.aging.insert((at, Arc::clone(key)), ());
         }
         self.runs.insert(start.run, Arc::new(run));
+        self.settle(Stamp { seq, at }, start.run, &mut applied);
         Ok(applied)
     }
 
     fn retire(&mut self, id: RunId) -> Result<Applied, Refusal> {
         let run = self.runs.get(&id).ok_or(Refusal::Stale("the run is not known, or lies in the archive"))?;
         if !self.may_retire(run) {
-            return Err(Refusal::Illegal("the run is not over, or its parent may still take it back".into()));
+            // It may have gone on while it was on its way to the archive.
+            return Err(Refusal::Stale("the run goes on, or its parent was not told of its end"));
         }
         self.runs.remove(&id);
+        self.triggers.retired(id);
         Ok(Applied::default())
     }
 
-    /// Whether nobody will ever ask anything of this run again, but to read it.
+    /// Whether a run may go to the archive: it is over, and its parent knows. Should that one take it back later, it is
+    /// recalled.
     #[must_use]
     pub fn may_retire(&self, run: &Run) -> bool {
         let told = run.start.parent.is_none() || run.informed == run.endings;
-        // All of them: a retry of the root may take back what the child of its child did.
-        run.end().is_some() && told && self.ancestors(run).all(|ancestor| ancestor.end().is_some())
+        run.end().is_some() && told
     }
 
     /// The runs above this one, from its parent on, as far as they are in the state.
@@ -277,9 +334,15 @@ impl Partition {
         &self.shared
     }
 
-    /// Whether the shared rows changed since this was last asked.
-    pub fn shared_changed(&mut self) -> bool {
-        self.shared.was_touched()
+    /// The keys of the shared rows that changed since this was last asked.
+    pub fn shared_changed(&mut self) -> BTreeSet<String> {
+        self.shared.changed_keys()
+    }
+
+    /// A shared row as it is now; `None` where it is gone.
+    #[must_use]
+    pub fn shared_row(&self, key: &str) -> Option<Vec<u8>> {
+        self.shared.row(key)
     }
 
     /// A version of a workflow.
@@ -336,7 +399,8 @@ impl Partition {
         let of = |run: &Arc<Run>| {
             self.definitions.get(&run.start.version).map(|definition| run::pending(run, definition)).unwrap_or_default()
         };
-        self.runs.values().flat_map(of).collect()
+        let triggers = self.triggers.pending().map(|effect| (effect.key(), effect));
+        self.runs.values().flat_map(of).chain(triggers).collect()
     }
 
     /// The state as rows, sorted by key: what snapshots and the store hold. Equal states give equal rows.
@@ -351,7 +415,8 @@ impl Partition {
         let latest = self.latest.iter().map(|(name, digest)| (format!("l/{name}"), json(digest)));
         let runs = self.runs.values().map(|run| Self::run_row(run));
         let [calendars, groups, rates] = self.shared.rows();
-        calendars.chain(definitions).chain(groups).chain(keys).chain(latest).chain(rates).chain(runs)
+        let shared = calendars.chain(definitions).chain(groups).chain(keys).chain(latest).chain(rates);
+        shared.chain(runs).chain(self.triggers.rows())
     }
 
     /// The row of one run.
@@ -374,6 +439,7 @@ impl Partition {
                     digest: name.to_owned(),
                     reason: mistakes.to_string(),
                 })?;
+                self.triggers.know(&definition);
                 self.know(Arc::new(definition));
             }
             "c" | "g" | "q" => {
@@ -385,12 +451,21 @@ impl Partition {
                 self.keys.insert(name.into(), started);
             }
             "l" => {
-                self.latest.insert(name.into(), serde_json::from_slice(value).map_err(unreadable)?);
+                let digest: Digest = serde_json::from_slice(value).map_err(unreadable)?;
+                // Rows are loaded in the order of their keys: definitions first.
+                if let Some(definition) = self.definitions.get(&digest) {
+                    self.triggers.make_latest(definition);
+                }
+                self.latest.insert(name.into(), digest);
             }
             "r" => {
                 let run: Run = serde_json::from_slice(value).map_err(unreadable)?;
+                if let Some(definition) = self.definitions.get(&run.start.version) {
+                    self.triggers.follow(&run, definition);
+                }
                 self.runs.insert(run.id(), Arc::new(run));
             }
+            "t" => self.triggers.load(name, value)?,
             _ => return Err(RowError::Key(key.to_owned())),
         }
         Ok(())

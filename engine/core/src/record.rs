@@ -403,6 +403,24 @@ pub struct Start {
     pub seed: u64,
 }
 
+impl Start {
+    /// All of it but the inputs: a run keeps them once.
+    #[must_use]
+    pub fn without_inputs(&self) -> Self {
+        Self {
+            run: self.run,
+            workflow: Arc::clone(&self.workflow),
+            version: self.version.clone(),
+            pins: Arc::clone(&self.pins),
+            inputs: Value::Null,
+            parent: self.parent.clone(),
+            key: self.key.clone(),
+            labels: self.labels.clone(),
+            seed: self.seed,
+        }
+    }
+}
+
 fn no_pins(pins: &Arc<BTreeMap<Arc<str>, Digest>>) -> bool {
     pins.is_empty()
 }

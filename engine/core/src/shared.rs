@@ -3,7 +3,7 @@
 //! Decided in the record that dispatches, so no limit is ever exceeded. Who finds a group full stands in its line;
 //! a place that comes free wakes the first one there.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -19,7 +19,7 @@ const RATES_KEPT: usize = 1_024;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Shared {
     groups: BTreeMap<Arc<str>, Group>,
-    rates: BTreeMap<Arc<str>, Theoretical>,
+    rates: BTreeMap<Arc<str>, Starts>,
     calendars: BTreeMap<Arc<str>, Calendar>,
     /// Groups with a place that nobody was told of yet.
     freed: BTreeSet<Arc<str>>,
@@ -80,14 +80,14 @@ mod line {
     }
 }
 
-/// The theoretical arrival time of a rate, in microseconds since 1970.
-///
-/// # Source
-/// The generic cell rate algorithm, ITU-T I.371: a start conforms when it is not earlier than this instant less the
-/// tolerance of a whole burst.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-struct Theoretical(u64);
+/// The starts that count towards a rate, the oldest first: those of the last so many, none older than its time.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Starts {
+    /// When they were.
+    at: VecDeque<UtcMs>,
+    /// How long each counts.
+    per: Millis,
+}
 
 /// A calendar as the leader worked it out.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -207,14 +207,13 @@ impl Shared {
         None
     }
 
-    /// The earliest instant at which one more may start in `rate`, `limit` in each `per`.
+    /// The earliest instant at which one more may start in `rate`, so that no stretch of `per` has more than `limit`.
     #[must_use]
     pub fn rate_at(&self, rate: &str, limit: u32, per: Millis, now: UtcMs) -> UtcMs {
-        let theoretical = self.rates.get(rate).copied().unwrap_or_default().0;
-        let step = interval(limit, per);
-        // A whole burst may go at once: the theoretical time may run ahead by all but one interval.
-        let earliest = theoretical.saturating_sub((per.0.saturating_mul(1_000)).saturating_sub(step));
-        now.max(UtcMs(earliest.div_ceil(1_000)))
+        let limit = usize::try_from(limit.max(1)).unwrap_or(usize::MAX);
+        let starts = self.rates.get(rate).map(|starts| &starts.at);
+        let blocking = starts.and_then(|at| at.len().checked_sub(limit).and_then(|first| at.get(first)));
+        blocking.map_or(now, |first| now.max(*first + per))
     }
 
     /// Counts one start in `rate`.
@@ -224,13 +223,18 @@ impl Shared {
             self.forget_rates(now);
         }
         let entry = self.rates.entry(Arc::clone(rate)).or_default();
-        entry.0 = entry.0.max(now.0.saturating_mul(1_000)).saturating_add(interval(limit, per));
+        entry.per = per;
+        entry.at.push_back(now);
+        while entry.at.len() > usize::try_from(limit).unwrap_or(usize::MAX) {
+            entry.at.pop_front();
+        }
     }
 
-    /// Forgets rates that have long recovered.
+    /// Forgets rates in which nothing counts any more.
     fn forget_rates(&mut self, now: UtcMs) {
+        let over = |starts: &Starts| starts.at.back().is_none_or(|last| *last + starts.per <= now);
         let spent: Vec<Arc<str>> =
-            self.rates.iter().filter(|(_, rate)| rate.0 / 1_000 < now.0).map(|(name, _)| Arc::clone(name)).collect();
+            self.rates.iter().filter(|(_, starts)| over(starts)).map(|(name, _)| Arc::clone(name)).collect();
         for name in spent {
             self.touch('q', &name);
             self.rates.remove(&name);
@@ -276,6 +280,11 @@ impl Shared {
         &self.calendars
     }
 
+    /// Who stands in line for `group`, the first one first.
+    pub fn line(&self, group: &str) -> impl Iterator<Item = &Waiter> {
+        self.groups.get(group).into_iter().flat_map(|group| group.line.values())
+    }
+
     /// The groups, by name.
     #[must_use]
     pub fn groups(&self) -> &BTreeMap<Arc<str>, Group> {
@@ -286,9 +295,20 @@ impl Shared {
         self.touched.insert(format!("{kind}/{name}"));
     }
 
-    /// Whether a row changed since this was last asked.
-    pub(crate) fn was_touched(&mut self) -> bool {
-        !std::mem::take(&mut self.touched).is_empty()
+    /// The keys of the rows that changed since this was last asked.
+    pub(crate) fn changed_keys(&mut self) -> BTreeSet<String> {
+        std::mem::take(&mut self.touched)
+    }
+
+    /// One of its rows; `None` where it is gone.
+    pub(crate) fn row(&self, key: &str) -> Option<Vec<u8>> {
+        let (kind, name) = key.split_once('/')?;
+        match kind {
+            "c" => self.calendars.get(name).map(json),
+            "g" => self.groups.get(name).map(json),
+            "q" => self.rates.get(name).map(json),
+            _ => None,
+        }
     }
 
     /// Its rows by kind, each sorted by key: `c/` calendars, `g/` groups, `q/` rates.
@@ -317,11 +337,6 @@ impl Shared {
         }
         Ok(true)
     }
-}
-
-/// The time between two starts of a rate, in microseconds.
-fn interval(limit: u32, per: Millis) -> u64 {
-    per.0.saturating_mul(1_000) / u64::from(limit.max(1))
 }
 
 fn json(value: &impl Serialize) -> Vec<u8> {
@@ -356,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_lets_a_burst_go_and_then_one_per_interval() {
+    fn a_rate_never_has_more_starts_in_its_time() {
         let (mut shared, rate) = (Shared::default(), Arc::from("r"));
         let (limit, per) = (3, Millis(3_000));
         let mut now = UtcMs(10_000);
@@ -366,7 +381,7 @@ mod tests {
             shared.rate_take(&rate, limit, per, now);
             starts.push(now.0);
         }
-        assert_eq!(starts, [10_000, 10_000, 10_000, 11_000, 12_000, 13_000, 14_000]);
+        assert_eq!(starts, [10_000, 10_000, 10_000, 13_000, 13_000, 13_000, 16_000]);
         shared.forget_rates(UtcMs(60_000));
         assert_eq!(shared.rows().into_iter().flatten().count(), 0);
     }

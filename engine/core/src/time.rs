@@ -24,6 +24,17 @@ impl Add<Millis> for UtcMs {
     }
 }
 
+impl fmt::Display for UtcMs {
+    /// RFC 3339, with as many digits behind the seconds as it takes.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let time = i64::try_from(self.0).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+        match time {
+            Some(time) => time.fmt(f),
+            None => write!(f, "{}ms", self.0),
+        }
+    }
+}
+
 impl UtcMs {
     /// The span from `earlier` to this instant; zero where `earlier` is later.
     #[must_use]

@@ -15,6 +15,7 @@ fn history(seed: u64) -> End {
     let leaf = definition(&mut world.dice, "leaf", &[]);
     let inner = definition(&mut world.dice, "inner", &["leaf"]);
     let root = definition(&mut world.dice, "root", &["leaf", "inner"]);
+    world.plan();
     for text in [&leaf, &inner, &root] {
         world.register(text);
     }

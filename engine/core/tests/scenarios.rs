@@ -69,7 +69,7 @@ impl Stage {
                 Effect::CancelChild { child, reason } => {
                     self.tell(Event::CancelRequested { run: child, compensate: true, reason });
                 }
-                Effect::UnwindChild { child, failure } => {
+                Effect::UnwindChild { child, failure, .. } => {
                     self.tell(Event::UnwindRequested { run: child, failure });
                 }
                 Effect::InformParent { link, report } => {

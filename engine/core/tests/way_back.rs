@@ -54,7 +54,7 @@ impl Stage {
                 Effect::CancelChild { child, reason } => {
                     self.tell(Event::CancelRequested { run: child, compensate: true, reason });
                 }
-                Effect::UnwindChild { child, failure } => self.tell(Event::UnwindRequested { run: child, failure }),
+                Effect::UnwindChild { child, failure, .. } => self.tell(Event::UnwindRequested { run: child, failure }),
                 Effect::InformParent { link, report } => {
                     let (run, ending) = (report.child, report.ending);
                     self.tell(Event::ChildEnded { link, report });

@@ -1,6 +1,7 @@
 //! The queue inside one process.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use patchloom_core::{Failure, FailureClass, Millis, Outcome, Task, TaskKey, UtcMs};
@@ -38,15 +39,21 @@ struct Inner {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Oldest first. A key whose item is gone, or out, is passed over.
-    line: VecDeque<TaskKey>,
+    /// What waits, the first to be taken first.
+    line: BTreeMap<Place, TaskKey>,
     items: BTreeMap<TaskKey, Item>,
     tokens: u64,
+    turns: u64,
 }
+
+/// Where a task stands in the line: higher priority first, then who came first.
+type Place = (Reverse<i32>, u64);
 
 #[derive(Debug)]
 struct Item {
     task: Task,
+    /// It keeps its place while it is out: handed out again, it is older than all of its priority that came later.
+    place: Place,
     since: UtcMs,
     deliveries: u32,
     out: Option<Out>,
@@ -95,10 +102,10 @@ impl EmbeddedQueue {
         let mut state = self.state();
         let mut leases = Vec::new();
         while leases.len() < max {
-            let Some(key) = state.line.pop_front() else { break };
+            let Some((_, key)) = state.line.pop_first() else { break };
             state.tokens += 1;
             let token = state.tokens;
-            let Some(item) = state.items.get_mut(&key).filter(|item| item.out.is_none()) else { continue };
+            let Some(item) = state.items.get_mut(&key) else { continue };
             item.out = Some(Out { token, since: now, heard: now, stop: None });
             let redelivered = item.deliveries;
             item.deliveries += 1;
@@ -157,8 +164,10 @@ impl TaskQueue for EmbeddedQueue {
             if state.items.contains_key(&key) {
                 continue;
             }
-            state.items.insert(key.clone(), Item { task, since, deliveries: 0, out: None });
-            state.line.push_back(key);
+            state.turns += 1;
+            let place = (Reverse(task.priority), state.turns);
+            state.items.insert(key.clone(), Item { task, place, since, deliveries: 0, out: None });
+            state.line.insert(place, key);
         }
         drop(state);
         self.0.ready.notify_one();
@@ -178,7 +187,9 @@ impl TaskQueue for EmbeddedQueue {
     fn forget(&self, keys: &[TaskKey]) {
         let mut state = self.state();
         for key in keys {
-            state.items.remove(key);
+            if let Some(item) = state.items.remove(key) {
+                state.line.remove(&item.place);
+            }
         }
     }
 
@@ -190,13 +201,12 @@ impl TaskQueue for EmbeddedQueue {
         for (key, item) in &mut state.items {
             match self.judge(item, now) {
                 Verdict::Fine => {}
-                Verdict::Again => again.push(key.clone()),
+                Verdict::Again => again.push((item.place, key.clone())),
                 Verdict::Over(outcome) => over.push((key.clone(), outcome)),
             }
         }
-        for key in again {
-            // In front: it is older than all that waits.
-            state.line.push_front(key);
+        for (place, key) in again {
+            state.line.insert(place, key);
             self.0.ready.notify_one();
         }
         over

@@ -56,7 +56,10 @@ pub trait TaskQueue: Clone + Send + Sync + 'static {
     /// What became of tasks by the passing of time: outcomes for the leader to record.
     fn sweep(&self) -> Vec<(TaskKey, Outcome)>;
 
-    /// Takes up to `max` tasks, oldest first; waits while there are none.
+    /// Takes up to `max` tasks, of the highest priority first and of those the oldest first; waits while there are none.
+    ///
+    /// Nothing ages: while tasks of a higher priority keep coming faster than workers take them, those of a lower one
+    /// wait. Their queue timeouts still count.
     ///
     /// # Cancellation
     /// Safe: a task is leased only when it is returned.

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use patchloom_core::record::{Entry, Event, Start};
 use patchloom_core::run::{Fact, Refusal, Run};
-use patchloom_core::{Definition, Partition, RunId};
+use patchloom_core::{CloudEvent, Definition, Partition, RunId, UtcMs};
 use serde_json::Value;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use uuid::Uuid;
 
 use super::history::Item;
+use super::publish::Published;
 
 /// What an entry came to: the sequence number of its record, or why it changed nothing.
 pub type Seen = Result<u64, Refusal>;
@@ -30,6 +31,9 @@ pub enum EngineError {
     /// The inputs do not fit the workflow.
     #[error("the inputs do not fit: {}", .0.join("; "))]
     Inputs(Vec<String>),
+    /// The text of calendars does not hold.
+    #[error(transparent)]
+    Calendars(Box<patchloom_core::Diagnostics>),
     /// The state does not allow it.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -43,6 +47,7 @@ impl EngineError {
             Self::Stopped { .. } => "E0413",
             Self::UnknownWorkflow(_) => "E0302",
             Self::Inputs(_) => "E0301",
+            Self::Calendars(mistakes) => mistakes.list.first().map_or("E0101", |mistake| mistake.code),
             Self::Refused(_) => "E0303",
         }
     }
@@ -84,11 +89,12 @@ pub trait Intake: Clone + Send + Sync + 'static {
     fn submit(&self, entries: Vec<Entry>) -> impl Future<Output = Result<Vec<Seen>, EngineError>> + Send;
 }
 
-type Query = Box<dyn FnOnce(&Partition) + Send>;
+type Query = Box<dyn FnOnce(&Partition, UtcMs) + Send>;
 
 /// What reaches the leader.
 pub(super) enum Message {
     Submit { entries: Vec<Entry>, reply: oneshot::Sender<Vec<Seen>> },
+    Publish { event: Arc<CloudEvent>, by: Arc<str>, reply: oneshot::Sender<Published> },
     Read(Query),
     History { run: RunId, reply: oneshot::Sender<Vec<Item>> },
     Stop { reply: oneshot::Sender<()> },
@@ -119,6 +125,7 @@ impl std::fmt::Debug for Message {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Submit { .. } => "Submit",
+            Self::Publish { .. } => "Publish",
             Self::Read(_) => "Read",
             Self::History { .. } => "History",
             Self::Stop { .. } => "Stop",
@@ -134,7 +141,7 @@ impl Handle {
         }
     }
 
-    async fn send(&self, message: Message) -> Result<(), EngineError> {
+    pub(super) async fn send(&self, message: Message) -> Result<(), EngineError> {
         self.intake.send(message).await.map_err(|_| self.stopped())
     }
 
@@ -155,10 +162,18 @@ impl Handle {
         &self,
         query: impl FnOnce(&Partition) -> T + Send + 'static,
     ) -> Result<T, EngineError> {
+        self.read_at(|state, _| query(state)).await
+    }
+
+    /// Asks the state something that depends on the leader's clock.
+    pub(super) async fn read_at<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Partition, UtcMs) -> T + Send + 'static,
+    ) -> Result<T, EngineError> {
         let (reply, answer) = oneshot::channel();
-        let query: Query = Box::new(move |state| {
+        let query: Query = Box::new(move |state, now| {
             // The asker may have gone: nobody is left to care.
-            let _ = reply.send(query(state));
+            let _ = reply.send(query(state, now));
         });
         self.send(Message::Read(query)).await?;
         answer.await.map_err(|_| self.stopped())

@@ -57,11 +57,6 @@ impl Recent {
             .collect()
     }
 
-    /// The last record that is about a run.
-    pub fn last(&self, run: RunId) -> Option<u64> {
-        Some(self.runs.get(&run)?.last()?.seq)
-    }
-
     /// The runs that something happened to.
     pub fn runs(&self) -> impl Iterator<Item = RunId> + '_ {
         self.runs.keys().copied()
@@ -75,23 +70,38 @@ impl Recent {
         }
     }
 
+    /// Takes out the entries of these runs.
+    pub fn split(&mut self, runs: impl Iterator<Item = RunId>) -> Self {
+        let mut taken = Self::default();
+        for run in runs {
+            if let Some(slices) = self.runs.remove(&run) {
+                taken.bytes += slices.iter().map(|slice| slice.range.len()).sum::<usize>();
+                taken.runs.insert(run, slices);
+            }
+        }
+        self.bytes -= taken.bytes;
+        taken
+    }
+
     pub fn take(&mut self) -> Self {
         std::mem::take(self)
     }
 
-    /// Each run with its entries as JSON objects separated by line feeds.
+    /// Each run with its first record and its entries as JSON objects, each ended by a line feed.
     pub fn chunks(&self) -> impl Iterator<Item = (RunId, u64, Vec<u8>)> + '_ {
-        self.runs.iter().filter_map(|(run, slices)| {
-            let first = slices.first()?.seq;
-            let mut lines = Vec::new();
-            for slice in slices {
-                lines.extend_from_slice(format!("{{\"seq\":{},\"at\":{},", slice.seq, slice.at.0).as_bytes());
-                // The entry is a JSON object of its own: its opening brace gives way to ours.
-                lines.extend_from_slice(&slice.record[slice.range.start + 1..slice.range.end]);
-                lines.push(b'\n');
-            }
-            Some((*run, first, lines))
-        })
+        self.runs.iter().filter_map(|(run, slices)| Some((*run, slices.first()?.seq, self.lines(*run))))
+    }
+
+    /// The entries of one run, written as in [`Recent::chunks`].
+    pub fn lines(&self, run: RunId) -> Vec<u8> {
+        let mut lines = Vec::new();
+        for slice in self.runs.get(&run).into_iter().flatten() {
+            lines.extend_from_slice(format!("{{\"seq\":{},\"at\":{},", slice.seq, slice.at.0).as_bytes());
+            // The entry is a JSON object of its own: its opening brace gives way to ours.
+            lines.extend_from_slice(&slice.record[slice.range.start + 1..slice.range.end]);
+            lines.push(b'\n');
+        }
+        lines
     }
 }
 

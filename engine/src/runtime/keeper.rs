@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use patchloom_core::record::{Event, SEMANTICS};
@@ -13,36 +13,42 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::history::{Item, Recent, items};
-use super::leader::Leader;
 use super::recovery::Archived;
 use crate::archive::{Archive, Entry, FileInfo, Location};
 use crate::disk::RealDisk;
 use crate::journal::Head;
-use crate::queue::TaskQueue;
 use crate::snapshot::{About, Snapshots};
 use crate::store::{Batch, Store};
 
+/// Why a run that is looked for cannot be had.
+const NOWHERE: &str = "it is neither in the state nor in the archive";
 /// Checkpoints that may wait for the thread; more are folded together by the leader.
 const WAITING_MAX: usize = 2;
-/// The most runs archived with one checkpoint.
-const RETIRE_MAX: usize = 5_000;
 
-/// What changed since the last checkpoint.
+/// What is to be written behind: what changed since the last checkpoint, or only what goes to the archive and what is
+/// asked of it.
+#[derive(Default)]
 pub struct Work {
     /// When it was put together.
     pub(super) at: UtcMs,
-    /// The last record that is in it.
-    pub(super) head: Head,
+    /// The last record that is in it; `None` where it is no whole checkpoint.
+    pub(super) head: Option<Head>,
     /// Runs as they are now.
     pub(super) runs: Vec<Arc<Run>>,
     /// Runs that left the state.
     pub(super) gone: BTreeSet<RunId>,
     /// Rows of definitions and keys.
     pub(super) head_rows: Vec<(String, Vec<u8>)>,
+    /// Rows of triggers that changed; `None` for those that are gone.
+    pub(super) trigger_rows: BTreeMap<String, Option<Vec<u8>>>,
+    /// Rows of what runs share; `None` where one is gone.
+    pub(super) shared_rows: Vec<(String, Option<Vec<u8>>)>,
     /// What happened to runs.
     pub(super) recent: Recent,
     /// Runs that are over and go to the archive.
     pub(super) retire: Vec<Arc<Run>>,
+    /// Runs that are looked for in the archive.
+    pub(super) sought: BTreeSet<RunId>,
     /// The whole state, when a snapshot is due.
     pub(super) snapshot: Option<Box<Partition>>,
 }
@@ -54,6 +60,12 @@ pub struct Kept {
     pub archived: Vec<RunId>,
     /// Runs that could not be brought there: they are offered again.
     pub refused: Vec<RunId>,
+    /// Runs that were looked for, or why they cannot be had.
+    pub sought: Vec<(RunId, Result<Arc<Run>, String>)>,
+    /// The history of refused runs that no checkpoint has.
+    pub(super) recent: Recent,
+    /// Bytes of the whole checkpoint, where it was one.
+    pub written: Option<u64>,
     /// Records before this one are not needed any more.
     pub trim_before: Option<u64>,
     /// What went wrong, for people.
@@ -81,17 +93,36 @@ pub trait Keeper: Send + 'static {
     fn finish(self) -> impl Future<Output = ()> + Send;
 }
 
-/// Keeps nothing, and lets runs that are over go: for simulations and for measuring the journal alone.
+/// The archive of a [`NoKeeper`]: it outlives the leader, as the one on the disk does.
+pub type Shelf = Arc<Mutex<BTreeMap<RunId, Arc<Run>>>>;
+
+/// Writes nothing, and keeps runs that are over in memory: for simulations and for measuring the journal alone.
 #[derive(Debug, Default)]
 pub struct NoKeeper {
     reports: Vec<Kept>,
+    shelf: Shelf,
+}
+
+impl NoKeeper {
+    /// One that finds what another put on the same shelf.
+    #[must_use]
+    pub fn with(shelf: Shelf) -> Self {
+        Self { reports: Vec::new(), shelf }
+    }
 }
 
 impl Keeper for NoKeeper {
     fn offer(&mut self, work: Work) -> Result<(), Box<Work>> {
-        if !work.retire.is_empty() {
-            self.reports.push(Kept { archived: work.retire.iter().map(|run| run.id()).collect(), ..Kept::default() });
+        if work.retire.is_empty() && work.sought.is_empty() {
+            return Ok(());
         }
+        let mut shelf = self.shelf.lock().unwrap_or_else(PoisonError::into_inner);
+        let archived = work.retire.iter().map(|run| run.id()).collect();
+        shelf.extend(work.retire.into_iter().map(|run| (run.id(), run)));
+        let find = |run: RunId| (run, shelf.get(&run).cloned().ok_or_else(|| NOWHERE.to_owned()));
+        let sought = work.sought.into_iter().map(find).collect();
+        drop(shelf);
+        self.reports.push(Kept { archived, sought, ..Kept::default() });
         Ok(())
     }
 
@@ -139,7 +170,7 @@ impl EmbeddedKeeper {
         let (work, mut inbox) = mpsc::channel::<Work>(WAITING_MAX);
         // Unbounded in type only: one report per unit of work, and those are bounded.
         let (report, reports) = mpsc::unbounded_channel();
-        let mut writer = Writer { options, pruned: UtcMs(0), owed: Batch::default() };
+        let mut writer = Writer { options, pruned: UtcMs(0), owed: Batch::default(), owed_seq: None };
         let thread = std::thread::Builder::new().name("keeper".to_owned()).spawn(move || {
             while let Some(work) = inbox.blocking_recv() {
                 // Nobody left to hear it: the leader has stopped.
@@ -187,24 +218,29 @@ struct Writer {
     pruned: UtcMs,
     /// Rows of checkpoints that failed: a later checkpoint without them would claim what is not there.
     owed: Batch,
+    /// The record that those are folded to, where they are rows of the state.
+    owed_seq: Option<u64>,
 }
 
 impl Writer {
-    fn write(&mut self, work: Work) -> Kept {
+    fn write(&mut self, mut work: Work) -> Kept {
         let mut kept = Kept::default();
         let mut batch = std::mem::take(&mut self.owed);
+        let seq = work.head.map(|head| head.seq).or(self.owed_seq.take());
         if let Err(problem) = self.archive(&work, &mut batch, &mut kept) {
             kept.problem = Some(problem);
             kept.archived.clear();
         }
-        match self.checkpoint(&work, &kept.archived, &mut batch) {
+        match self.commit(&work, seq, &kept.archived, &mut batch) {
             Ok(()) => {
+                kept.written = work.head.map(|_| crate::disk::widen(batch.bytes()));
+                drop(batch);
                 if let Err(problem) = self.snapshot(&work, &mut kept) {
                     kept.problem = Some(problem);
                 }
             }
             Err(problem) => {
-                self.owed = batch;
+                (self.owed, self.owed_seq) = (batch, seq);
                 // Their place in the archive is not on the disk yet.
                 kept.archived.clear();
                 kept.problem = Some(problem);
@@ -215,24 +251,41 @@ impl Writer {
         }
         let archived: BTreeSet<RunId> = kept.archived.iter().copied().collect();
         kept.refused = work.retire.iter().map(|run| run.id()).filter(|run| !archived.contains(run)).collect();
+        if work.head.is_none() {
+            kept.recent = work.recent.split(kept.refused.iter().copied());
+        }
+        let find = |run: RunId| Ok(Arc::new(self.archived(run)?.ok_or(NOWHERE)?.run));
+        kept.sought = work.sought.iter().map(|run| (*run, find(*run))).collect();
         kept
+    }
+
+    /// Writes the rows, of the state too where it is a whole checkpoint, or one is owed.
+    fn commit(&self, work: &Work, seq: Option<u64>, archived: &[RunId], batch: &mut Batch) -> Result<(), String> {
+        if work.head.is_some() {
+            self.checkpoint(work, archived, batch)?;
+        }
+        let done = match seq {
+            Some(seq) => self.options.store.apply(batch, seq),
+            None if batch.is_empty() => Ok(()),
+            None => self.options.store.put(batch),
+        };
+        done.map_err(|error| chain(&error))
     }
 
     fn archive(&mut self, work: &Work, batch: &mut Batch, kept: &mut Kept) -> Result<(), String> {
         if work.retire.is_empty() {
             return Ok(());
         }
-        let newest: BTreeMap<RunId, Vec<u8>> = work.recent.chunks().map(|(run, _, lines)| (run, lines)).collect();
         let mut entries = Vec::with_capacity(work.retire.len());
         let mut appended = Vec::with_capacity(work.retire.len());
         for run in &work.retire {
             kept.archived.push(run.id());
-            let lines = newest.get(&run.id()).map(Vec::as_slice).unwrap_or_default();
+            let lines = work.recent.lines(run.id());
             // Most runs begin and end between two checkpoints: the store has nothing of those.
-            let payload = if begins_with_start(lines) {
-                whole(run, lines)
+            let payload = if begins_with_start(&lines) {
+                whole(run, &lines)
             } else {
-                match self.with_former_history(run, lines)? {
+                match self.with_former_history(run, &lines)? {
                     Some(payload) => payload,
                     None => continue,
                 }
@@ -273,16 +326,15 @@ impl Writer {
 
     /// The payload of a run of which the store or the archive may have a part; `None` where the archive has all of it.
     fn with_former_history(&self, run: &Run, newest: &[u8]) -> Result<Option<Vec<u8>>, String> {
-        let mut history = Vec::new();
-        // A restart before its retirement was recorded brings a run here once more, without the history of before.
-        if let Some(former) = self.archived(run.id())? {
-            if former.run.seq >= run.seq {
-                return Ok(None);
-            }
-            history = former.history;
-        }
         let mut lines = self.stored_history(run.id())?;
         lines.extend_from_slice(newest);
+        // A restart before its retirement was recorded brings a run here once more, without the history of before; and
+        // one that was recalled comes again.
+        let Some(former) = self.archived(run.id())? else { return Ok(Some(whole(run, &lines))) };
+        if former.run.seq >= run.seq {
+            return Ok(None);
+        }
+        let mut history = former.history;
         let known = history.last().map_or(0, |item| item.seq);
         history.extend(items(&lines).into_iter().filter(|item| item.seq > known));
         let payload = json!({"run": run, "history": history});
@@ -311,6 +363,12 @@ impl Writer {
         for (key, value) in &work.head_rows {
             batch.put(key.as_bytes(), value.as_slice());
         }
+        for (key, value) in work.trigger_rows.iter().chain(work.shared_rows.iter().map(|(key, value)| (key, value))) {
+            match value {
+                Some(value) => batch.put(key.as_bytes(), value.as_slice()),
+                None => batch.delete(key.as_bytes()),
+            }
+        }
         for run in &work.runs {
             let (key, value) = Partition::run_row(run);
             batch.put(key, value);
@@ -325,17 +383,17 @@ impl Writer {
                 .load(format!("h/{run}/").as_bytes(), |key, _| batch.delete(key))
                 .map_err(|error| chain(&error))?;
         }
-        self.options.store.apply(batch, work.head.seq).map_err(|error| chain(&error))
+        Ok(())
     }
 
     fn snapshot(&self, work: &Work, kept: &mut Kept) -> Result<(), String> {
-        let Some(state) = &work.snapshot else { return Ok(()) };
+        let (Some(state), Some(head)) = (&work.snapshot, work.head) else { return Ok(()) };
         let mut rows: Vec<(Vec<u8>, Vec<u8>)> = state.rows().map(|(key, value)| (key.into_bytes(), value)).collect();
         self.options
             .store
             .load(b"h/", |key, value| rows.push((key.to_vec(), value.to_vec())))
             .map_err(|error| chain(&error))?;
-        let about = About { semantics: SEMANTICS, journal: self.options.journal, head: work.head };
+        let about = About { semantics: SEMANTICS, journal: self.options.journal, head };
         self.options.snapshots.write(&about, rows).map_err(|error| chain(&error))?;
         // The older of the two must still find its records, should the newer one turn out to be damaged.
         let list = self.options.snapshots.list().map_err(|error| chain(&error))?;
@@ -384,64 +442,4 @@ fn chain(error: &dyn std::error::Error) -> String {
         source = inner.source();
     }
     text
-}
-
-impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
-    /// What is to be written behind now; `None` while it is not time.
-    pub(super) fn due_work(&mut self, last: bool) -> Option<Work> {
-        let now = self.clock.now();
-        let waited = now.since(self.checked).0 >= u64::try_from(self.tuning.checkpoint.as_millis()).unwrap_or(u64::MAX);
-        let full = self.recent.bytes() >= self.tuning.checkpoint_bytes;
-        if !last && !waited && !full {
-            return None;
-        }
-        self.checked = now;
-        let retire = self.ripe(now);
-        let snapshot = self.grown >= self.tuning.snapshot_bytes;
-        let idle = self.dirty.is_empty() && self.gone.is_empty() && !self.dirty_head && retire.is_empty() && !snapshot;
-        if idle {
-            return None;
-        }
-        if snapshot {
-            self.grown = 0;
-        }
-        // A run that goes to the archive is written like any other: until its retirement is recorded, a restart finds it
-        // in the state, and must not find it as it was before it ended.
-        self.dirty.extend(retire.iter().map(|run| run.id()));
-        let dirty = std::mem::take(&mut self.dirty);
-        let head_rows = if std::mem::take(&mut self.dirty_head) {
-            self.state.rows().take_while(|(key, _)| !key.starts_with("r/")).collect()
-        } else {
-            Vec::new()
-        };
-        Some(Work {
-            at: now,
-            head: self.head,
-            runs: dirty.iter().filter_map(|run| self.state.run(*run).cloned()).collect(),
-            gone: std::mem::take(&mut self.gone),
-            head_rows,
-            recent: self.recent.take(),
-            retire,
-            snapshot: snapshot.then(|| Box::new(self.state.clone())),
-        })
-    }
-
-    /// Runs whose time for the archive has come.
-    fn ripe(&mut self, now: UtcMs) -> Vec<Arc<Run>> {
-        let mut ripe = Vec::new();
-        let candidates: Vec<(UtcMs, RunId)> =
-            self.ended.range(..=(now, RunId(uuid::Uuid::max()))).take(RETIRE_MAX).copied().collect();
-        for (_, id) in candidates {
-            let Some(run) = self.state.run(id).cloned() else {
-                self.unset_ended(id);
-                continue;
-            };
-            if self.state.may_retire(&run) {
-                self.unset_ended(id);
-                self.archiving.insert(id);
-                ripe.push(run);
-            }
-        }
-        ripe
-    }
 }

@@ -7,13 +7,15 @@ use std::time::Duration;
 
 use patchloom_core::record::{Entry, TimerKey};
 use patchloom_core::run::Fact;
-use patchloom_core::{Partition, RunId, UtcMs};
+use patchloom_core::{Failure, Millis, Partition, RunId, TaskKey, UtcMs};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tracing::{error, warn};
 
 use super::handle::{Handle, Message, Notice, Seen, Status};
 use super::history::Recent;
 use super::keeper::{Keeper, Work};
+use super::planner::Planner;
+use super::publish::Published;
 use crate::clock::Clock;
 use crate::events::{Events, of_facts};
 use crate::journal::{AppendError, Appended, Head, Journal};
@@ -67,9 +69,28 @@ impl Default for Tuning {
     }
 }
 
+/// How the outcome of entries is told.
+pub(super) enum Reply {
+    Entries(oneshot::Sender<Vec<Seen>>),
+    Event(oneshot::Sender<Published>),
+}
+
+impl Reply {
+    fn tell(self, seen: Vec<Seen>) {
+        // The sender may have stopped waiting; what it said counts all the same.
+        match self {
+            Self::Entries(reply) => drop(reply.send(seen)),
+            Self::Event(reply) => {
+                let known = seen.iter().any(Result::is_err);
+                let _ = reply.send(if known { Published::Known } else { Published::Recorded });
+            }
+        }
+    }
+}
+
 /// One who waits for the outcome of the entries it sent.
 struct Waiter {
-    reply: oneshot::Sender<Vec<Seen>>,
+    reply: Reply,
     left: usize,
     seen: Vec<Seen>,
 }
@@ -98,6 +119,7 @@ pub struct Leader<Q, K> {
     pub(super) buffer: Vec<Queued>,
     pub(super) timers: BTreeSet<(UtcMs, TimerKey)>,
     pub(super) due: BTreeMap<TimerKey, UtcMs>,
+    pub(super) planner: Planner,
     waiters: BTreeMap<u64, Waiter>,
     waiter_next: u64,
     last_at: UtcMs,
@@ -105,8 +127,14 @@ pub struct Leader<Q, K> {
     pub(super) recent: Recent,
     /// Runs that changed since the last checkpoint.
     pub(super) dirty: BTreeSet<RunId>,
-    /// Runs that left the state since the last checkpoint.
+    /// Runs that a checkpoint may have written.
+    pub(super) stored: BTreeSet<RunId>,
+    /// Those of them that left the state since the last checkpoint.
     pub(super) gone: BTreeSet<RunId>,
+    /// Rows of triggers that changed and could not be handed to the keeper yet.
+    pub(super) trigger_rows: BTreeMap<String, Option<Vec<u8>>>,
+    /// Keys of shared rows that changed since the last checkpoint.
+    pub(super) dirty_shared: BTreeSet<String>,
     /// Whether definitions or keys changed since the last checkpoint.
     pub(super) dirty_head: bool,
     /// Runs that are over, by when they may go to the archive, and the same by run.
@@ -114,7 +142,18 @@ pub struct Leader<Q, K> {
     pub(super) ended_when: BTreeMap<RunId, UtcMs>,
     /// Runs at the keeper on their way to the archive.
     pub(super) archiving: BTreeSet<RunId>,
+    /// Child runs that are being taken back: which attempt of their parents asks for it, and why.
+    pub(super) unwinding: BTreeMap<RunId, (TaskKey, Failure)>,
+    /// Those of them that are looked for in the archive.
+    pub(super) sought: BTreeSet<RunId>,
+    /// By how much the journal has grown since the last snapshot.
     pub(super) grown: u64,
+    /// By how much it has grown since the last whole checkpoint, when that was, and how many bytes it had.
+    pub(super) unwritten: u64,
+    pub(super) written: u64,
+    pub(super) whole: UtcMs,
+    /// When silent workers and late tasks were last looked for.
+    swept: UtcMs,
     /// When the last checkpoint was put together.
     pub(super) checked: UtcMs,
     pub(super) trim_before: Option<u64>,
@@ -133,6 +172,7 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
         let (notices, _) = broadcast::channel(NOTICES_KEPT);
         let (status, watch) = watch::channel(Status::Leading);
         let handle = Handle { intake, notices: notices.clone(), status: watch };
+        let stored = state.runs().map(|run| run.id()).collect();
         let leader = Self {
             state,
             queue,
@@ -142,18 +182,28 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
             buffer: Vec::new(),
             timers: BTreeSet::new(),
             due: BTreeMap::new(),
+            planner: Planner::default(),
+            trigger_rows: BTreeMap::new(),
             waiters: BTreeMap::new(),
             waiter_next: 0,
             last_at: UtcMs(0),
             head,
             recent: Recent::default(),
             dirty: BTreeSet::new(),
+            stored,
             gone: BTreeSet::new(),
+            dirty_shared: BTreeSet::new(),
             dirty_head: false,
             ended: BTreeSet::new(),
             ended_when: BTreeMap::new(),
             archiving: BTreeSet::new(),
+            unwinding: BTreeMap::new(),
+            sought: BTreeSet::new(),
             grown: 0,
+            unwritten: 0,
+            written: 0,
+            whole: UtcMs(0),
+            swept: UtcMs(0),
             checked: UtcMs(0),
             trim_before: None,
             notices,
@@ -180,8 +230,9 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
     }
 
     /// Takes over what a recovery replayed: it is written behind with the first checkpoint.
-    pub(super) fn mark(&mut self, recent: Recent, changed: bool) {
+    pub(super) fn mark(&mut self, recent: Recent, touched: BTreeSet<RunId>, changed: bool) {
         self.dirty.extend(recent.runs());
+        self.dirty.extend(touched);
         self.gone.extend(recent.runs().filter(|run| self.state.run(*run).is_none()));
         self.dirty_head |= changed;
         self.recent = recent;
@@ -293,7 +344,8 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
     /// Nothing is under way: waits for a message, a timer, or the next look at the workers.
     async fn wait(&mut self) {
         let now = self.clock.now();
-        let timer = self.timers.first().map(|(due, _)| Duration::from_millis(due.since(now).0));
+        let first = self.timers.first().map(|(due, _)| *due).into_iter().chain(self.planner.next()).min();
+        let timer = first.map(|due| Duration::from_millis(due.since(now).0));
         let nap = timer.unwrap_or(self.tuning.sweep).min(self.tuning.sweep);
         let mut messages = Vec::new();
         tokio::select! {
@@ -319,8 +371,13 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
     fn tick(&mut self) {
         let now = self.clock.now();
         self.fire_timers(now);
-        for (task, outcome) in self.queue.sweep() {
-            self.say(patchloom_core::record::Event::AttemptFinished { task, outcome });
+        self.come_due(now);
+        // Not with every record: it looks at every task there is.
+        if now.since(self.swept) >= millis(self.tuning.sweep) {
+            self.swept = now;
+            for (task, outcome) in self.queue.sweep() {
+                self.say(patchloom_core::record::Event::AttemptFinished { task, outcome });
+            }
         }
         while let Some(kept) = self.keeper.try_kept() {
             self.kept(kept);
@@ -337,23 +394,29 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
     fn accept(&mut self, message: Option<Message>) {
         match message {
             Some(Message::Submit { entries, reply }) => {
-                let waiter = self.waiter_next;
-                self.waiter_next += 1;
                 if entries.is_empty() {
                     let _ = reply.send(Vec::new());
                     return;
                 }
-                let left = entries.len();
-                self.waiters.insert(waiter, Waiter { reply, left, seen: Vec::with_capacity(left) });
-                self.buffer.extend(entries.into_iter().map(|entry| Queued { entry, waiter: Some(waiter) }));
+                self.enqueue(entries, Reply::Entries(reply));
             }
-            Some(Message::Read(query)) => query(&self.state),
+            Some(Message::Publish { event, by, reply }) => self.take_in(event, by, reply),
+            Some(Message::Read(query)) => query(&self.state, self.clock.now()),
             Some(Message::History { run, reply }) => {
                 let _ = reply.send(self.recent.of(run));
             }
             Some(Message::Stop { reply }) => self.stopping.push(reply),
             None => {}
         }
+    }
+
+    /// Entries of somebody who waits for their outcome.
+    pub(super) fn enqueue(&mut self, entries: Vec<Entry>, reply: Reply) {
+        let waiter = self.waiter_next;
+        self.waiter_next += 1;
+        let left = entries.len();
+        self.waiters.insert(waiter, Waiter { reply, left, seen: Vec::with_capacity(left) });
+        self.buffer.extend(entries.into_iter().map(|entry| Queued { entry, waiter: Some(waiter) }));
     }
 
     /// An entry of the leader's own.
@@ -387,17 +450,26 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
     /// A record is durable: folds it in, answers, releases what it owes.
     fn fold(&mut self, flight: Flight, appended: Appended) {
         self.head = Head { seq: appended.seq, hash: appended.hash };
-        self.grown += crate::disk::widen(flight.record.len());
+        let bytes = crate::disk::widen(flight.record.len());
+        self.grown += bytes;
+        self.unwritten += bytes;
         let mut facts: Vec<Fact> = Vec::new();
         let mut effects = Vec::new();
         for (queued, range) in flight.queued.into_iter().zip(flight.ranges) {
             if let Some(run) = queued.entry.event.run() {
-                self.recent.push(run, appended.seq, flight.at, &flight.record, range);
+                self.recent.push(run, appended.seq, flight.at, &flight.record, range.clone());
             }
             let seen = self.state.apply(appended.seq, flight.at, &queued.entry);
             let seen = match seen {
                 Ok(applied) => {
-                    self.changed(&queued.entry.event, &applied.facts);
+                    self.changed(&queued.entry.event, &applied);
+                    // What moved another run belongs to its history too.
+                    let own = queued.entry.event.run();
+                    let others: BTreeSet<RunId> =
+                        applied.touched.iter().copied().filter(|id| own != Some(*id)).collect();
+                    for run in others {
+                        self.recent.push(run, appended.seq, flight.at, &flight.record, range.clone());
+                    }
                     facts.extend(applied.facts);
                     effects.extend(applied.effects);
                     Ok(appended.seq)
@@ -428,8 +500,7 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
         if waiter.left == 0
             && let Some(waiter) = self.waiters.remove(&id)
         {
-            // The sender may have stopped waiting; what it said counts all the same.
-            let _ = waiter.reply.send(waiter.seen);
+            waiter.reply.tell(waiter.seen);
         }
     }
 
@@ -452,15 +523,29 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
             self.archiving.insert(run.id());
             self.set_ended(run.id(), work.at);
         }
+        self.sought.extend(work.sought);
         self.gone.extend(work.gone);
+        self.dirty_shared.extend(work.shared_rows.into_iter().map(|(key, _)| key));
         self.dirty_head |= !work.head_rows.is_empty();
+        for (key, value) in work.trigger_rows {
+            // What changed once more meanwhile is newer.
+            self.trigger_rows.entry(key).or_insert(value);
+        }
         let newer = self.recent.take();
         self.recent = work.recent;
         self.recent.append(newer);
+        if work.head.is_some() {
+            // At the next occasion, however little was added.
+            self.unwritten = u64::MAX / 2;
+        }
         if work.snapshot.is_some() {
             self.grown = self.tuning.snapshot_bytes;
         }
     }
+}
+
+pub(super) fn millis(span: Duration) -> Millis {
+    Millis(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// Polls a future once; `None` where it is not ready.

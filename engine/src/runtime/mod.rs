@@ -2,6 +2,7 @@
 //!
 //! Knows the ports and the pure machine; not what any task does.
 
+mod behind;
 mod export;
 mod handle;
 mod history;
@@ -9,6 +10,8 @@ mod inspect;
 mod keeper;
 mod leader;
 mod past;
+mod planner;
+mod publish;
 mod recovery;
 mod release;
 
@@ -16,8 +19,10 @@ pub use export::{Difference, EXPORT_FORMAT, Exported, Line, Point, Replayed, Tol
 pub use handle::{EngineError, Handle, Intake, Notice, Seen, StartRun, Status};
 pub use history::Item;
 pub use inspect::{Found, Inspected, inspect};
-pub use keeper::{EmbeddedKeeper, Keeper, KeeperOptions, Kept, NoKeeper, Work};
+pub use keeper::{EmbeddedKeeper, Keeper, KeeperOptions, Kept, NoKeeper, Shelf, Work};
 pub use leader::{Leader, Tuning};
 pub use past::{Past, Until};
 pub use patchloom_core::run::Run as RunState;
+pub use planner::{HORIZON, SPANS_MAX};
+pub use publish::Published;
 pub use recovery::{Archived, Engine, EngineOptions, HistoryError, OpenError, open};

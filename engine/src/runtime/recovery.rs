@@ -1,6 +1,8 @@
 //! Opening a data directory: store or snapshot, then the journal behind it; then the leader is started.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use patchloom_core::record::{Batch, SEMANTICS};
 use patchloom_core::{Partition, RunId, UtcMs};
@@ -162,7 +164,7 @@ pub async fn open(path: &Path, options: &EngineOptions) -> Result<Engine, OpenEr
         rebuilt = Some(from_snapshot(&snapshots, &journal, &mut loaded, &mut notes)?);
     }
     notes.append(&mut loaded.notes);
-    let recent = replay(&journal, &mut loaded).await?;
+    let (recent, touched) = replay(&journal, &mut loaded).await?;
     let keeper = KeeperOptions {
         store: loaded.store.clone(),
         archive,
@@ -179,7 +181,7 @@ pub async fn open(path: &Path, options: &EngineOptions) -> Result<Engine, OpenEr
     let replayed = opened.head.seq - loaded.checkpoint;
     let (mut leader, handle) = Leader::new(loaded.state, opened.head, queue.clone(), keeper, clock, options.tuning);
     // What was replayed is written behind with the first checkpoint, or its history would be lost to the next start.
-    leader.mark(recent, replayed > 0);
+    leader.mark(recent, touched, replayed > 0);
     let events = InProcess::default();
     let source = format!("/patchloom/{}", uuid::Uuid::from_bytes(opened.id));
     let leader = leader.with_events(events.clone(), source).not_before(last_at(&journal, opened.head.seq).await?);
@@ -217,6 +219,9 @@ fn load_store(path: &Path, options: &store::Options, journal: &EmbeddedJournal) 
             Ok(()) => {}
             Err(reason) => wrong = Some(reason),
         }
+        if let Some(run) = state.runs().find(|run| run.seq > checkpoint).filter(|_| wrong.is_none()) {
+            wrong = Some(format!("it is folded to record {checkpoint}, yet the run {} to {}", run.id(), run.seq));
+        }
         if wrong.is_none() && checkpoint + 1 < journal.first() {
             wrong = Some(format!("it ends at record {checkpoint}, the journal begins at {}", journal.first()));
         }
@@ -242,7 +247,7 @@ fn load_store(path: &Path, options: &store::Options, journal: &EmbeddedJournal) 
 /// Loads the rows of the state; the reason why they cannot be trusted, where they cannot.
 fn rows(store: &Store, state: &mut Partition) -> Result<(), String> {
     let mut wrong = None;
-    for prefix in ["d/", "k/", "l/", "r/"] {
+    for prefix in ["c/", "d/", "g/", "k/", "l/", "q/", "r/", "t/"] {
         let see = |key: &[u8], value: &[u8]| {
             if let Err(error) = state.load(&String::from_utf8_lossy(key), value) {
                 wrong = Some(error.to_string());
@@ -281,30 +286,29 @@ fn from_snapshot(
     Ok(histories)
 }
 
-/// Folds in what the journal has behind the checkpoint; gives the history of it.
-async fn replay(journal: &EmbeddedJournal, loaded: &mut Loaded) -> Result<Recent, OpenError> {
-    let mut recent = Recent::default();
+/// Folds in what the journal has behind the checkpoint; gives the history of it, and which other runs it changed.
+async fn replay(journal: &EmbeddedJournal, loaded: &mut Loaded) -> Result<(Recent, BTreeSet<RunId>), OpenError> {
+    let (mut recent, mut touched) = (Recent::default(), BTreeSet::new());
     let mut reader = journal.read_from(loaded.checkpoint + 1).await?;
     while let Some(record) = reader.next().await? {
         let seq = record.seq;
         let batch: Batch =
             serde_json::from_slice(&record.payload).map_err(|source| OpenError::Record { seq, source })?;
         for entry in &batch.entries {
-            let run = entry.event.run();
-            // A torn checkpoint may hold a run as it was later: what it has folded in already is passed over.
-            let known = run.and_then(|run| loaded.state.run(run)).is_some_and(|run| run.seq >= seq);
-            if known && !seen_now(&recent, run, seq) {
+            let moved = loaded.state.apply(seq, batch.at, entry).map(|applied| applied.touched).unwrap_or_default();
+            // What moved another run belongs to its history too.
+            let runs: BTreeSet<RunId> = entry.event.run().into_iter().chain(moved.iter().copied()).collect();
+            touched.extend(moved);
+            if runs.is_empty() {
                 continue;
             }
-            let _ = loaded.state.apply(seq, batch.at, entry);
-            if let Some(run) = run {
-                let text = serde_json::to_vec(entry).map_err(|source| OpenError::Record { seq, source })?;
-                let range = 0..text.len();
-                recent.push(run, seq, batch.at, &text.into(), range);
+            let text: Arc<[u8]> = serde_json::to_vec(entry).map_err(|source| OpenError::Record { seq, source })?.into();
+            for run in runs {
+                recent.push(run, seq, batch.at, &text, 0..text.len());
             }
         }
     }
-    Ok(recent)
+    Ok((recent, touched))
 }
 
 /// When the last record was written; the beginning of time where there is none to be read.
@@ -319,14 +323,13 @@ async fn last_at(journal: &EmbeddedJournal, head: u64) -> Result<UtcMs, OpenErro
     Ok(batch.at)
 }
 
-/// Whether this run was touched by this very record before: several entries of one record may be about one run.
-fn seen_now(recent: &Recent, run: Option<RunId>, seq: u64) -> bool {
-    run.is_some_and(|run| recent.last(run) == Some(seq))
-}
-
 /// Writes a rebuilt state into the new store, the index of the archive with it.
 fn refill(keeper: &KeeperOptions, state: &Partition, histories: Histories) -> Result<(), OpenError> {
     let mut batch = store::Batch::default();
+    // A rebuild that was cut off may have left rows of groups and rates that are gone since.
+    for kind in ["c/", "g/", "q/"] {
+        keeper.store.load(kind.as_bytes(), |key, _| batch.delete(key))?;
+    }
     for (key, value) in state.rows() {
         batch.put(key, value);
     }
@@ -358,17 +361,17 @@ impl Engine {
     /// # Errors
     /// The leader has stopped, or what is stored cannot be read.
     pub async fn history(&self, run: RunId) -> Result<Vec<Item>, HistoryError> {
-        if let Some(archived) = self.archived(run)? {
-            return Ok(archived.history);
-        }
+        let mut all = self.archived(run)?.map(|archived| archived.history).unwrap_or_default();
+        // A run that was recalled has more behind it.
         let recent = self.handle.recent_history(run).await?;
         let mut lines = Vec::new();
         self.store
             .load(format!("h/{run}/").as_bytes(), |_, value| lines.extend_from_slice(value))
             .map_err(OpenError::from)?;
-        let mut all = items(&lines);
-        let stored = all.last().map_or(0, |item| item.seq);
-        all.extend(recent.into_iter().filter(|item| item.seq > stored));
+        for later in [items(&lines), recent] {
+            let known = all.last().map_or(0, |item| item.seq);
+            all.extend(later.into_iter().filter(|item| item.seq > known));
+        }
         Ok(all)
     }
 

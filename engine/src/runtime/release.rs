@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use patchloom_core::record::{End, Event, TimerKey, TimerKind};
-use patchloom_core::run::{Fact, FactKind, Refusal, Run};
-use patchloom_core::{Action, Effect, Leg, Millis, Outcome, RunId, TaskKey, UtcMs};
+use patchloom_core::run::{Applied, FactKind, Refusal, Run};
+use patchloom_core::{Effect, Failure, FailureClass, Leg, Millis, Outcome, RunId, TaskKey, UtcMs};
 use tracing::warn;
 
 use super::handle::Seen;
@@ -25,6 +25,7 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
         for run in over {
             self.note_end(&run);
         }
+        self.plan_all();
     }
 
     pub(super) fn release(&mut self, effects: Vec<Effect>) {
@@ -34,13 +35,16 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
             match effect {
                 Effect::Dispatch(task) => tasks.push(*task),
                 Effect::Cancel(key) => recalls.push(key),
-                Effect::Emit { task, .. } => self.say(Event::EventEmitted { task }),
+                Effect::Emit { task, event } => self.emit(task, *event),
                 Effect::Timer(timer, due) => self.arm(timer, due),
                 Effect::StartChild(start) => self.say(Event::RunStarted(start)),
                 Effect::CancelChild { child, reason } => {
                     self.say(Event::CancelRequested { run: child, compensate: true, reason });
                 }
-                Effect::UnwindChild { child, failure } => self.say(Event::UnwindRequested { run: child, failure }),
+                Effect::UnwindChild { child, task, failure } => {
+                    self.unwinding.insert(child, (task, failure.clone()));
+                    self.say(Event::UnwindRequested { run: child, failure });
+                }
                 Effect::InformParent { link, report } => self.say(Event::ChildEnded { link, report }),
             }
         }
@@ -84,10 +88,23 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
                     self.say(Event::ChildStarted { link: link.clone(), child: start.run });
                 }
             }
-            Event::ChildEnded { report, .. } => {
+            // One that is quarantined has not heard it: it is told again when it is released.
+            Event::ChildEnded { report, .. } if !matches!(seen, Err(Refusal::Illegal(_))) => {
                 self.say(Event::ParentInformed { run: report.child, ending: report.ending });
             }
-            _ => {}
+            Event::UnwindRequested { run, .. } if self.unwinding.contains_key(run) => {
+                // It went to the archive when its parent knew of its end.
+                if self.state.run(*run).is_none() {
+                    self.sought.insert(*run);
+                } else {
+                    self.unwinding.remove(run);
+                }
+            }
+            Event::RunRecalled { run } if self.state.run(run.id()).is_none() => {
+                let reason = seen.as_ref().err().map(ToString::to_string).unwrap_or_default();
+                self.lost(run.id(), &reason);
+            }
+            _ => self.plan_after(event),
         }
         if let (Err(Refusal::Illegal(reason)), true) = (seen, own) {
             warn!(event = event.name(), run = ?event.run(), %reason, "the state refused what the engine said");
@@ -95,12 +112,16 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
     }
 
     /// Notes what a record changed, for the next checkpoint.
-    pub(super) fn changed(&mut self, event: &Event, facts: &[Fact]) {
+    pub(super) fn changed(&mut self, event: &Event, applied: &Applied) {
+        self.dirty.extend(applied.touched.iter().copied());
         match event {
             Event::DefinitionRegistered { .. } => self.dirty_head = true,
             Event::RunRetired { run } => {
                 self.dirty.remove(run);
-                self.gone.insert(*run);
+                // Most runs begin and end between two checkpoints: no row of those has to go.
+                if self.stored.remove(run) {
+                    self.gone.insert(*run);
+                }
                 self.archiving.remove(run);
                 self.unset_ended(*run);
             }
@@ -108,14 +129,21 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
                 self.dirty_head |= start.key.is_some();
                 self.dirty.insert(start.run);
             }
+            Event::RunRecalled { run } => {
+                if self.gone.remove(&run.id()) {
+                    self.stored.insert(run.id());
+                }
+                self.dirty.insert(run.id());
+            }
             other => self.dirty.extend(other.run()),
         }
-        for fact in facts.iter().filter(|fact| matches!(fact.kind, FactKind::Phase(_))) {
+        // Places are handed on from run to run, and a run may have another one make room.
+        self.dirty.extend(&applied.touched);
+        for fact in applied.facts.iter().filter(|fact| matches!(fact.kind, FactKind::Phase(_))) {
             self.unset_ended(fact.run);
             if let Some(run) = self.state.run(fact.run).filter(|run| run.end().is_some()).cloned() {
                 self.forget_timers(run.id());
                 self.note_end(&run);
-                self.children_may_go(&run);
             }
         }
     }
@@ -145,24 +173,14 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
         }
     }
 
-    /// Has a run that is over go to the archive when its time comes. While a run above it is open it has none: it may
-    /// be taken back, and is noted when that one ends.
+    /// Has a run that is over go to the archive when its time comes.
     fn note_end(&mut self, run: &Run) {
-        if self.state.ancestors(run).all(|ancestor| ancestor.end().is_some()) {
-            self.set_ended(run.id(), self.archive_time(run));
-        }
+        self.set_ended(run.id(), self.archive_time(run));
     }
 
-    /// When a run that is over may go to the archive: not before those above it, which may be retried until then.
+    /// When a run that is over may go to the archive. A child at once, whatever becomes of its parent: should that one
+    /// take it back, it is recalled.
     fn archive_time(&self, run: &Run) -> UtcMs {
-        let own = self.own_archive_time(run);
-        // One later than its parent each: who is retried must not find its children gone.
-        self.state.ancestors(run).zip(1..).fold(own, |when, (ancestor, above)| {
-            when.max(UtcMs(self.own_archive_time(ancestor).0.saturating_add(above)))
-        })
-    }
-
-    fn own_archive_time(&self, run: &Run) -> UtcMs {
         let ended = run.ended.unwrap_or(run.started);
         let stays = match run.end() {
             Some(End::Succeeded) | None => Duration::ZERO,
@@ -172,21 +190,16 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
         UtcMs(ended.0.saturating_add(u64::try_from(stays.as_millis()).unwrap_or(u64::MAX)))
     }
 
-    /// The runs below one that is over were kept for it; they may go when it goes.
-    fn children_may_go(&mut self, run: &Arc<Run>) {
-        let Some(definition) = self.state.definition(&run.start.version).cloned() else { return };
-        for (step, state) in definition.steps.iter().zip(&run.steps) {
-            let (Action::Workflow { .. }, Some(work)) = (&step.action, &state.work) else { continue };
-            for item in 0..work.next {
-                for attempt in 1..=work.highest {
-                    let child = run.id().child(&step.name, item, attempt);
-                    if let Some(child) = self.state.run(child).filter(|child| child.end().is_some()).cloned() {
-                        self.note_end(&child);
-                        self.children_may_go(&child);
-                    }
-                }
-            }
-        }
+    /// A child run that is to be taken back cannot be had: its parent's compensation fails, and a person decides.
+    fn lost(&mut self, child: RunId, reason: &str) {
+        let Some((task, failure)) = self.unwinding.remove(&child) else { return };
+        let message = format!(
+            "the child run {child} cannot be taken back: {reason}; it was to be, because of {}: {}",
+            failure.code, failure.message
+        );
+        let details = serde_json::json!({"child": child});
+        let failure = Failure { code: "E0326".into(), class: FailureClass::Permanent, message, details };
+        self.say(Event::AttemptFinished { task, outcome: Outcome::Failed(failure) });
     }
 
     /// The keeper reports.
@@ -194,6 +207,25 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
         for run in kept.archived {
             self.archiving.remove(&run);
             self.say(Event::RunRetired { run });
+        }
+        if !kept.refused.is_empty() {
+            let newer = self.recent.take();
+            self.recent = kept.recent;
+            self.recent.append(newer);
+        }
+        for (child, found) in kept.sought {
+            let Some((_, failure)) = self.unwinding.get(&child) else { continue };
+            let failure = failure.clone();
+            match found {
+                Ok(run) => {
+                    self.say(Event::RunRecalled { run });
+                    self.say(Event::UnwindRequested { run: child, failure });
+                }
+                Err(reason) => self.lost(child, &reason),
+            }
+        }
+        if let Some(bytes) = kept.written {
+            self.written = bytes;
         }
         // Not at once: what refused them a moment ago, a full disk, is likely to do so again.
         let again = self.clock.now() + ARCHIVE_RETRY;

@@ -1,4 +1,4 @@
-//! A task queue in memory that hands out in any order, twice, and to workers that die with the task.
+//! A task queue in memory that hands out in any order of one priority, twice, and to workers that die with the task.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -91,6 +91,9 @@ impl SimQueue {
             if waiting.is_empty() {
                 break;
             }
+            let highest = |key: &TaskKey| state.items.get(key).map(|item| item.task.priority);
+            let first = waiting.iter().map(highest).max().flatten();
+            let waiting = waiting.iter().filter(|key| highest(key) == first).cloned().collect();
             let key = state.pick(waiting);
             let lease = state.hand_out(&key, now);
             if !state.random.chance(faults.lost) {

@@ -49,7 +49,7 @@ pub struct Options {
 pub struct Opened {
     /// The store.
     pub store: Store,
-    /// The journal record that its rows are folded to; rows may be ahead of it, which replaying heals. 0: it is empty.
+    /// The journal record that its rows are folded to. 0: it is empty.
     pub checkpoint: u64,
     /// Why the former store was moved aside, and where to. The caller fills this one from snapshot and journal.
     pub rebuilt: Option<Rebuilt>,
@@ -85,6 +85,12 @@ impl Batch {
     #[must_use]
     pub fn len(&self) -> usize {
         self.changes.len()
+    }
+
+    /// Bytes of its keys and values.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.changes.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Vec::len)).sum()
     }
 
     /// Whether it has none.
@@ -160,13 +166,32 @@ impl Store {
         Ok(Opened { store, checkpoint, rebuilt: Some(Rebuilt { reason, aside }) })
     }
 
-    /// Writes rows durably, then notes that they are folded to `checkpoint`.
+    /// Writes rows durably, and in the same stroke that they are folded to `checkpoint`: after a crash either all of it
+    /// is there or nothing. Rows that speak of one another, such as a run's place and the count of its group, so never
+    /// come from different records.
     ///
     /// Blocks; only the [`Checkpointer`]'s thread calls it while an engine runs.
     ///
     /// # Errors
-    /// What the database or the disk says. Rows may be ahead of the noted checkpoint then, which replaying heals.
+    /// What the database or the disk says. The rows may be there or not then.
+    ///
+    /// # Source
+    /// sled 0.34, `Tree::apply_batch`: recovery keeps a batch only where it finds the whole of it.
     pub fn apply(&self, batch: &Batch, checkpoint: u64) -> Result<(), Error> {
+        let mut rows = Self::encoded(batch);
+        rows.insert(meta_key("checkpoint"), with_crc(b"checkpoint", &checkpoint.to_le_bytes()));
+        self.commit(rows)
+    }
+
+    /// Writes rows durably that say nothing of the state: it stays folded to where it was.
+    ///
+    /// # Errors
+    /// What the database or the disk says. The rows may be there or not then.
+    pub fn put(&self, batch: &Batch) -> Result<(), Error> {
+        self.commit(Self::encoded(batch))
+    }
+
+    fn encoded(batch: &Batch) -> sled::Batch {
         let mut rows = sled::Batch::default();
         for (key, value) in &batch.changes {
             match value {
@@ -174,11 +199,7 @@ impl Store {
                 None => rows.remove(data_key(key)),
             }
         }
-        self.commit(rows)?;
-        // Only behind the rows: a checkpoint that is durable before its rows could not be healed by replaying.
-        let mut meta = sled::Batch::default();
-        meta.insert(meta_key("checkpoint"), with_crc(b"checkpoint", &checkpoint.to_le_bytes()));
-        self.commit(meta)
+        rows
     }
 
     /// Applies a batch, flushes, and makes it durable: sled's own flush on Linux is no fsync.

@@ -10,7 +10,7 @@ use patchloom_core::{Definition, Millis, RunId, UtcMs};
 use patchloom_engine::clock::Clock;
 use patchloom_engine::journal::{Journal, RecordReader};
 use patchloom_engine::queue::Limits;
-use patchloom_engine::runtime::{Handle, Leader, NoKeeper, Status, Tuning};
+use patchloom_engine::runtime::{Handle, Leader, NoKeeper, Shelf, Status, Tuning};
 use patchloom_engine::sim::{Crash, Latency, LossyIntake, NetFaults, QueueFaults, SimDisk, SimJournal, SimQueue};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
@@ -43,6 +43,8 @@ struct Day {
 struct World {
     dice: Dice,
     disk: SimDisk,
+    /// The archive.
+    shelf: Shelf,
     books: Books,
     clock: Clock,
     crew: Crew,
@@ -56,7 +58,7 @@ fn tuning() -> Tuning {
 }
 
 /// Opens the journal, folds it and leads.
-async fn dawn(dice: &mut Dice, disk: &SimDisk, books: &Books, clock: &Clock) -> (Day, Line) {
+async fn dawn(dice: &mut Dice, (disk, shelf): (&SimDisk, &Shelf), books: &Books, clock: &Clock) -> (Day, Line) {
     let latency = Latency { seed: dice.next(), wait_max: Duration::from_millis(5) };
     let (journal, opened) = SimJournal::open(disk, SEMANTICS, Some(latency)).expect("the journal opens after a crash");
     let mut reader = journal.read_from(journal.first()).await.unwrap();
@@ -71,7 +73,8 @@ async fn dawn(dice: &mut Dice, disk: &SimDisk, books: &Books, clock: &Clock) -> 
     let limits = Limits { heartbeat: Millis(30_000), deliveries: 4 };
     let faults = QueueFaults { twice: dice.below(20), lost: dice.below(8) };
     let queue = SimQueue::new(clock.clone(), limits, faults, dice.next());
-    let (leader, handle) = Leader::new(state, opened.head, queue.clone(), NoKeeper::default(), clock.clone(), tuning());
+    let keeper = NoKeeper::with(Arc::clone(shelf));
+    let (leader, handle) = Leader::new(state, opened.head, queue.clone(), keeper, clock.clone(), tuning());
     let leader = leader.not_before(books.last_at());
     let net = NetFaults {
         lost: dice.below(5),
@@ -88,12 +91,12 @@ async fn dawn(dice: &mut Dice, disk: &SimDisk, books: &Books, clock: &Clock) -> 
 /// Plays the world of `seed` to its end.
 pub async fn play(seed: u64) -> Course {
     let mut dice = Dice(seed);
-    let (disk, books) = (SimDisk::new(), Books::default());
+    let (disk, shelf, books) = (SimDisk::new(), Shelf::default(), Books::default());
     let clock = Clock::of_runtime(UtcMs(1_700_000_000_000));
-    let (day, line) = dawn(&mut dice, &disk, &books, &clock).await;
+    let (day, line) = dawn(&mut dice, (&disk, &shelf), &books, &clock).await;
     let luck = Arc::new(AtomicU64::new(*dice.pick(&[99, 90, 70, 40])));
     let crew = Crew { books: books.clone(), line: Arc::new(Mutex::new((0, line))), luck };
-    let mut world = World { dice, disk, books, clock, crew, day, restarts: 0, roots: Vec::new() };
+    let mut world = World { dice, disk, shelf, books, clock, crew, day, restarts: 0, roots: Vec::new() };
     world.staff();
     world.course().await
 }
@@ -225,7 +228,7 @@ impl World {
         // The machine's clock may come back behind what it showed before.
         let back = if self.dice.percent(30) { self.dice.below(60_000) } else { 0 };
         self.clock = Clock::of_runtime(UtcMs(self.clock.now().0 - back));
-        let (day, line) = dawn(&mut self.dice, &self.disk, &self.books, &self.clock).await;
+        let (day, line) = dawn(&mut self.dice, (&self.disk, &self.shelf), &self.books, &self.clock).await;
         self.day = day;
         *self.crew.line.lock().unwrap() = (self.restarts, line);
         self.staff();
@@ -279,12 +282,14 @@ impl World {
         }
         self.day.taker.abort();
         self.books.check();
-        let books = self.books.lock();
+        let (books, shelf) = (self.books.lock(), self.shelf.lock().unwrap());
         let mut ends = BTreeMap::new();
         for (run, ended) in &books.ended {
             let opened = books.opened.get(run).copied().unwrap_or_default();
             assert!(*ended <= opened + 1, "{run} ended {ended} times and was opened again {opened} times");
-            if let Some(end) = books.model.run(*run).and_then(|run| run.end()) {
+            let found = books.model.run(*run).cloned().or_else(|| shelf.get(run).cloned());
+            let found = found.unwrap_or_else(|| panic!("{run} is neither in the state nor in the archive"));
+            if let Some(end) = found.end() {
                 *ends.entry(end).or_default() += 1;
             }
         }

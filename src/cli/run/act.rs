@@ -35,7 +35,7 @@ pub(super) fn threads() -> Result<tokio::runtime::Runtime, Fault> {
 }
 
 /// Leads the engine for as long as `work` takes.
-pub(super) fn lead<T, F: Future<Output = Result<T, Fault>>>(
+pub(in crate::cli) fn lead<T, F: Future<Output = Result<T, Fault>>>(
     data: &Path,
     work: impl FnOnce(std::sync::Arc<Host>) -> F,
 ) -> Result<T, Fault> {
@@ -117,7 +117,9 @@ pub(super) fn start(args: &RunStartArgs, context: &Context) -> Result<Exit, Faul
             let hint = match &error {
                 EngineError::UnknownWorkflow(_) => format!("name a file in YAML, or one of {}", names.join(", ")),
                 EngineError::Inputs(_) => "give them with --input NAME=VALUE or --inputs FILE".to_owned(),
-                EngineError::Stopped { .. } | EngineError::Refused(_) => "see `patchloom run list`".to_owned(),
+                EngineError::Stopped { .. } | EngineError::Refused(_) | EngineError::Calendars(_) => {
+                    "see `patchloom run list`".to_owned()
+                }
             };
             engine_fault(error).hint(hint)
         })?;

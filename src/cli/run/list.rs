@@ -84,7 +84,7 @@ impl<'a> Asked<'a> {
             run.start.labels.get(name.as_str()).is_some_and(|found| found.as_ref() == value)
         };
         let given = |(path, value): &(String, Value)| {
-            path.split('.').try_fold(&run.inputs, |at, name| at.get(name)).is_some_and(|found| found == value)
+            path.split('.').try_fold(&*run.inputs, |at, name| at.get(name)).is_some_and(|found| found == value)
         };
         args.workflow.as_ref().is_none_or(|name| run.start.workflow.as_ref() == name)
             && (args.state.is_empty() || args.state.iter().any(|state| is_in(run, *state)))

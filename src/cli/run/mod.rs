@@ -2,7 +2,7 @@
 //!
 //! What only reads looks into the data directory without its lock; what acts leads the engine for as long as it takes.
 
-mod act;
+pub(super) mod act;
 mod history;
 mod instant;
 mod list;

@@ -69,7 +69,7 @@ pub(super) fn times(story: &[Told]) -> BTreeMap<String, Times> {
 pub(super) fn touches(told: &Told, step: &str) -> bool {
     let changed = told.facts.iter().any(|fact| match &fact.kind {
         FactKind::Step(name, _) | FactKind::Undo(name, _) | FactKind::Wave(name, ..) => name.as_str() == step,
-        FactKind::Phase(_) => false,
+        FactKind::Phase(_) | FactKind::Missed { .. } => false,
     });
     changed || subject(&told.item.entry.event).is_some_and(|name| name == step)
 }
@@ -224,6 +224,7 @@ pub(super) fn consequences(told: &Told) -> String {
         FactKind::Step(step, status) => format!("{step} {status}"),
         FactKind::Undo(step, undo) => format!("undo of {step} {undo}"),
         FactKind::Wave(step, wave, what) => format!("wave {wave} of {step} {what}"),
+        FactKind::Missed { nominal, why, .. } => format!("{nominal} passed without a run: {why}"),
     });
     words.collect::<Vec<_>>().join(", ")
 }
@@ -235,6 +236,7 @@ pub(super) fn as_json(told: &Told) -> Value {
         FactKind::Step(step, status) => serde_json::json!({ "step": step, "status": status }),
         FactKind::Undo(step, undo) => serde_json::json!({ "step": step, "undo": undo }),
         FactKind::Wave(step, wave, what) => serde_json::json!({ "step": step, "wave": wave, "what": what }),
+        FactKind::Missed { nominal, why, .. } => serde_json::json!({ "missed": nominal, "why": why }),
     });
     serde_json::json!({
         "seq": told.item.seq, "at": crate::output::time::rfc3339(told.item.at), "by": told.item.entry.by,

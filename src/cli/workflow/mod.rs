@@ -1,8 +1,10 @@
 //! `patchloom workflow`: what may be said, and who does it. Touches no data directory.
 
 mod check;
+mod diff;
 mod graph;
 mod source;
+mod test;
 mod unwind;
 
 use std::path::PathBuf;
@@ -12,7 +14,7 @@ use clap::{Args, Subcommand};
 use super::Context;
 use crate::fault::{Exit, Fault};
 
-pub(super) use source::Source;
+pub(super) use source::{Source, bad};
 
 /// Works on workflow definitions. Touches no data directory.
 #[derive(Clone, Debug, Subcommand)]
@@ -24,13 +26,57 @@ pub enum WorkflowCommand {
     Graph(WorkflowGraphArgs),
     /// Show the exact way back of each step before anything runs
     Unwind(WorkflowUnwindArgs),
+    /// Run the tests of workflows on a simulated engine, under a virtual clock
+    Test(WorkflowTestArgs),
+    /// Tell what differs between two definitions, step by step and key by key
+    Diff(WorkflowDiffArgs),
     /// Print the JSON Schema of the format, for editors
-    #[command(after_long_help = concat!(
-        "Examples:\n",
-        "  patchloom workflow schema > workflow.schema.json\n\n",
-        include_str!("../exit_codes.txt")
-    ))]
-    Schema,
+    Schema(WorkflowSchemaArgs),
+}
+
+/// Prints a JSON Schema.
+#[derive(Clone, Debug, Args)]
+#[command(after_long_help = concat!(
+    "Examples:\n",
+    "  patchloom workflow schema > workflow.schema.json\n",
+    "  patchloom workflow schema --tests > workflow-tests.schema.json\n\n",
+    include_str!("../exit_codes.txt")
+))]
+pub struct WorkflowSchemaArgs {
+    /// The schema of test files instead
+    #[arg(long)]
+    pub tests: bool,
+}
+
+/// Runs tests of workflows.
+#[derive(Clone, Debug, Args)]
+#[command(after_long_help = concat!(
+    "Examples:\n",
+    "  patchloom workflow test workflows/change.yaml\n",
+    "  patchloom workflow test workflows/*.test.yaml --filter cancel\n",
+    "  patchloom workflow test workflows/patch.test.yaml --json\n\n",
+    "The tests of NAME.yaml stand beside it in NAME.test.yaml.\n\n",
+    include_str!("../exit_codes.txt")
+))]
+pub struct WorkflowTestArgs {
+    /// Test files, or workflows with a test file beside them
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Only cases with this in their name
+    #[arg(long, value_name = "TEXT")]
+    pub filter: Option<String>,
+    /// Hand tasks out in an order drawn from this; without it the oldest comes first
+    #[arg(long, value_name = "NUMBER")]
+    pub seed: Option<u64>,
+    /// Show the trace of each run, also where all is as expected
+    #[arg(long)]
+    pub trace: bool,
+    /// Tell what no case ran, skipped or undid
+    #[arg(long)]
+    pub coverage: bool,
+    /// Print the verdicts as JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Checks definitions.
@@ -38,7 +84,8 @@ pub enum WorkflowCommand {
 #[command(after_long_help = concat!(
     "Examples:\n",
     "  patchloom workflow check workflows/scan.yaml\n",
-    "  patchloom workflow check workflows/patch-lifecycle.yaml workflows/verify.yaml --json\n\n",
+    "  patchloom workflow check workflows/patch-lifecycle.yaml workflows/verify.yaml --json\n",
+    "  patchloom workflow check workflows/scan.yaml --format lsp\n\n",
     "Files that are checked together may name each other's workflows.\n\n",
     include_str!("../exit_codes.txt")
 ))]
@@ -46,9 +93,24 @@ pub struct WorkflowCheckArgs {
     /// Definitions in YAML; - is stdin
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
-    /// Print the findings as JSON
+    /// How to print the findings
+    #[arg(long, value_name = "FORMAT", default_value = "text", conflicts_with = "json")]
+    pub format: CheckFormat,
+    /// The same as --format json
     #[arg(long)]
     pub json: bool,
+}
+
+/// How findings are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum CheckFormat {
+    /// With the source shown.
+    #[default]
+    Text,
+    /// One object.
+    Json,
+    /// A list of PublishDiagnosticsParams of the Language Server Protocol, for editors.
+    Lsp,
 }
 
 /// How a graph is drawn.
@@ -63,6 +125,27 @@ pub enum GraphFormat {
     Mermaid,
     /// Nodes and edges as JSON.
     Json,
+}
+
+/// Compares definitions.
+#[derive(Clone, Debug, Args)]
+#[command(after_long_help = concat!(
+    "Examples:\n",
+    "  patchloom workflow diff workflows/scan.yaml scan\n",
+    "  patchloom workflow diff workflows/patch.yaml workflows/prepare.yaml --json\n\n",
+    "Order, comments and ways of writing do not count. Exit code 0: nothing differs; 1: something does.\n\n",
+    include_str!("../exit_codes.txt")
+))]
+pub struct WorkflowDiffArgs {
+    /// The former definition in YAML, or the name of a shipped one
+    #[arg(value_name = "A")]
+    pub before: PathBuf,
+    /// The later one
+    #[arg(value_name = "B")]
+    pub after: PathBuf,
+    /// Print it as JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Draws a definition.
@@ -105,10 +188,13 @@ pub struct WorkflowUnwindArgs {
 pub(super) fn run(command: &WorkflowCommand, context: &Context) -> Result<Exit, Fault> {
     match command {
         WorkflowCommand::Check(args) => check::run(args, context),
+        WorkflowCommand::Diff(args) => diff::run(args, context),
         WorkflowCommand::Graph(args) => graph::run(args, context),
         WorkflowCommand::Unwind(args) => unwind::run(args, context),
-        WorkflowCommand::Schema => {
-            context.print_json(&patchloom_core::schema())?;
+        WorkflowCommand::Test(args) => test::run(args, context),
+        WorkflowCommand::Schema(args) => {
+            let schema = if args.tests { crate::workflow_test::schema() } else { patchloom_core::schema() };
+            context.print_json(&schema)?;
             Ok(Exit::Ok)
         }
     }

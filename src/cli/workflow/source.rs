@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
-use patchloom_core::{Definition, Diagnostics, Known, nearest};
+use patchloom_core::{Definition, Diagnostics, Known, World, nearest};
 
 use crate::fault::{Exit, Fault};
 use crate::output::text;
@@ -77,15 +77,22 @@ impl Source {
     /// # Errors
     /// The first mistake's code, with all of them as its text.
     pub fn definition(&self) -> Result<(Arc<Definition>, Known), Fault> {
-        let definition = Arc::new(self.parse().map_err(|found| bad(&found))?);
         let mut known = shipped_definitions();
+        let contracts = patchloom_workers::contracts();
+        let world = World { known: &known, contracts: &contracts };
+        let definition = Definition::check(&self.file, &self.text, world).or_else(|mut found| {
+            // A child may be known where the run goes, although it does not ship.
+            found.list.retain(|mistake| mistake.code != "E0111");
+            if found.list.is_empty() { self.parse() } else { Err(found) }
+        });
+        let definition = Arc::new(definition.map_err(|found| bad(&found))?);
         known.insert(Arc::clone(&definition.name), Arc::clone(&definition));
         Ok((definition, known))
     }
 }
 
 /// A definition with mistakes as a fault; the mistakes themselves go to stderr, as `workflow check` shows them.
-fn bad(found: &Diagnostics) -> Fault {
+pub(in crate::cli) fn bad(found: &Diagnostics) -> Fault {
     eprintln!("{}", text::lines(&found.to_string()));
     let code = found.list.first().map_or("E0101", |mistake| mistake.code);
     let error = anyhow!("{} has {}", found.file, text::count(found.list.len(), "mistake", "mistakes"));

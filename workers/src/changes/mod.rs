@@ -1,5 +1,6 @@
 //! Step 3 and the closing of step 6: plan, open, authorize, implement, note, close and fail a change request.
 
+mod contracts;
 mod desk;
 mod handlers;
 mod plan;
@@ -13,6 +14,7 @@ use serde_json::Value;
 use crate::failure::permanent;
 use crate::runtime::{DuplicateHandler, Handlers};
 
+pub(crate) use contracts::contracts;
 pub(crate) use desk::Desk;
 pub use desk::REQUESTER;
 pub use handlers::{Authorize, Close, Fail, Implement, Note, Open};

@@ -41,7 +41,12 @@ impl Lab {
     /// Runs a task twice, as at-least-once delivery does; the second time must change nothing.
     async fn twice(&self, handler: impl Handler, step: &str, leg: Leg, input: Value) -> Result<Value, Failure> {
         let context = self.context(step, leg);
+        let contracts = crate::contracts();
+        let contract = contracts.get(handler.uses()).unwrap();
         let once = handler.run(&context, input.clone()).await;
+        if let Ok(output) = &once {
+            assert_eq!((contract.takes(&input), contract.gives(output)), (Ok(()), Ok(())), "{}", handler.uses());
+        }
         let before = self.register().list().unwrap().changes;
         let again = handler.run(&context, input).await;
         assert_eq!(self.register().list().unwrap().changes, before, "{} twice", handler.uses());

@@ -2,6 +2,7 @@
 
 mod applications;
 mod check;
+mod contracts;
 mod correlate;
 mod locks;
 mod rescan;
@@ -17,6 +18,7 @@ use serde_json::Value;
 
 pub use applications::VerifyApplications;
 pub use check::{CheckLevel, PrepareCheck, Seen};
+pub(crate) use contracts::contracts;
 pub use correlate::{CorrelateCves, CorrelateMissing};
 pub use rescan::VerifyRescan;
 pub use scan::{PackageScan, ScanFindings, ScanPackages};

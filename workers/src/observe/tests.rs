@@ -20,6 +20,15 @@ fn context(dir: &tempfile::TempDir) -> TaskContext {
     TaskContext::new(key, 0, CancellationToken::new(), DataDir::new(dir.path())).0
 }
 
+/// What a handler answers; both sides keep the contract.
+async fn ask(handler: &impl Handler, context: &TaskContext, input: Value) -> Value {
+    let contracts = crate::contracts();
+    let contract = contracts.get(handler.uses()).unwrap();
+    let output = handler.run(context, input.clone()).await.unwrap();
+    assert_eq!((contract.takes(&input), contract.gives(&output)), (Ok(()), Ok(())), "{}", handler.uses());
+    output
+}
+
 /// The target of a test: the root named by PATCHLOOM_TEST_ROOT, else this machine; `None`, with a word, without apt.
 fn target() -> Option<Value> {
     if let Ok(path) = std::env::var("PATCHLOOM_TEST_ROOT") {
@@ -36,7 +45,7 @@ fn target() -> Option<Value> {
 async fn the_scan_counts_what_dpkg_counts() {
     let Some(target) = target() else { return };
     let dir = tempfile::tempdir().unwrap();
-    let answer = ScanPackages.run(&context(&dir), json!({ "target": target })).await.unwrap();
+    let answer = ask(&ScanPackages, &context(&dir), json!({ "target": target })).await;
     let mut query = Command::new("dpkg-query");
     if let Some(path) = target["path"].as_str() {
         query.arg(format!("--admindir={path}/var/lib/dpkg"));
@@ -51,9 +60,9 @@ async fn nothing_changed_is_verified_as_nothing_changed() {
     let Some(target) = target() else { return };
     let dir = tempfile::tempdir().unwrap();
     let context = context(&dir);
-    let scan = ScanPackages.run(&context, json!({ "target": target })).await.unwrap();
+    let scan = ask(&ScanPackages, &context, json!({ "target": target })).await;
     let input = json!({ "target": target, "before": scan["artifact"] });
-    let verdict = VerifyRescan.run(&context, input).await.unwrap();
+    let verdict = ask(&VerifyRescan, &context, input).await;
     assert_eq!((&verdict["ok"], &verdict["drift_count"]), (&json!(true), &json!(0)), "{verdict}");
 }
 
@@ -95,9 +104,9 @@ async fn applications_are_compared_with_their_own_baseline() {
         println!("skipped: commands inside a root need root rights");
         return;
     }
-    let baseline = VerifyApplications.run(&context, input).await.unwrap();
+    let baseline = ask(&VerifyApplications, &context, input).await;
     let input = json!({ "target": target, "phase": "after", "baseline": baseline["artifact"], "commands": commands });
-    let verdict = VerifyApplications.run(&context, input).await.unwrap();
+    let verdict = ask(&VerifyApplications, &context, input).await;
     let preexisting = verdict["preexisting"].as_array().unwrap();
     assert!(preexisting.contains(&json!("false ends with 1")), "{verdict}");
 }

@@ -2,6 +2,7 @@
 
 mod backup;
 mod cause;
+mod contracts;
 mod etc;
 mod handlers;
 mod install;
@@ -19,6 +20,8 @@ use std::path::PathBuf;
 use patchloom_domain::PackageId;
 
 use crate::runtime::{DuplicateHandler, Handlers};
+
+pub(crate) use contracts::contracts;
 
 pub use backup::{Backup, SavedFile};
 pub use handlers::{Backups, Install, Prove, Rollback, SnapshotDrop, SnapshotMake};

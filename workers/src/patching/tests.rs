@@ -27,7 +27,11 @@ impl Lab {
     }
 
     async fn run(&self, step: &str, handler: impl Handler, input: Value) -> Value {
-        handler.run(&self.context(step), input).await.unwrap()
+        let contracts = crate::contracts();
+        let contract = contracts.get(handler.uses()).unwrap();
+        let output = handler.run(&self.context(step), input.clone()).await.unwrap();
+        assert_eq!((contract.takes(&input), contract.gives(&output)), (Ok(()), Ok(())), "{}", handler.uses());
+        output
     }
 
     /// A change at work whose checks are from long ago; gives the input of its install and the plan.

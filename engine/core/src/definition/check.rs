@@ -1,5 +1,7 @@
 //! What a definition may refer to, and what a run may be given.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value};
 
 use super::spots::spots;
@@ -27,6 +29,12 @@ const FUNCTIONS: [&str; 17] = [
     "type",
     "uint",
 ];
+/// What `run` shows.
+const RUN: [&str; 5] = ["id", "workflow", "version", "started_ms", "labels"];
+/// What it shows besides once all ordinary steps are over.
+const RUN_END: [&str; 2] = ["end", "failure"];
+/// What a step that fans out shows besides.
+const OF_FAN_OUTS: [&str; 2] = ["failed", "counts"];
 const STATUS_FUNCTIONS: [&str; 3] = ["always", "failed", "succeeded"];
 
 /// What of a definition may be read in one place of it.
@@ -45,6 +53,7 @@ enum Reach {
 /// What names may be read in one place of a definition.
 struct View<'a> {
     definition: &'a Definition,
+    positions: &'a BTreeMap<&'a str, usize>,
     reach: Reach,
     /// Names that exist only here: `item`, `self`, …
     locals: Vec<&'static str>,
@@ -57,8 +66,10 @@ struct View<'a> {
 /// Checks every name in every expression.
 pub(super) fn references(definition: &Definition, mistakes: &mut Vec<Diagnostic>) {
     graph(definition, None, mistakes);
+    let positions = BTreeMap::new();
     let view = |reach: Reach, locals: &[&'static str]| View {
         definition,
+        positions: &positions,
         reach,
         locals: locals.to_vec(),
         status: false,
@@ -86,8 +97,10 @@ pub(super) fn references(definition: &Definition, mistakes: &mut Vec<Diagnostic>
 fn graph(definition: &Definition, outer: Option<&View<'_>>, mistakes: &mut Vec<Diagnostic>) {
     let around: &[&'static str] =
         if outer.is_some_and(|outer| outer.locals.contains(&"item")) { &["item", "index"] } else { &[] };
+    let positions = definition.steps.iter().enumerate().map(|(at, step)| (step.name.as_str(), at)).collect();
     let view = |reach: Reach, locals: &[&'static str], status: bool| View {
         definition,
+        positions: &positions,
         reach,
         locals: [around, locals].concat(),
         status,
@@ -152,7 +165,7 @@ impl View<'_> {
         match root {
             "inputs" if roots.contains(&root) => self.input(reference),
             "steps" if roots.contains(&root) => self.step(reference),
-            "run" if roots.contains(&root) => None,
+            "run" if roots.contains(&root) => self.run(reference),
             local if self.locals.contains(&local) => None,
             _ => {
                 let mut known: Vec<&str> = roots.iter().chain(&self.locals).copied().collect();
@@ -162,6 +175,25 @@ impl View<'_> {
                 Some(unknown(reference, format!("nothing is called `{root}` here"), reason, near))
             }
         }
+    }
+
+    fn run(&self, reference: &Reference) -> Option<Diagnostic> {
+        let name = reference.path.get(1)?;
+        let in_finally = match self.reach {
+            Reach::Step(step) => self.definition.steps[step].finally,
+            Reach::Nothing | Reach::Inputs | Reach::All => false,
+        };
+        let only_at_the_end = RUN_END.contains(&name.as_str());
+        if RUN.contains(&name.as_str()) || (only_at_the_end && (in_finally || self.outer.is_some())) {
+            return None;
+        }
+        let (reason, fix) = if only_at_the_end {
+            ("how a run ends is known in `finally` only".to_owned(), None)
+        } else {
+            let near = nearest(name, RUN.into_iter().chain(RUN_END)).map(|near| format!("write `run.{near}`"));
+            (format!("a run shows {}; in `finally` also {}", RUN.join(", "), RUN_END.join(", ")), near)
+        };
+        Some(unknown(reference, format!("a run has no `{name}` here"), reason, fix))
     }
 
     fn input(&self, reference: &Reference) -> Option<Diagnostic> {
@@ -194,7 +226,7 @@ impl View<'_> {
                 Some("write `steps.NAME.output`".into()),
             ));
         };
-        let Some(at) = self.definition.position(name) else {
+        let Some(at) = self.positions.get(name.as_str()).copied() else {
             if let Some(outer) = self.outer {
                 return outer.step(reference);
             }
@@ -220,10 +252,17 @@ impl View<'_> {
                 Some(format!("add `{name}` to `needs`")),
             ));
         }
+        let fans_out = self.definition.steps[at].for_each.is_some();
         match reference.path.get(2).map(String::as_str) {
             None | Some("output" | "status") => None,
+            Some(of_items) if OF_FAN_OUTS.contains(&of_items) && fans_out => None,
+            Some(of_items) if OF_FAN_OUTS.contains(&of_items) => {
+                let reason = format!("only a step with `for_each` has items: `{name}` shows its output and its status");
+                Some(unknown(reference, format!("`{name}` has no `{of_items}`"), reason, None))
+            }
             Some(other) => {
-                let reason = "a step shows its `output` and its `status`".into();
+                let reason =
+                    "a step shows its `output` and its `status`, with `for_each` also `failed` and `counts`".into();
                 Some(unknown(
                     reference,
                     format!("a step has no `{other}`"),
@@ -260,6 +299,10 @@ pub(super) fn schema(input: &Input) -> Result<(), String> {
 
 /// `given` with the defaults, or every reason why it cannot be a run's inputs.
 pub(super) fn accept(definition: &Definition, given: &Value) -> Result<Value, Vec<String>> {
+    if definition.captures.is_some() {
+        // A sub-DAG declares no inputs: the engine itself put together what it reads of the run around it.
+        return Ok(given.clone());
+    }
     let empty = Map::new();
     let given = match given {
         Value::Object(object) => object,

@@ -209,6 +209,49 @@ steps:
 }
 
 #[test]
+fn every_rule_of_a_schedule_is_read() {
+    let rule = |rule: &str| {
+        let source = format!("name: x\non: [{{ schedule: {{ {rule} }} }}]\nsteps:\n  b: {{ uses: t.b }}\n");
+        match parse(&source).triggers.remove(0) {
+            Trigger::Schedule(schedule) => schedule.rule,
+            Trigger::Event(event) => panic!("{event:?}"),
+        }
+    };
+    assert_eq!(rule("every: 1h"), json!({"every": "1h"}));
+    assert_eq!(
+        rule("rrule: FREQ=MONTHLY;BYDAY=2TU, offset: 3d"),
+        json!({"rrule": "FREQ=MONTHLY;BYDAY=2TU", "offset": "3d"})
+    );
+}
+
+#[test]
+fn a_step_may_say_what_it_is_for() {
+    step("{ description: Reads the packages., uses: t.b }");
+    refused("{ description: [no text], uses: t.b }", "E0105", "description");
+}
+
+#[test]
+fn instants_are_waited_for() {
+    let Action::Wait(Wait::Until(until)) = step("{ wait: { until: \"${{ inputs.l[0] }}\" } }").action else {
+        panic!("no instant")
+    };
+    assert!(matches!(until, Template::Whole(_)));
+    assert!(matches!(step("{ wait: { for: 30s } }").action, Action::Wait(Wait::For(Millis(30_000)))));
+}
+
+#[test]
+fn every_limit_of_time_is_read() {
+    let read = step("{ uses: t.b, timeout: { queue: 10m, attempt: 30m, heartbeat: 1m, total: 4h } }");
+    let limits = (read.timeouts.queue, read.timeouts.attempt, read.timeouts.heartbeat, read.total);
+    let minutes = |count: u64| Some(Millis(count * 60_000));
+    assert_eq!(limits, (minutes(10), minutes(30), minutes(1), minutes(240)));
+    let undo =
+        step("{ uses: t.b, compensate: { uses: t.c, retry: { attempts: 20 }, timeout: 30m } }").compensate.unwrap();
+    assert_eq!((undo.retry.attempts, undo.timeouts.attempt), (20, minutes(30)));
+    refused("{ uses: t.b, compensate: { uses: t.c, timeout: { total: 1h } } }", "E0106", "total");
+}
+
+#[test]
 fn triggers_that_cannot_be_are_refused() {
     let on = |entry: &str| format!("name: x\non: [{entry}]\nsteps:\n  b: {{ uses: t.b }}\n");
     one(&on("{ schedule: { timezone: UTC } }"), "E0107", "no rule");

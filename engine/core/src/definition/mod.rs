@@ -5,18 +5,21 @@
 mod action;
 mod around;
 mod check;
+mod diff;
 mod fanout;
 mod fields;
 mod fits;
 mod graph;
 mod model;
 mod nest;
+mod places;
 mod read;
 mod reads;
 mod relations;
 mod spots;
 mod step;
 mod triggers;
+mod typing;
 mod wait;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,17 +30,19 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use crate::diagnostic::Diagnostics;
+use crate::contract::Contracts;
+use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::expr::Expr;
 use crate::template::Template;
 use crate::{Millis, StepName, TaskTimeouts};
 
+pub use diff::{Change, differences};
 pub use graph::Set;
 pub use model::{
     CatchUp, Concurrency, EventTrigger, EventWait, Gate, OnExceed, OnFailure, OnFull, OnTimeout, Overlap, Per, Portion,
     Rate, ScheduleTrigger, SignalWait, Tolerate, Trigger, Wait, Wave, Window,
 };
-pub use relations::relations;
+pub use relations::{Definitions, World};
 
 /// The keys that the language knows, by the kind of map they stand in: the schema is held against them.
 #[cfg(test)]
@@ -328,12 +333,24 @@ impl Definition {
     /// # Errors
     /// All mistakes found in one pass, with their places; `file` names the text in them.
     pub fn parse(file: &str, source: &str) -> Result<Self, Diagnostics> {
-        let read = crate::yaml::read(source).and_then(|root| read::definition(&root, source));
-        read.map_err(|mut list| {
-            list.sort_by_key(|mistake| (mistake.span, mistake.code));
-            list.dedup();
-            Diagnostics { file: file.to_owned(), source: source.to_owned(), list }
-        })
+        let root = crate::yaml::read(source).map_err(|list| told(file, source, list))?;
+        let read = read::definition(&root, source);
+        finished(file, source, read.definition, read.mistakes)
+    }
+
+    /// Reads a definition and checks it against the workflows it starts, the tasks it gives and the types of all values.
+    ///
+    /// More than [`Self::parse`] asks: what was registered once is read again although it would not be taken today.
+    ///
+    /// # Errors
+    /// All mistakes found in one pass, with their places.
+    pub fn check(file: &str, source: &str, world: World<'_>) -> Result<Self, Diagnostics> {
+        let root = crate::yaml::read(source).map_err(|list| told(file, source, list))?;
+        let mut read = read::definition(&root, source);
+        if let Some(definition) = read.definition.as_ref().filter(|_| read.is_sound) {
+            typing::check(definition, Some(&root), world, &mut read.mistakes);
+        }
+        finished(file, source, read.definition, read.mistakes)
     }
 
     /// The position of the step called `name`.
@@ -381,7 +398,27 @@ impl Definition {
     }
 }
 
+fn finished(
+    file: &str,
+    source: &str,
+    definition: Option<Definition>,
+    mistakes: Vec<Diagnostic>,
+) -> Result<Definition, Diagnostics> {
+    match definition {
+        Some(definition) if mistakes.is_empty() => Ok(definition),
+        _ => Err(told(file, source, mistakes)),
+    }
+}
+
+fn told(file: &str, source: &str, mut list: Vec<Diagnostic>) -> Diagnostics {
+    list.sort_by_key(|mistake| (mistake.span, mistake.code));
+    list.dedup();
+    Diagnostics { file: file.to_owned(), source: source.to_owned(), list }
+}
+
 #[cfg(test)]
 mod grammar_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod typing_tests;

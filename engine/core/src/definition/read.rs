@@ -84,10 +84,20 @@ pub(super) struct Graph {
     pub is_broken: bool,
 }
 
+/// What came of reading.
+pub(super) struct Reading {
+    pub definition: Option<Definition>,
+    pub mistakes: Vec<Diagnostic>,
+    /// Whether the graph of the steps holds, so that it makes sense to look further.
+    pub is_sound: bool,
+}
+
 /// Reads a definition out of the YAML tree of `source`.
-pub(super) fn definition(root: &Node, source: &str) -> Result<Definition, Vec<Diagnostic>> {
+pub(super) fn definition(root: &Node, source: &str) -> Reading {
     let mut mistakes = Vec::new();
-    let Some(head) = Fields::open(root, "a workflow", HEAD, &mut mistakes) else { return Err(mistakes) };
+    let Some(head) = Fields::open(root, "a workflow", HEAD, &mut mistakes) else {
+        return Reading { definition: None, mistakes, is_sound: false };
+    };
     let workflow_name = head
         .required("name", "the workflow", &mut mistakes)
         .and_then(|node| Some(Key { text: text(node, "`name`", &mut mistakes)?.to_owned(), span: node.span }))
@@ -134,14 +144,15 @@ pub(super) fn definition(root: &Node, source: &str) -> Result<Definition, Vec<Di
         upstream: graph.upstream,
         dependents: graph.dependents,
     };
-    if mistakes.iter().all(|mistake| mistake.code != "E0108") {
+    let is_sound = mistakes.iter().all(|mistake| mistake.code != "E0108");
+    if is_sound {
         let mut found = Vec::new();
         check::references(&definition, &mut found);
         // What is upstream of what cannot be told while a step is missing from the graph: that would be noise.
         found.retain(|mistake| !is_broken || !check::is_about_steps(mistake));
         mistakes.append(&mut found);
     }
-    if mistakes.is_empty() { Ok(definition) } else { Err(mistakes) }
+    Reading { definition: Some(definition), mistakes, is_sound }
 }
 
 fn read_defaults(head: &Fields<'_>, priority: Option<i32>, source: &str, mistakes: &mut Vec<Diagnostic>) -> Defaults {

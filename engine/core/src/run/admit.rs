@@ -273,16 +273,18 @@ impl Machine<'_> {
     /// The calendar that a step waits for has changed.
     pub(super) fn calendar_changed(&mut self, step: &StepName) {
         let Ok(at) = self.step(step) else { return };
+        let before = super::pending::pending(self.run, self.definition);
         self.retracted = true;
         if let (Status::Waiting { .. }, Action::Wait(Wait::Window(window))) =
             (&self.run.steps[at].status, &self.definition.steps[at].action)
         {
-            return self.wait_for_window(at, window);
-        }
-        if let Some(work) = self.run.steps[at].work.as_mut() {
+            self.wait_for_window(at, window);
+        } else if let Some(work) = self.run.steps[at].work.as_mut() {
             work.lanes.reopen_kind("w");
             self.progress(at);
         }
+        // What opens when it would have opened before is owed already.
+        self.applied.effects.retain(|effect| before.get(&effect.key()) != Some(effect));
     }
 
     /// Limits of a step open by the clock.

@@ -191,6 +191,15 @@ impl Lanes {
         }
     }
 
+    /// Whether `limit` may have room as far as is known here.
+    #[must_use]
+    pub fn is_open(&self, limit: &Limit) -> bool {
+        self.waiting
+            .get(limit)
+            .and_then(BTreeSet::first)
+            .is_some_and(|first| self.open.contains(&(*first, limit.clone())))
+    }
+
     /// How many wait for each limit.
     pub fn lines(&self) -> impl Iterator<Item = (&Limit, usize)> {
         self.waiting.iter().map(|(limit, line)| (limit, line.len()))

@@ -43,6 +43,15 @@ pub enum FactKind {
     Undo(StepName, &'static str),
     /// A wave of a fan-out; its number, and what it does.
     Wave(StepName, u32, &'static str),
+    /// An instant of a schedule that starts nothing; its `run` is none that exists.
+    Missed {
+        /// The workflow.
+        workflow: Arc<str>,
+        /// The instant.
+        nominal: UtcMs,
+        /// Why.
+        why: &'static str,
+    },
 }
 
 /// Why a record changed nothing.
@@ -70,34 +79,48 @@ pub(super) struct Machine<'a> {
 }
 
 impl<'a> Machine<'a> {
-    fn new(run: &'a mut Run, definition: &'a Definition, shared: &'a mut Shared, now: UtcMs) -> Self {
+    pub(super) fn new(run: &'a mut Run, definition: &'a Definition, shared: &'a mut Shared, now: UtcMs) -> Self {
         let applied = Applied::default();
         Self { run, definition, shared, now, applied, settled: VecDeque::new(), retracted: false }
     }
 
     /// Follows the record to its end; what it owes is what is still owed then.
-    fn close(mut self) -> Applied {
+    pub(super) fn close(mut self) -> Applied {
         self.follow();
         if self.retracted && !self.applied.effects.is_empty() {
-            let owed = super::pending::pending(self.run, self.definition);
-            self.applied.effects.retain(|effect| owed.contains_key(&effect.key()));
+            let (run, definition) = (&*self.run, self.definition);
+            // What a fan-out sends is looked up one by one: all that it owes may be a hundred thousand times as much.
+            let mut owed = None;
+            self.applied.effects.retain(|effect| {
+                super::pending::is_out(run, definition, effect).unwrap_or_else(|| {
+                    let owed = owed.get_or_insert_with(|| super::pending::pending(run, definition));
+                    owed.contains_key(&effect.key())
+                })
+            });
         }
         self.applied
     }
 }
 
-/// Begins a run; inputs that do not fit make one that has failed.
-pub(crate) fn begin(start: &Arc<Start>, definition: &Definition, shared: &mut Shared, now: UtcMs) -> (Run, Applied) {
-    let (inputs, wrong) = match definition.accept(&start.inputs) {
-        Ok(inputs) => (inputs, None),
-        Err(reasons) => (Value::Null, Some(reasons.join("; "))),
+/// Begins a run; inputs that do not fit, and what went wrong before (`flaw`), make one that has failed.
+pub(crate) fn begin(
+    start: &Arc<Start>,
+    definition: &Definition,
+    shared: &mut Shared,
+    (flaw, now): (Option<Failure>, UtcMs),
+) -> (Run, Applied) {
+    let misfit = |reasons: Vec<String>| permanent("E0301", format!("the inputs do not fit: {}", reasons.join("; ")));
+    let (inputs, start, wrong) = match (definition.accept(&start.inputs), flaw) {
+        (_, Some(flaw)) => (Value::Null, Arc::clone(start), Some(flaw)),
+        (Ok(inputs), None) => (inputs, Arc::new(start.without_inputs()), None),
+        (Err(reasons), None) => (Value::Null, Arc::clone(start), Some(misfit(reasons))),
     };
     let mut run = Run {
-        start: Arc::clone(start),
+        start,
         started: now,
         ended: None,
         phase: Phase::Running,
-        inputs,
+        inputs: Arc::new(inputs),
         cause: None,
         steps: vec![StepRun { since: now, ..StepRun::default() }; definition.steps.len()],
         signals: Vec::new(),
@@ -114,10 +137,7 @@ pub(crate) fn begin(start: &Arc<Start>, definition: &Definition, shared: &mut Sh
     let mut machine = Machine::new(&mut run, definition, shared, now);
     machine.tell(FactKind::Phase("running"));
     match wrong {
-        Some(reasons) => {
-            let failure = permanent("E0301", format!("the inputs do not fit: {reasons}"));
-            machine.doom(Cause { step: None, failure, cancelled: false, compensate: false });
-        }
+        Some(failure) => machine.doom(Cause { step: None, failure, cancelled: false, compensate: false }),
         None => machine.enter(),
     }
     let applied = machine.close();
@@ -265,11 +285,13 @@ impl Machine<'_> {
     }
 
     /// Its turn in the line may have come.
-    fn enter_again(&mut self) {
+    pub fn enter_again(&mut self) {
         let Phase::Queued { group } = self.run.phase.clone() else { return };
         let Some(concurrency) = &self.definition.concurrency else { return };
         if self.shared.take(&group, concurrency.limit) {
-            self.run.rested.0 += self.now.since(self.run.started).0.saturating_sub(self.run.rested.0);
+            // Where it is paused in line, the rest from then on counts when it is resumed.
+            let until = self.run.paused.as_ref().map_or(self.now, |hold| hold.since);
+            self.run.rested = until.since(self.run.started);
             self.set_phase(Phase::Running);
             self.take_place(group);
         } else {

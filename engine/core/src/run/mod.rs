@@ -6,6 +6,7 @@
 
 mod admit;
 mod forward;
+mod items;
 mod lanes;
 mod machine;
 mod operate;
@@ -16,14 +17,17 @@ mod scope;
 mod signals;
 mod state;
 mod unwind;
+mod waits;
 mod waves;
 mod why;
 mod work;
 
+pub use items::Items;
 pub use lanes::{Lanes, Limit};
 pub use machine::{Applied, Fact, FactKind, Refusal, apply};
 pub(crate) use machine::{begin, look, nudge};
 pub use pending::pending;
 pub(crate) use reopen::migrate;
 pub use state::*;
+pub(crate) use waits::{as_key, deliver, key as wait_key, waiting as event_waits};
 pub use why::{Reason, why};

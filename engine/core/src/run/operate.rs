@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::machine::{FactKind, Machine, Refusal, permanent};
 use super::{Hold, Phase, Skip, Status};
+use crate::definition::{Action, Wait};
 use crate::effect::Effect;
 use crate::expr::Expr;
 use crate::record::{Decision, Extent, Tune};
@@ -213,6 +214,7 @@ impl Machine<'_> {
         };
         self.set_phase(*was);
         // What opened while it lay aside was offered to others, or to nobody.
+        self.enter_again();
         for at in 0..self.run.steps.len() {
             self.look_again(at);
         }
@@ -222,6 +224,11 @@ impl Machine<'_> {
     }
 
     fn look_again(&mut self, at: usize) {
+        if let (Status::Waiting { .. }, Action::Wait(Wait::Window(window))) =
+            (&self.run.steps[at].status, &self.definition.steps[at].action)
+        {
+            return self.wait_for_window(at, window);
+        }
         if let Some(work) = self.run.steps[at].work.as_mut() {
             work.lanes.reopen_kind("g");
             work.lanes.reopen_kind("w");

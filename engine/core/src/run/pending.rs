@@ -9,7 +9,7 @@ use super::{At, Phase, Run, Status, Undo, WaveAt, Work, scope};
 use crate::definition::{Action, Emit};
 use crate::effect::{Effect, EffectKey};
 use crate::record::{Parent, Report, Start, TimerKey, TimerKind};
-use crate::{CloudEvent, Definition, Digest, Failure, Leg, Task, TaskKey, TaskTimeouts, UtcMs};
+use crate::{CloudEvent, Definition, Digest, Failure, Leg, StepName, Task, TaskKey, TaskTimeouts, UtcMs};
 
 /// All the work that `run` owes.
 #[must_use]
@@ -138,6 +138,31 @@ pub(super) fn send(run: &Run, definition: &Definition, at: usize, item: u32, att
     }
 }
 
+/// Whether what a fan-out would send is still owed; `None` for an effect that only [`pending`] can tell.
+pub(super) fn is_out(run: &Run, definition: &Definition, effect: &Effect) -> Option<bool> {
+    let over = matches!(run.phase, Phase::Quarantined { .. } | Phase::Ended(_));
+    let work = |step: &StepName| {
+        let state = &run.steps[definition.position(step.as_str())?];
+        state.work.as_ref().filter(|_| !over && matches!(state.status, Status::Active))
+    };
+    let (step, item, attempt) = match effect {
+        Effect::Timer(TimerKey { kind: TimerKind::Opens { step, .. }, .. }, due) => {
+            return Some(work(step).is_some_and(|work| work.lanes.instants().contains(due)));
+        }
+        Effect::Dispatch(task) if task.key.leg == Leg::Forward => (&task.key.step, task.key.item, task.key.attempt),
+        Effect::StartChild(start) => start.parent.as_ref().map(|link| (&link.step, link.item, link.attempt))?,
+        Effect::Dispatch(_)
+        | Effect::Emit { .. }
+        | Effect::Cancel(_)
+        | Effect::Timer(..)
+        | Effect::CancelChild { .. }
+        | Effect::UnwindChild { .. }
+        | Effect::InformParent { .. } => return None,
+    };
+    let live = work(step).and_then(|work| work.live.get(&item)).filter(|live| live.attempt == attempt);
+    Some(live.is_some_and(|live| matches!(live.at, At::Out | At::Child { started: false, .. })))
+}
+
 /// The end of the soak, or of the wait at the gate, of the wave under way: its number, whether it is the gate, when.
 fn wave_timer(work: &Work) -> Option<(u32, bool, UtcMs)> {
     let wave = work.wave.as_ref().filter(|_| !work.stopping && !work.draining)?;
@@ -218,7 +243,8 @@ pub(super) fn send_undo(
     let failure = run.cause.as_ref().map(|cause| &cause.failure);
     if let Action::Workflow { .. } | Action::Steps(_) = step.action {
         let failure = failure.cloned().unwrap_or_else(|| permanent("E0316", "the parent run is undone".into()));
-        return Ok(work.children.get(&item).map(|child| Effect::UnwindChild { child: *child, failure }));
+        let task = key(run, definition, at, item, attempt, Leg::Undo);
+        return Ok(work.children.get(&item).map(|child| Effect::UnwindChild { child: *child, task, failure }));
     }
     let Some(compensate) = &step.compensate else { return Ok(None) };
     let input = scope::eval_frozen(run, definition, &compensate.with, scope::undo(work, item, failure))

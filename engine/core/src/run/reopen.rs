@@ -57,7 +57,7 @@ impl Machine<'_> {
         if let (Rerun::Items(step), Some(at)) = (from, chosen) {
             self.has_failed_items(at, step)?;
         }
-        self.run.inputs = accepted;
+        self.run.inputs = Arc::new(accepted);
         self.reopen(from, chosen, inputs);
         Ok(())
     }
@@ -79,7 +79,7 @@ impl Machine<'_> {
             let step = &self.definition.steps[at];
             let holds = match &self.run.steps[at].status {
                 Status::Done { late, .. } => !late && self.run.steps[at].undo == Undo::NotNeeded,
-                Status::Skipped(Skip::Condition | Skip::Operator) => true,
+                Status::Skipped(Skip::Condition | Skip::Operator) => self.run.steps[at].undo == Undo::NotNeeded,
                 Status::Pending
                 | Status::Active
                 | Status::Waiting { .. }
@@ -144,8 +144,10 @@ impl Machine<'_> {
         let state = &mut self.run.steps[at];
         let Some(work) = state.work.as_mut() else { return };
         state.base = state.base.max(work.highest);
-        let again: Vec<u32> = work.failed.keys().chain(&work.rested).copied().collect();
-        let fresh = std::mem::take(&mut work.fresh);
+        let again = work.failed.keys().chain(&work.rested).copied().filter(|item| work.has_started(*item));
+        let again: Vec<u32> = again.collect();
+        let mut fresh = std::mem::take(&mut work.fresh);
+        fresh.append(&mut work.refused);
         **work = Work {
             items: Arc::clone(&work.items),
             wave: work.wave.take(),
@@ -235,7 +237,7 @@ pub(crate) fn migrate(
         .accept(&run.inputs)
         .map_err(|reasons| Refusal::Illegal(format!("the inputs do not fit the version: {}", reasons.join("; "))))?;
     run.steps = steps;
-    run.inputs = inputs;
+    run.inputs = Arc::new(inputs);
     let start = Arc::make_mut(&mut run.start);
     start.version = to.digest.clone();
     start.pins = Arc::clone(pins);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use super::{Phase, Run, Status, Work};
+use super::{Items, Phase, Run, Status, Work};
 use crate::expr::{EvalError, Expr, Reference, Scope};
 use crate::template::Template;
 use crate::{Definition, Failure};
@@ -41,8 +41,47 @@ fn value_of(
 ) -> Result<Value, EvalError> {
     match template {
         Template::Literal(value) => Ok(value.clone()),
+        Template::Whole(expr) if !frozen && let Some(value) = plain(run, definition, expr) => Ok(value.clone()),
         _ => template.eval(&scope(run, definition, template.references(), locals, frozen)),
     }
+}
+
+/// The list that `template` comes to, without a copy where it just names one.
+///
+/// # Errors
+/// The value that is no list, or why there is none.
+pub(super) fn list(run: &Run, definition: &Definition, template: &Template) -> Result<Result<Items, Value>, EvalError> {
+    let named = match template {
+        Template::Literal(value) => Some(value),
+        Template::Whole(expr) => plain(run, definition, expr),
+        Template::Text(_) | Template::List(_) | Template::Map(_) => None,
+    };
+    if let Some(Value::Array(values)) = named {
+        return Ok(Ok(values.iter().collect()));
+    }
+    Ok(match eval(run, definition, template, Vec::new())? {
+        Value::Array(values) => Ok(values.iter().collect()),
+        other => Err(other),
+    })
+}
+
+/// What an expression stands for that only names an input or an output; `None` for any other, and where it is not there.
+fn plain<'a>(run: &'a Run, definition: &Definition, expr: &Expr) -> Option<&'a Value> {
+    let (root, path) = expr.path()?.split_first()?;
+    let (from, path) = match root.as_str() {
+        "inputs" if definition.captures.is_some() => (run.inputs.get("inputs")?, path),
+        "inputs" => (&*run.inputs, path),
+        "steps" => {
+            let (name, rest) = path.split_first()?;
+            let state = &run.steps[definition.position(name)?];
+            match (&state.status, rest.split_first()?) {
+                (Status::Done { output, .. }, (field, rest)) if field == "output" => (output, rest),
+                _ => return None,
+            }
+        }
+        _ => return None,
+    };
+    path.iter().try_fold(from, |value, name| value.as_object()?.get(name))
 }
 
 /// Whether the step at `at` runs by its `if`.
@@ -104,7 +143,7 @@ fn scope<'a>(
     for reference in references {
         let path = &reference.path[1..];
         match reference.path[0].as_str() {
-            "inputs" => graft(&mut inputs, around.map_or(&run.inputs, |around| &around["inputs"]), path),
+            "inputs" => graft(&mut inputs, around.map_or(&*run.inputs, |around| &around["inputs"]), path),
             "steps" => {
                 let Some((name, rest)) = path.split_first() else { continue };
                 match definition.position(name) {
@@ -160,7 +199,7 @@ pub(super) fn captured(run: &Run, definition: &Definition, inner: &Definition, l
     let Some(captures) = &inner.captures else { return all };
     let around = definition.captures.as_ref().map(|_| &run.inputs);
     for name in &captures.inputs {
-        let inputs = around.map_or(&run.inputs, |around| &around["inputs"]);
+        let inputs = around.map_or(&*run.inputs, |around| &around["inputs"]);
         graft(&mut all["inputs"], inputs, std::slice::from_ref(name));
     }
     for name in &captures.steps {
@@ -248,7 +287,7 @@ fn failed(run: &Run, definition: &Definition, at: usize) -> Value {
 pub(super) fn item(work: &Work, at: u32) -> Locals {
     let position = usize::try_from(at).ok();
     match position.and_then(|position| work.items.get(position)) {
-        Some(item) => vec![("item", item.clone()), ("index", Value::from(at))],
+        Some(item) => vec![("item", item), ("index", Value::from(at))],
         None => Vec::new(),
     }
 }

@@ -17,7 +17,7 @@ impl Machine<'_> {
         let due = match wait {
             Wait::Signal(wait) => return self.wait_for_signal(at, wait),
             Wait::Window(window) => return self.wait_for_window(at, window),
-            Wait::Event(wait) => wait.timeout.map(|span| self.now + span),
+            Wait::Event(wait) => return self.begin_event_wait(at, wait),
             Wait::For(span) => Some(self.now + *span),
             Wait::Until(until) => match scope::eval(self.run, self.definition, until, Vec::new()) {
                 Ok(value) => match instant(&value) {
@@ -112,7 +112,7 @@ impl Machine<'_> {
                 let part = if wait.quorum > 1 { format!(" ({got} of {})", wait.quorum) } else { String::new() };
                 (format!("no signal `{}` came{part}", wait.name), wait.timeout, wait.on_timeout)
             }
-            Wait::Event(wait) => (format!("no event `{}` came", wait.kind), wait.timeout, wait.on_timeout),
+            Wait::Event(wait) => (format!("no event `{}` that fits came", wait.kind), wait.timeout, wait.on_timeout),
         };
         match then {
             OnTimeout::Continue => self.complete(at, Value::Null),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::items::Items;
 use super::lanes::Lanes;
 use crate::record::{End, Start, Tune};
 use crate::{Failure, Millis, RunId, StepName, UtcMs};
@@ -16,7 +17,7 @@ pub const SIGNALS_MAX: usize = 100;
 /// One run as of some record.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Run {
-    /// All it began with.
+    /// All it began with; its inputs stand in `inputs`, and here only where they did not fit.
     pub start: Arc<Start>,
     /// When it began.
     pub started: UtcMs,
@@ -26,7 +27,7 @@ pub struct Run {
     /// Where it stands as a whole.
     pub phase: Phase,
     /// Its inputs, completed by the defaults.
-    pub inputs: Value,
+    pub inputs: Arc<Value>,
     /// Why it fails or failed: the first cause.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<Cause>,
@@ -287,7 +288,7 @@ pub enum Skip {
 pub struct Work {
     /// What `for_each` walks; empty without one.
     #[serde(default, skip_serializing_if = "no_items")]
-    pub items: Arc<Vec<Value>>,
+    pub items: Arc<Items>,
     /// How many there are; 1 without `for_each`.
     pub count: u32,
     /// The first that was not looked at yet.
@@ -295,6 +296,9 @@ pub struct Work {
     /// Those that were looked at and never started.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub fresh: BTreeSet<u32>,
+    /// Those that failed before they ever started.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub refused: BTreeSet<u32>,
     /// Where those stand that wait for a place.
     #[serde(default)]
     pub lanes: Lanes,
@@ -336,7 +340,7 @@ pub struct Work {
     pub highest: u32,
 }
 
-fn no_items(items: &Arc<Vec<Value>>) -> bool {
+fn no_items(items: &Arc<Items>) -> bool {
     items.is_empty()
 }
 
@@ -489,6 +493,19 @@ impl Run {
     #[must_use]
     pub fn id(&self) -> RunId {
         self.start.run
+    }
+
+    /// The child runs that it waits for, on either leg.
+    pub fn children(&self) -> impl Iterator<Item = RunId> {
+        let forward = self.steps.iter().filter_map(|step| step.work.as_ref()).flat_map(|work| work.live.values());
+        let undo = self.steps.iter().flat_map(|step| match &step.undo {
+            Undo::Active(undo) => undo.live.values().collect::<Vec<&Live>>(),
+            _ => Vec::new(),
+        });
+        forward.chain(undo).filter_map(|live| match live.at {
+            At::Child { child, .. } => Some(child),
+            At::Ready | At::Out | At::Stopping | At::Backoff { .. } => None,
+        })
     }
 
     /// Whether it is over.

@@ -118,10 +118,10 @@ impl Machine<'_> {
     /// Undoes the next item that has room; whether there was one.
     fn undo_next(&mut self, at: usize, parallel: u32) -> bool {
         let state = &mut self.run.steps[at];
-        let (base, fresh) = (state.undo_base, state.work.as_ref().map(|work| &work.fresh));
+        let (base, work) = (state.undo_base, state.work.as_ref());
         let Undo::Active(undo) = &mut state.undo else { return false };
         // Items that never started have nothing to undo.
-        while undo.next > 0 && fresh.is_some_and(|fresh| fresh.contains(&(undo.next - 1))) {
+        while undo.next > 0 && work.is_some_and(|work| !work.has_started(undo.next - 1)) {
             undo.next -= 1;
         }
         if undo.lanes.busy >= parallel {
@@ -192,6 +192,9 @@ impl Machine<'_> {
         let Undo::Active(undo) = &mut self.run.steps[at].undo else { return stale };
         match undo.live.get(&task.item) {
             Some(Live { attempt, at: At::Out }) if *attempt == task.attempt => {}
+            // A child tells its end by itself; that it cannot be found is said for it.
+            Some(Live { attempt, at: At::Child { .. } })
+                if *attempt == task.attempt && matches!(outcome, Outcome::Failed(_)) => {}
             Some(_) | None => return stale,
         }
         self.undo_leave(at, task.item);
@@ -212,12 +215,16 @@ impl Machine<'_> {
     }
 
     fn undo_failed(&mut self, at: usize, task: &TaskKey, failure: Failure) {
-        let Some(retry) = self.definition.steps[at].compensate.as_ref().map(|compensate| &compensate.retry) else {
+        let used = task.attempt.saturating_sub(self.run.steps[at].undo_base);
+        let seed = self.seed(task);
+        let retry = self.definition.steps[at].compensate.as_ref().map(|compensate| &compensate.retry);
+        let Undo::Active(undo) = &mut self.run.steps[at].undo else { return };
+        let Some(retry) = retry else {
+            // A child run has no compensation of its own here: whoever lost it needs a person.
+            undo.failed.insert(task.item, failure);
             return;
         };
-        let used = task.attempt.saturating_sub(self.run.steps[at].undo_base);
-        let until = self.now + backoff(retry, used, self.seed(task));
-        let Undo::Active(undo) = &mut self.run.steps[at].undo else { return };
+        let until = self.now + backoff(retry, used, seed);
         if failure.class == FailureClass::Permanent || used >= retry.attempts || !retry.covers(&failure.code) {
             undo.failed.insert(task.item, failure);
             return;
@@ -363,5 +370,5 @@ fn former(step: &Step, state: &mut StepRun) -> Option<Work> {
 }
 
 fn content(work: &Work, item: u32) -> String {
-    usize::try_from(item).ok().and_then(|item| work.items.get(item)).map(ToString::to_string).unwrap_or_default()
+    usize::try_from(item).ok().and_then(|item| work.items.get(item)).map(|item| item.to_string()).unwrap_or_default()
 }

@@ -1,5 +1,6 @@
 //! The items of a step: they go out, come back, are tried again, are called back.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -19,13 +20,13 @@ impl Machine<'_> {
         let step = &self.definition.steps[at];
         let mut work = Work { count: 1, ..Work::default() };
         if let Some(for_each) = &step.for_each {
-            let items = match scope::eval(self.run, self.definition, &for_each.items, Vec::new()) {
-                Ok(Value::Array(items)) if items.len() <= ITEMS_MAX => items,
-                Ok(Value::Array(items)) => {
+            let items = match scope::list(self.run, self.definition, &for_each.items) {
+                Ok(Ok(items)) if items.len() <= ITEMS_MAX => items,
+                Ok(Ok(items)) => {
                     let message = format!("`for_each` has {} items; at most {ITEMS_MAX} are walked", items.len());
                     return self.fail(at, permanent("E0207", message));
                 }
-                Ok(other) => {
+                Ok(Err(other)) => {
                     let message = format!("`for_each` walks a list, this is {}", kind_of(&other));
                     return self.fail(at, permanent("E0207", message));
                 }
@@ -72,7 +73,7 @@ impl Machine<'_> {
             }
             Err(failure) => {
                 self.leave_line(at, item, fresh);
-                self.item_failed(at, item, failure);
+                self.turn_away(at, item, failure);
                 return true;
             }
         }
@@ -80,7 +81,7 @@ impl Machine<'_> {
         match self.admit(at, item) {
             Ok(Ok(admission)) => self.send(at, (item, attempt), admission),
             Ok(Err(block)) => self.block(at, item, block),
-            Err(failure) => self.item_failed(at, item, failure),
+            Err(failure) => self.turn_away(at, item, failure),
         }
         true
     }
@@ -116,11 +117,17 @@ impl Machine<'_> {
                 self.occupy(at, admission);
                 self.owe(effect);
             }
-            Err(failure) => {
-                work.fresh.remove(&item);
-                self.item_failed(at, item, failure);
-            }
+            Err(failure) => self.turn_away(at, item, failure),
         }
+    }
+
+    /// An item fails before it goes out; the first time, there is nothing to undo of it.
+    fn turn_away(&mut self, at: usize, item: u32, failure: Failure) {
+        let Some(work) = self.run.steps[at].work.as_mut() else { return };
+        if !work.live.contains_key(&item) {
+            work.refused.insert(item);
+        }
+        self.item_failed(at, item, failure);
     }
 
     /// An item is not at work any more; gives back what places it had.
@@ -244,18 +251,13 @@ impl Machine<'_> {
         work.stopping = true;
         self.retracted = true;
         work.lanes.clear();
+        let sent_now: BTreeSet<TaskKey> = self.applied.effects.iter().filter_map(sent_by).collect();
         let (mut owed, mut unsent) = (Vec::new(), Vec::new());
         let items: Vec<u32> = work.live.keys().copied().collect();
         for item in items {
             let Some(live) = work.live.get_mut(&item) else { continue };
             let key = TaskKey { run, step: step.clone(), item, attempt: live.attempt, leg: Leg::Forward };
-            let sent_now = self.applied.effects.iter().any(|effect| match effect {
-                Effect::Dispatch(task) => task.key == key,
-                Effect::Emit { task, .. } => *task == key,
-                Effect::StartChild(start) => matches!(live.at, At::Child { child, .. } if child == start.run),
-                _ => false,
-            });
-            if sent_now {
+            if sent_now.contains(&key) {
                 unsent.push((item, live.attempt == base + 1));
                 continue;
             }
@@ -348,7 +350,33 @@ impl Work {
 
     /// The items that started, from the last one.
     pub fn started(&self) -> impl Iterator<Item = u32> {
-        (0..self.next).rev().filter(|item| !self.fresh.contains(item))
+        (0..self.next).rev().filter(|item| self.has_started(*item))
+    }
+
+    /// Whether an item ever went out.
+    #[must_use]
+    pub fn has_started(&self, item: u32) -> bool {
+        item < self.next && !self.fresh.contains(&item) && !self.refused.contains(&item)
+    }
+}
+
+/// The attempt that an effect sends out.
+fn sent_by(effect: &Effect) -> Option<TaskKey> {
+    match effect {
+        Effect::Dispatch(task) => Some(task.key.clone()),
+        Effect::Emit { task, .. } => Some(task.clone()),
+        Effect::StartChild(start) => start.parent.as_ref().map(|link| TaskKey {
+            run: link.run,
+            step: link.step.clone(),
+            item: link.item,
+            attempt: link.attempt,
+            leg: Leg::Forward,
+        }),
+        Effect::Cancel(_)
+        | Effect::Timer(..)
+        | Effect::CancelChild { .. }
+        | Effect::UnwindChild { .. }
+        | Effect::InformParent { .. } => None,
     }
 }
 

@@ -1,14 +1,31 @@
 //! The JSON Schema of the definition language, for editors: structure and names, not references between steps.
 
+mod keys;
+mod reference;
+
 use serde_json::{Value, json};
 
 use crate::definition::{ATTEMPTS_MAX, STEPS_MAX};
+
+pub use reference::reference;
 
 /// The schema, in draft 2020-12.
 ///
 /// What it refuses, the parser refuses; the parser refuses more: unknown steps, cycles, expressions.
 #[must_use]
 pub fn schema() -> Value {
+    let mut schema = bare();
+    for key in keys::keys() {
+        if let Some(Value::Object(property)) = schema.pointer_mut(&key.place) {
+            property.insert("description".to_owned(), key.what.into());
+            property.insert("examples".to_owned(), json!([key.example]));
+            property.extend(key.default.map(|default| ("default".to_owned(), default)));
+        }
+    }
+    schema
+}
+
+fn bare() -> Value {
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Patchloom workflow",
@@ -66,10 +83,9 @@ fn map(description: &str, required: &[&str], properties: Value) -> Value {
     })
 }
 
-fn steps(description: &str) -> Value {
+fn steps() -> Value {
     json!({
         "type": "object",
-        "description": description,
         "minProperties": 1,
         "maxProperties": STEPS_MAX,
         "propertyNames": { "pattern": "^[a-z][a-z0-9_]{0,63}$" },
@@ -79,23 +95,22 @@ fn steps(description: &str) -> Value {
 
 fn head() -> Value {
     json!({
-        "name": { "type": "string", "pattern": "^[a-z][a-z0-9-]{0,63}$", "description": "The name that runs and other workflows call it by." },
-        "description": { "type": "string", "description": "What it is for, in a sentence." },
+        "name": { "type": "string", "pattern": "^[a-z][a-z0-9-]{0,63}$" },
+        "description": { "type": "string" },
         "inputs": {
             "type": "object",
-            "description": "What a run takes, by name: each a JSON Schema. One with a `default` may be left out.",
             "propertyNames": { "pattern": "^[a-z][a-z0-9_]{0,63}$" },
             "additionalProperties": { "type": "object", "$ref": "https://json-schema.org/draft/2020-12/schema" }
         },
-        "on": { "type": "array", "items": { "$ref": "#/$defs/trigger" }, "description": "What starts runs besides people and other workflows." },
+        "on": { "type": "array", "items": { "$ref": "#/$defs/trigger" } },
         "concurrency": { "$ref": "#/$defs/run_concurrency" },
         "priority": { "$ref": "#/$defs/priority" },
-        "timeout": { "$ref": "#/$defs/duration", "description": "After which a run fails and is compensated." },
-        "calendars": { "type": "object", "additionalProperties": { "type": "object" }, "description": "Calendars of its own, by name." },
+        "timeout": { "$ref": "#/$defs/duration" },
+        "calendars": { "type": "object", "additionalProperties": { "type": "object" } },
         "defaults": { "$ref": "#/$defs/defaults" },
-        "steps": steps("The steps by name; `needs` puts them in order."),
-        "finally": steps("Steps that run once all else is over, whatever came of it."),
-        "output": { "description": "What a run gives back; values may hold `${{ }}`." }
+        "steps": steps(),
+        "finally": steps(),
+        "output": {}
     })
 }
 
@@ -132,11 +147,11 @@ fn event_trigger() -> Value {
         "Starts a run for each event that fits.",
         &["type"],
         json!({
-            "type": { "type": "string", "description": "Its CloudEvents type." },
-            "if": { "$ref": "#/$defs/condition", "description": "What it must meet besides; reads `event`." },
-            "key": { "description": "Events with an equal key start one run." },
-            "debounce": { "$ref": "#/$defs/duration", "description": "A run starts once no further event with its key came for so long." },
-            "inputs": { "type": ["object", "string"], "description": "The run's inputs; read `event`." }
+            "type": { "type": "string" },
+            "if": { "$ref": "#/$defs/condition" },
+            "key": {},
+            "debounce": { "$ref": "#/$defs/duration" },
+            "inputs": { "type": ["object", "string"] }
         }),
     )
 }
@@ -146,15 +161,15 @@ fn schedule() -> Value {
         "Starts runs at instants that a rule gives.",
         &[],
         json!({
-            "cron": { "description": "A cron expression, such as 0 6 * * TUE#2." },
-            "rrule": { "description": "A recurrence rule of RFC 5545." },
-            "every": { "description": "A span of time." },
-            "timezone": { "description": "An IANA time zone." },
-            "offset": { "description": "A shift of every instant." },
-            "overlap": { "enum": ["skip", "queue", "replace", "allow"], "description": "What happens while the run before is open." },
-            "catch_up": { "enum": ["none", "last", "all"], "description": "What happens about instants that passed while no engine was there." },
-            "jitter": { "$ref": "#/$defs/duration", "description": "Starts are spread over so long." },
-            "inputs": { "type": ["object", "string"], "description": "The run's inputs; read `schedule.time`." }
+            "cron": {},
+            "rrule": {},
+            "every": {},
+            "timezone": {},
+            "offset": {},
+            "overlap": { "enum": ["skip", "queue", "replace", "allow"] },
+            "catch_up": { "enum": ["none", "last", "all"] },
+            "jitter": { "$ref": "#/$defs/duration" },
+            "inputs": { "type": ["object", "string"] }
         }),
     );
     schedule["oneOf"] = json!([{ "required": ["cron"] }, { "required": ["rrule"] }, { "required": ["every"] }]);
@@ -168,9 +183,9 @@ fn concurrency(whole_run: bool) -> Value {
         "A limit across runs.",
         required,
         json!({
-            "group": { "description": "All that name the same group share its places." },
-            "limit": { "$ref": "#/$defs/count", "description": "How many places it has." },
-            "on_full": { "enum": on_full, "description": "What happens when there is none." }
+            "group": {},
+            "limit": { "$ref": "#/$defs/count" },
+            "on_full": { "enum": on_full }
         }),
     )
 }
@@ -180,9 +195,9 @@ fn emit() -> Value {
         "Publishes a CloudEvent.",
         &["type"],
         json!({
-            "type": { "type": "string", "description": "Its CloudEvents type." },
-            "subject": { "description": "What it is about." },
-            "data": { "description": "What it carries." }
+            "type": { "type": "string" },
+            "subject": {},
+            "data": {}
         }),
     )
 }
@@ -192,7 +207,7 @@ fn window() -> Value {
         "A calendar, and how long an item takes.",
         &["calendar"],
         json!({
-            "calendar": { "description": "The calendar's name." },
+            "calendar": {},
             "expected": { "$ref": "#/$defs/expected" }
         }),
     );
@@ -204,9 +219,9 @@ fn rate() -> Value {
         "How many in how long, and who shares it.",
         &["limit", "per"],
         json!({
-            "limit": { "$ref": "#/$defs/count", "description": "How many starts." },
-            "per": { "$ref": "#/$defs/duration", "description": "In how long." },
-            "group": { "description": "Who shares it; the step of this workflow unless said." }
+            "limit": { "$ref": "#/$defs/count" },
+            "per": { "$ref": "#/$defs/duration" },
+            "group": {}
         }),
     );
     json!({
@@ -221,16 +236,16 @@ fn step() -> Value {
         &[],
         json!({
             "description": { "type": "string" },
-            "uses": { "$ref": "#/$defs/task_type", "description": "Gives a task of this type to a worker." },
-            "workflow": { "type": "string", "pattern": "^[a-z][a-z0-9-]{0,63}$", "description": "Starts a child run of this workflow, one per item." },
+            "uses": { "$ref": "#/$defs/task_type" },
+            "workflow": { "type": "string", "pattern": "^[a-z][a-z0-9-]{0,63}$" },
             "wait": { "$ref": "#/$defs/wait" },
-            "set": { "description": "Computes a value." },
-            "fail": { "description": "Fails with this message." },
+            "set": {},
+            "fail": {},
             "emit": { "$ref": "#/$defs/emit" },
-            "steps": steps("A DAG of its own, one per item."),
-            "with": { "description": "The input of the task, or the inputs of the child run; values may hold `${{ }}`." },
-            "needs": { "$ref": "#/$defs/texts", "description": "The steps that must have ended before this one starts." },
-            "if": { "$ref": "#/$defs/condition", "description": "Where it comes to false the step is skipped. failed() and always() let it run after a failure." },
+            "steps": steps(),
+            "with": {},
+            "needs": { "$ref": "#/$defs/texts" },
+            "if": { "$ref": "#/$defs/condition" },
             "for_each": { "$ref": "#/$defs/for_each" },
             "window": { "$ref": "#/$defs/window" },
             "expected": { "$ref": "#/$defs/expected" },
@@ -241,8 +256,8 @@ fn step() -> Value {
             "timeout": { "$ref": "#/$defs/timeout" },
             "on_failure": { "$ref": "#/$defs/on_failure" },
             "compensate": { "$ref": "#/$defs/compensate" },
-            "pivot": { "type": "boolean", "description": "The point of no return: once it is done, nothing is undone any more." },
-            "output": { "description": "Reshapes what came of it, which is `result` here." }
+            "pivot": { "type": "boolean" },
+            "output": {}
         }),
     );
     let actions = ["uses", "workflow", "wait", "set", "fail", "emit", "steps"];
@@ -272,11 +287,11 @@ fn for_each() -> Value {
         "Does the step once per item; `item` and `index` are known in `with`.",
         &["items"],
         json!({
-            "items": { "description": "A list, or an expression that comes to one.", "oneOf": [{ "type": "array" }, { "type": "string", "pattern": "\\$\\{\\{" }] },
-            "key": { "description": "Names an item for people." },
-            "max_parallel": { "$ref": "#/$defs/count", "description": "How many items at a time." },
-            "per": { "type": "array", "minItems": 1, "items": { "$ref": "#/$defs/per" }, "description": "Limits per key of the items." },
-            "waves": { "type": "array", "minItems": 1, "items": { "$ref": "#/$defs/wave" }, "description": "In which portions, one after the other." },
+            "items": { "oneOf": [{ "type": "array" }, { "type": "string", "pattern": "\\$\\{\\{" }] },
+            "key": {},
+            "max_parallel": { "$ref": "#/$defs/count" },
+            "per": { "type": "array", "minItems": 1, "items": { "$ref": "#/$defs/per" } },
+            "waves": { "type": "array", "minItems": 1, "items": { "$ref": "#/$defs/wave" } },
             "tolerate": { "$ref": "#/$defs/tolerate" }
         }),
     )
@@ -287,8 +302,8 @@ fn per() -> Value {
         "No more than so many items with an equal key at once.",
         &["key", "limit"],
         json!({
-            "key": { "description": "What of an item counts; reads `item`." },
-            "limit": { "$ref": "#/$defs/count", "description": "How many." }
+            "key": {},
+            "limit": { "$ref": "#/$defs/count" }
         }),
     )
 }
@@ -298,9 +313,9 @@ fn wave() -> Value {
         "One portion of the items.",
         &[],
         json!({
-            "name": { "type": "string", "description": "Its name." },
-            "size": { "$ref": "#/$defs/portion", "description": "How many items; a percentage is of all items." },
-            "soak": { "$ref": "#/$defs/duration", "description": "How long after its last item nothing happens." },
+            "name": { "type": "string" },
+            "size": { "$ref": "#/$defs/portion" },
+            "soak": { "$ref": "#/$defs/duration" },
             "gate": { "$ref": "#/$defs/gate" }
         }),
     )
@@ -311,9 +326,9 @@ fn gate() -> Value {
         "What must hold before the next wave starts.",
         &[],
         json!({
-            "if": { "$ref": "#/$defs/condition", "description": "A condition over `wave`." },
-            "signal": { "type": "string", "description": "A signal that must come." },
-            "timeout": { "$ref": "#/$defs/duration", "description": "How long it is waited for." }
+            "if": { "$ref": "#/$defs/condition" },
+            "signal": { "type": "string" },
+            "timeout": { "$ref": "#/$defs/duration" }
         }),
     )
 }
@@ -323,9 +338,9 @@ fn tolerate() -> Value {
         "How many, and what then.",
         &["failures"],
         json!({
-            "failures": { "$ref": "#/$defs/portion", "description": "How many failed items are borne." },
-            "min_samples": { "$ref": "#/$defs/count", "description": "How many items come to rest before a percentage is looked at." },
-            "on_exceed": { "enum": ["drain", "cancel", "pause"], "description": "What happens when there are more." }
+            "failures": { "$ref": "#/$defs/portion" },
+            "min_samples": { "$ref": "#/$defs/count" },
+            "on_exceed": { "enum": ["drain", "cancel", "pause"] }
         }),
     );
     json!({ "description": "How many failures of items the step bears.", "oneOf": [{ "$ref": "#/$defs/portion" }, inside] })
@@ -337,11 +352,11 @@ fn retry() -> Value {
         &[],
         json!({
             "attempts": { "type": "integer", "minimum": 1, "maximum": ATTEMPTS_MAX },
-            "backoff": { "$ref": "#/$defs/duration", "description": "Before the second attempt; doubles from then on." },
+            "backoff": { "$ref": "#/$defs/duration" },
             "max_backoff": { "$ref": "#/$defs/duration" },
-            "jitter": { "type": "boolean", "description": "Spreads the waits by chance." },
-            "except": { "$ref": "#/$defs/texts", "description": "Failure codes that are not tried again." },
-            "only": { "$ref": "#/$defs/texts", "description": "The only failure codes that are tried again." }
+            "jitter": { "type": "boolean" },
+            "except": { "$ref": "#/$defs/texts" },
+            "only": { "$ref": "#/$defs/texts" }
         }),
     )
 }
@@ -351,10 +366,10 @@ fn timeout() -> Value {
         "Each limit by name.",
         &[],
         json!({
-            "queue": { "$ref": "#/$defs/duration", "description": "Until a worker takes it." },
-            "attempt": { "$ref": "#/$defs/duration", "description": "Of one attempt." },
-            "heartbeat": { "$ref": "#/$defs/duration", "description": "Of silence of the worker." },
-            "total": { "$ref": "#/$defs/duration", "description": "Over all attempts and items." }
+            "queue": { "$ref": "#/$defs/duration" },
+            "attempt": { "$ref": "#/$defs/duration" },
+            "heartbeat": { "$ref": "#/$defs/duration" },
+            "total": { "$ref": "#/$defs/duration" }
         }),
     );
     json!({ "description": "A span for one attempt, or each limit by name.", "oneOf": [{ "$ref": "#/$defs/duration" }, inside] })
@@ -378,20 +393,20 @@ fn wait() -> Value {
         "Waits for a signal, an event, a window, a span of time or an instant.",
         &[],
         json!({
-            "signal": { "type": "string", "description": "The name of the signal, such as change.approved." },
-            "schema": { "type": "object", "$ref": "https://json-schema.org/draft/2020-12/schema", "description": "What the signal must carry." },
-            "quorum": { "type": "integer", "minimum": 1, "maximum": 100, "description": "From how many senders it must come." },
-            "roles": { "$ref": "#/$defs/texts", "description": "Who may send it." },
-            "event": { "type": "string", "description": "The CloudEvents type of the event." },
-            "if": { "$ref": "#/$defs/condition", "description": "What the event must meet; reads `event`." },
-            "key": { "description": "What its correlation key must be." },
-            "by": { "type": "string", "description": "Where the event carries its correlation key." },
-            "since": { "$ref": "#/$defs/duration", "description": "How long before the wait an event may have come." },
-            "window": { "description": "The calendar whose window is waited for." },
+            "signal": { "type": "string" },
+            "schema": { "type": "object", "$ref": "https://json-schema.org/draft/2020-12/schema" },
+            "quorum": { "type": "integer", "minimum": 1, "maximum": 100 },
+            "roles": { "$ref": "#/$defs/texts" },
+            "event": { "type": "string" },
+            "if": { "$ref": "#/$defs/condition" },
+            "key": {},
+            "by": { "type": "string" },
+            "since": { "$ref": "#/$defs/duration" },
+            "window": {},
             "expected": { "$ref": "#/$defs/expected" },
             "for": { "$ref": "#/$defs/duration" },
-            "until": { "description": "RFC 3339 text or milliseconds since 1970." },
-            "timeout": { "$ref": "#/$defs/duration", "description": "How long it is waited for." },
+            "until": {},
+            "timeout": { "$ref": "#/$defs/duration" },
             "on_timeout": { "$ref": "#/$defs/on_timeout" }
         }),
     );
@@ -435,6 +450,25 @@ mod tests {
             let found = places.iter().find_map(|place| schema.pointer(place).and_then(Value::as_object));
             let listed: BTreeSet<&str> = found.expect(kind).keys().map(String::as_str).collect();
             assert_eq!(listed, keys.iter().copied().collect(), "{kind}");
+        }
+    }
+
+    #[test]
+    fn every_key_is_told_with_an_example_that_fits() {
+        let schema = schema();
+        let told: BTreeSet<(&str, &str)> = keys::keys().map(|key| (key.kind, key.name)).collect();
+        let known = KEYS.iter().flat_map(|(kind, keys)| keys.iter().map(move |key| (*kind, *key)));
+        assert_eq!(told, known.collect());
+        for key in keys::keys() {
+            let mut alone = schema.pointer(&key.place).unwrap_or_else(|| panic!("no {}", key.place)).clone();
+            assert!(alone["description"].as_str().unwrap().len() > 3, "{}", key.place);
+            alone["$defs"] = schema["$defs"].clone();
+            let validator = jsonschema::draft202012::new(&alone).unwrap();
+            for value in std::iter::once(&key.example).chain(&key.default) {
+                let wrong: Vec<String> = validator.iter_errors(value).map(|error| error.to_string()).collect();
+                assert!(wrong.is_empty(), "{}: {value}: {wrong:?}", key.place);
+            }
+            assert_ne!(key.example, Value::Null, "{}", key.place);
         }
     }
 
