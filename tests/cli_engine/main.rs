@@ -4,5 +4,6 @@ mod bed;
 mod changes;
 mod damage;
 mod measure;
+mod operate;
 mod runs;
 mod workflows;
