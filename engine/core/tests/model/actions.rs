@@ -74,7 +74,7 @@ fn come_true(world: &World, effect: &Effect, acts: &mut Vec<Act>) {
         Effect::CancelChild { child, reason } => {
             say(Event::CancelRequested { run: *child, compensate: true, reason: Arc::clone(reason) });
         }
-        Effect::UnwindChild { child, failure } => {
+        Effect::UnwindChild { child, failure, .. } => {
             say(Event::UnwindRequested { run: *child, failure: failure.clone() });
         }
         // Again two: the parent hears of the end, the child hears that it did.

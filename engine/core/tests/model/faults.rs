@@ -91,7 +91,9 @@ fn fires_a_timer_early(partition: &mut Partition, seq: u64, at: UtcMs, entry: &E
 
 fn remembers_outside_the_state(partition: &mut Partition, seq: u64, at: UtcMs, entry: &Entry) -> Answer {
     static CALLS: AtomicU64 = AtomicU64::new(0);
-    bent(partition, (seq, at, entry), |run, _| run.inputs = CALLS.fetch_add(1, Ordering::Relaxed).into())
+    bent(partition, (seq, at, entry), |run, _| {
+        run.inputs = std::sync::Arc::new(CALLS.fetch_add(1, Ordering::Relaxed).into());
+    })
 }
 
 fn forgets_a_result(partition: &mut Partition, seq: u64, at: UtcMs, entry: &Entry) -> Answer {

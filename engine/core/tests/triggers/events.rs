@@ -49,7 +49,7 @@ fn an_event_that_meets_its_condition_starts_a_run_with_inputs_of_its_own() {
     let mut stage = Stage::new(&[SCAN]);
     let runs = stage.trigger(scanned("1", json!(3)));
     assert_eq!(runs.len(), 1);
-    assert_eq!(runs[0].inputs, json!({"host": "web-1", "n": 3}));
+    assert_eq!(*runs[0].inputs, json!({"host": "web-1", "n": 3}));
     assert_eq!(runs[0].phase, Phase::Running);
     let labels: Vec<(&str, &str)> = runs[0].start.labels.iter().map(|(name, value)| (&**name, &**value)).collect();
     assert_eq!(
@@ -162,7 +162,7 @@ fn a_burst_starts_one_run_with_its_last_event() {
     stage.now += 10_000;
     stage.fire(run, TimerKind::Debounce).unwrap();
     let runs = stage.begin();
-    assert_eq!((runs[0].id(), &runs[0].inputs), (run, &json!({"id": "4"})));
+    assert_eq!((runs[0].id(), &*runs[0].inputs), (run, &json!({"id": "4"})));
     stale(stage.fire(run, TimerKind::Debounce));
     assert!(stage.trigger(changed("5", "a")).is_empty());
     let next = stage.bursts().into_iter().find(|(_, due)| *due == stage.now + 10_000).unwrap();
@@ -186,7 +186,7 @@ fn a_burst_that_never_ends_starts_its_run_all_the_same() {
     let (run, due) = stage.bursts()[0];
     assert_eq!(due, begun + 100_000, "ten times the debounce after the first");
     stage.fire(run, TimerKind::Debounce).unwrap();
-    assert_eq!(stage.begin()[0].inputs, json!({"id": "11"}));
+    assert_eq!(*stage.begin()[0].inputs, json!({"id": "11"}));
 }
 
 #[test]
