@@ -4,7 +4,6 @@
 //! It knows nothing of patches, of journals or of the network.
 
 mod id;
-mod span;
 mod time;
 
 mod task;
@@ -33,6 +32,7 @@ pub mod run;
 pub mod shared;
 mod triggers;
 
+pub use calendar::Span as OpenSpan;
 pub use contract::{Contract, Contracts};
 pub use definition::{
     Action, CatchUp, Change, Compensate, Concurrency, Definition, Definitions, Digest, Emit, EventTrigger, EventWait,
@@ -46,7 +46,6 @@ pub use expr::{EvalError, Expr, Reference, Scope};
 pub use id::{Leg, RunId, StepName, TaskKey};
 pub use partition::{KEY_KEPT, Partition, RowError, StartKey};
 pub use schema::{reference, schema};
-pub use span::Span as OpenSpan;
 pub use task::{Failure, FailureClass, Outcome, Task, TaskTimeouts};
 pub use template::{Part, Template};
 pub use time::{Millis, SpanError, UtcMs};

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::calendar::Span;
 use crate::event::CloudEvent;
 use crate::run::Run;
-use crate::span::Span;
 use crate::{Digest, Failure, Leg, Outcome, RunId, StepName, TaskKey, Tolerate, UtcMs};
 
 /// The meaning of the records written by this code. An engine that meets a higher number does not lead.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::span::Span;
+use crate::calendar::Span;
 use crate::{Millis, RunId, StepName, UtcMs};
 
 /// How many rates are kept before those are looked for that have long recovered.
@@ -399,11 +399,11 @@ mod tests {
             (50, 10, Opening::At(UtcMs(100))),
             (100, 80, Opening::Now),
             (101, 80, Opening::At(UtcMs(300))),
-            (180, 0, Opening::Now),
-            (181, 0, Opening::At(UtcMs(300))),
+            (179, 0, Opening::Now),
+            (180, 0, Opening::At(UtcMs(300))),
             (50, 81, Opening::At(UtcMs(300))),
             (50, 181, Opening::Never),
-            (481, 0, Opening::Never),
+            (480, 0, Opening::Never),
         ] {
             assert_eq!(shared.opening(&name, UtcMs(now), Millis(expected)), opening, "{now} {expected}");
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use patchloom_core::calendar::{Calendars, Schedule};
 use patchloom_core::record::Event;
-use patchloom_core::{Action, Definition, Digest, Millis, OpenSpan, Partition, ScheduleKey, UtcMs, catch_up, jitter};
+use patchloom_core::{Action, Definition, Digest, Millis, Partition, ScheduleKey, UtcMs, catch_up, jitter};
 use serde_json::{Map, Value};
 use tracing::warn;
 
@@ -220,11 +220,7 @@ fn runs_low(state: &Partition, name: &str, now: UtcMs) -> bool {
 /// What is recorded of a calendar: `name` in its set, `full` in the state.
 pub(super) fn set_event(set: &Calendars, name: &str, full: &str, rules: Option<Value>, now: UtcMs) -> Event {
     let horizon = now + HORIZON;
-    let spans: Vec<OpenSpan> = set
-        .spans(name, now, horizon, SPANS_MAX)
-        .into_iter()
-        .map(|span| OpenSpan { open: span.open, close: span.close, last_start: span.last_start })
-        .collect();
+    let spans = set.spans(name, now, horizon, SPANS_MAX);
     let until = match spans.last() {
         Some(last) if spans.len() == SPANS_MAX => last.close,
         Some(_) | None => horizon,

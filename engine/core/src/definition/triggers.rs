@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 use super::fields::{Fields, misfit, wrong_type};
 use super::step::condition;
 use super::{CatchUp, EventTrigger, Overlap, ScheduleTrigger, Trigger};
+use crate::calendar::Schedule;
 use crate::diagnostic::Diagnostic;
 use crate::template::Template;
 use crate::yaml::{Kind, Node};
@@ -65,6 +66,16 @@ fn event(node: &Node, source: &str, mistakes: &mut Vec<Diagnostic>) -> Option<Ev
     })
 }
 
+/// Has the calendars look at a rule of theirs: the leader must be able to follow it.
+fn check_rule(node: &Node, rules: &[&str], mistakes: &mut Vec<Diagnostic>) {
+    if let (Kind::Map(entries), ["cron" | "rrule"]) = (&node.kind, rules) {
+        let theirs = |key: &str| RULES.contains(&key) || ["timezone", "offset"].contains(&key);
+        let entries = entries.iter().filter(|(key, _)| theirs(&key.text)).cloned().collect();
+        let rule = Node { kind: Kind::Map(entries), span: node.span };
+        let _ = Schedule::read(&rule, "`schedule`", mistakes);
+    }
+}
+
 fn schedule(node: &Node, source: &str, mistakes: &mut Vec<Diagnostic>) -> Option<ScheduleTrigger> {
     let fields = Fields::open(node, "`schedule`", SCHEDULE, mistakes)?;
     let rules: Vec<&str> = RULES.into_iter().filter(|rule| fields.has(rule)).collect();
@@ -78,6 +89,7 @@ fn schedule(node: &Node, source: &str, mistakes: &mut Vec<Diagnostic>) -> Option
         let reason = "a schedule follows one of cron, rrule and every";
         mistakes.push(misfit(span, message, reason, "write one of them, such as cron: \"0 6 * * TUE#2\""));
     }
+    check_rule(node, &rules, mistakes);
     let rule: Map<String, Value> = RULES
         .into_iter()
         .chain(["timezone", "offset"])

@@ -68,7 +68,7 @@ fn an_instant_starts_a_run_that_knows_its_time() {
     stale(stage.due(first));
     stage.restart();
     let runs = stage.begin();
-    assert_eq!(runs[0].inputs, json!({"at": UtcMs(first).to_string()}));
+    assert_eq!(*runs[0].inputs, json!({"at": UtcMs(first).to_string()}));
     assert_eq!(runs[0].start.labels["trigger"].as_ref(), "schedule");
     assert_eq!(UtcMs(first).to_string(), "1970-01-12T13:47:40Z");
 }
@@ -85,7 +85,7 @@ fn jitter_moves_the_start_and_not_the_instant() {
     stale(stage.due(first));
     stage.now = comes.0;
     stage.due(first).unwrap();
-    assert_eq!(stage.begin()[0].inputs, json!({"at": UtcMs(first).to_string()}));
+    assert_eq!(*stage.begin()[0].inputs, json!({"at": UtcMs(first).to_string()}));
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn queue_starts_one_run_once_the_last_is_over() {
     stage.restart();
     let runs = stage.begin();
     assert_eq!(runs.len(), 1);
-    assert_eq!(runs[0].inputs, json!({"at": UtcMs(waiting).to_string()}), "with its own instant");
+    assert_eq!(*runs[0].inputs, json!({"at": UtcMs(waiting).to_string()}), "with its own instant");
     assert_eq!(stage.minute(), (vec![], 0), "and the next one waits for that");
     stage.cancel(runs[0].id());
     assert_eq!(stage.begin().len(), 1);
@@ -144,7 +144,7 @@ fn replace_has_the_last_run_make_room() {
     let (over, on): (Vec<_>, Vec<_>) = runs.iter().partition(|run| run.end().is_some());
     assert_eq!((over.len(), on.len()), (1, 1));
     assert_eq!(failure(over[0]).0, "E0316");
-    assert_eq!(on[0].inputs, json!({"at": UtcMs(nominal + MINUTE).to_string()}));
+    assert_eq!(*on[0].inputs, json!({"at": UtcMs(nominal + MINUTE).to_string()}));
 }
 
 #[test]
