@@ -270,6 +270,20 @@ mod tests {
         }
     }
 
+    /// The words of an example as a shell takes them, up to what the shell itself does.
+    fn words(example: &str) -> Vec<String> {
+        let (mut words, mut word, mut quote) = (Vec::new(), String::new(), None);
+        for c in example.chars().chain([' ']) {
+            match quote {
+                Some(end) if c == end => quote = None,
+                None if matches!(c, '\'' | '"') => quote = Some(c),
+                None if c == ' ' => words.extend(Some(std::mem::take(&mut word)).filter(|word| !word.is_empty())),
+                _ => word.push(c),
+            }
+        }
+        words.into_iter().take_while(|word| !["|", ">", "#", "&&"].contains(&word.as_str())).collect()
+    }
+
     #[test]
     fn every_example_parses() {
         for mut grammar in [Cli::command(), EngineCli::command()] {
@@ -282,11 +296,10 @@ mod tests {
             });
             let names: Vec<String> = grammar.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
             for example in examples {
-                let words: Vec<&str> =
-                    example.split_whitespace().take_while(|word| !["|", ">", "#", "&&"].contains(word)).collect();
-                if names.iter().any(|name| name == words[0]) {
-                    let words = ["patchloom"].into_iter().chain(words);
-                    let parsed = grammar.clone().try_get_matches_from(words.map(|word| word.trim_matches('\'')));
+                let words = words(&example);
+                if names.contains(&words[0]) {
+                    let words = ["patchloom".to_owned()].into_iter().chain(words);
+                    let parsed = grammar.clone().try_get_matches_from(words);
                     assert!(parsed.is_ok(), "{example}: {}", parsed.unwrap_err());
                 }
             }

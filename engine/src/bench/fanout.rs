@@ -39,11 +39,11 @@ inputs: { hosts: { type: array }, release: { type: string } }
 steps:
   all:
     for_each: { items: "${{ inputs.hosts }}", max_parallel: 200 }
-    workflow: fanout.host
+    workflow: fanout-host
     with: { host: "${{ item.host }}", release: "${{ inputs.release }}" }
 "#;
 const CHILD: &str = r#"
-name: fanout.host
+name: fanout-host
 inputs: { host: { type: string }, release: { type: string } }
 steps:
   patch: { uses: bench.nop, with: { host: "${{ inputs.host }}" }, compensate: { uses: bench.nop } }

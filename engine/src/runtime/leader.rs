@@ -39,6 +39,8 @@ pub struct Tuning {
     pub bytes_max: usize,
     /// How often silent workers and late tasks are looked for.
     pub sweep: Duration,
+    /// The least time between two looks: each looks at every task there is.
+    pub sweep_apart: Duration,
     /// How often what changed is written behind.
     pub checkpoint: Duration,
     /// Written behind at once when so many bytes of history wait.
@@ -59,6 +61,7 @@ impl Default for Tuning {
             entries_max: 4_096,
             bytes_max: 1 << 20,
             sweep: Duration::from_millis(250),
+            sweep_apart: Duration::from_millis(250),
             checkpoint: Duration::from_millis(200),
             checkpoint_bytes: 32 << 20,
             snapshot_bytes: 64 << 20,
@@ -373,7 +376,7 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
         self.fire_timers(now);
         self.come_due(now);
         // Not with every record: it looks at every task there is.
-        if now.since(self.swept) >= millis(self.tuning.sweep) {
+        if now.since(self.swept) >= millis(self.tuning.sweep_apart) {
             self.swept = now;
             for (task, outcome) in self.queue.sweep() {
                 self.say(patchloom_core::record::Event::AttemptFinished { task, outcome });

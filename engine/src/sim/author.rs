@@ -132,7 +132,13 @@ async fn on<Q: TaskQueue>(
 ) -> Result<Played, PlayError> {
     let (journal, opened) = SimJournal::open(&SimDisk::new(), SEMANTICS, None)?;
     let queue = Attended { inner: queue, alive: Arc::default() };
-    let tuning = Tuning { sweep: SWEEP, checkpoint: NEVER, checkpoint_bytes: usize::MAX, ..Tuning::default() };
+    let tuning = Tuning {
+        sweep: SWEEP,
+        sweep_apart: Duration::ZERO,
+        checkpoint: NEVER,
+        checkpoint_bytes: usize::MAX,
+        ..Tuning::default()
+    };
     let head: Head = opened.head;
     let (leader, handle) = Leader::new(scene.state, head, queue.clone(), NoKeeper::default(), clock.clone(), tuning);
     let leader = tokio::spawn(leader.lead(journal));

@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use patchloom_core::record::{Entry, Event, Resolution};
-use patchloom_core::run::{Phase, Refusal, Run, Status, Undo};
-use patchloom_core::{Failure, FailureClass, Outcome, Partition};
+use patchloom_core::record::{Entry, Event};
+use patchloom_core::run::Refusal;
+use patchloom_core::{Failure, FailureClass, Outcome};
 use patchloom_engine::queue::{Beat, Lease, TaskQueue};
 use patchloom_engine::runtime::{Handle, Intake};
 use patchloom_engine::sim::{LossyIntake, SimQueue};
@@ -103,58 +103,5 @@ impl Crew {
         };
         let message = "did not work".into();
         Outcome::Failed(Failure { code: "X1".into(), class, message, details: Value::Null })
-    }
-}
-
-/// What an operator would do about the runs as they are.
-pub fn operate(state: &Partition, dice: &mut Dice, calm: bool) -> Vec<Event> {
-    let mut events = Vec::new();
-    for run in state.runs() {
-        match &run.phase {
-            Phase::Ended(end) => {
-                let root = run.start.parent.is_none();
-                if root && !calm && *end != patchloom_core::record::End::Succeeded && dice.percent(4) {
-                    events.push(Event::RetryRequested { run: run.id() });
-                }
-            }
-            Phase::CompensationFailed => resolve(state, run, dice, &mut events),
-            _ => {
-                if run.steps.iter().any(|step| matches!(step.status, Status::Waiting { due: None })) {
-                    for name in ["go0", "go1"] {
-                        // Few at first, so that some come twice; many later, as each counts once for ever.
-                        let ids = if calm { 1_000_000 } else { 3 };
-                        let id = Some(format!("{name}-{}", dice.below(ids)).into());
-                        let payload = json!(1);
-                        events.push(Event::SignalReceived {
-                            run: run.id(),
-                            name: name.into(),
-                            payload,
-                            id,
-                            roles: Vec::new(),
-                        });
-                    }
-                }
-                if !calm && dice.percent(1) {
-                    let (run, compensate) = (run.id(), dice.percent(70));
-                    events.push(Event::CancelRequested { run, compensate, reason: "a person said so".into() });
-                }
-            }
-        }
-    }
-    events
-}
-
-fn resolve(state: &Partition, run: &Run, dice: &mut Dice, events: &mut Vec<Event>) {
-    let definition = state.definition(&run.start.version).expect("a run's definition is known");
-    for (step, state) in definition.steps.iter().zip(&run.steps) {
-        let Undo::Failed(undo) = &state.undo else { continue };
-        for item in undo.failed.keys() {
-            let how =
-                if dice.percent(50) { Resolution::Retry } else { Resolution::Resolved { note: "by hand".into() } };
-            events.push(Event::UndoResolved { run: run.id(), step: step.name.clone(), item: *item, how });
-        }
-    }
-    if dice.percent(30) {
-        events.push(Event::RetryRequested { run: run.id() });
     }
 }

@@ -18,8 +18,9 @@ use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use super::books::{Booked, Books, Rows};
+use super::core_people::{calendars, wishes};
 use super::core_world::{Dice, definition};
-use super::people::{Crew, Line, operate};
+use super::people::{Crew, Line};
 
 /// What a world came to.
 #[derive(Debug, PartialEq, Eq)]
@@ -115,6 +116,9 @@ impl World {
             let definition = Definition::parse("generated", &text).unwrap_or_else(|wrong| panic!("{wrong}\n{text}"));
             let _ = self.crew.say("user:sim", Event::DefinitionRegistered { text: definition.canonical }).await;
         }
+        for event in calendars(self.clock.now()) {
+            let _ = self.crew.say("user:sim", event).await;
+        }
         let mut to_start = 12 + self.dice.below(9);
         let mut faults = self.dice.below(8);
         for turn in 0_u32.. {
@@ -128,7 +132,8 @@ impl World {
                 (0..now).for_each(|_| self.start());
                 to_start -= now;
             }
-            let nap = if calm { self.dice.below(120_000) } else { self.dice.below(8_000) };
+            // Windows open once a day: the calm time passes quickly.
+            let nap = if calm { self.dice.below(1_200_000) } else { self.dice.below(8_000) };
             tokio::time::sleep(Duration::from_millis(nap)).await;
             if faults > 0 && self.dice.percent(60) {
                 faults -= 1;
@@ -138,10 +143,10 @@ impl World {
                 self.restart(Crash::Process).await;
             }
             self.look().await;
-            let events = operate(&self.books.lock().model, &mut self.dice, calm && turn > 40);
-            for event in events {
+            let events = wishes(&self.books.lock().model, &mut self.dice, calm && turn > 40);
+            for (by, event) in events {
                 let crew = self.crew.clone();
-                tokio::spawn(async move { crew.say("user:sim", event).await });
+                tokio::spawn(async move { crew.say(by, event).await });
             }
             if calm && self.is_over() {
                 break;

@@ -155,7 +155,7 @@ pub enum RunState {
     "Examples:\n",
     "  patchloom run list\n",
     "  patchloom run list --state open --limit 100\n",
-    "  patchloom run list --state failed,compensated --since 24h --text 'no space left'\n",
+    "  patchloom run list --state failed,compensated --since 24h --text E0512\n",
     "  patchloom run list --label site=berlin --input target.kind=root\n",
     "  patchloom run list --json | jq -r '.[].id'\n\n",
     include_str!("../exit_codes.txt")

@@ -126,6 +126,11 @@ pub struct RunDecideArgs {
 
 /// Goes on without a step.
 #[derive(Clone, Debug, Args)]
+#[command(after_long_help = concat!(
+    "Examples:\n",
+    "  patchloom run skip last notify --note \"the owner knows\"\n\n",
+    include_str!("../exit_codes.txt")
+))]
 pub struct RunSkipArgs {
     /// Which.
     #[command(flatten)]

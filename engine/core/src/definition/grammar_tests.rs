@@ -191,7 +191,7 @@ on:
   - schedule: { cron: "0 6 * * TUE#2", timezone: Europe/Berlin, overlap: queue, catch_up: all, jitter: 10m, inputs: { group: "${{ schedule.time }}" } }
 concurrency: { group: "${{ inputs.group }}", on_full: replace }
 priority: 10
-calendars: { night: { windows: [] } }
+calendars: { night: { cron: '0 22 * * *', timezone: Europe/Berlin, duration: 4h } }
 steps:
   b: { uses: t.b }
 "#;
@@ -219,8 +219,8 @@ fn every_rule_of_a_schedule_is_read() {
     };
     assert_eq!(rule("every: 1h"), json!({"every": "1h"}));
     assert_eq!(
-        rule("rrule: FREQ=MONTHLY;BYDAY=2TU, offset: 3d"),
-        json!({"rrule": "FREQ=MONTHLY;BYDAY=2TU", "offset": "3d"})
+        rule("rrule: FREQ=MONTHLY;BYDAY=2TU, timezone: UTC, offset: 3d"),
+        json!({"rrule": "FREQ=MONTHLY;BYDAY=2TU", "timezone": "UTC", "offset": "3d"})
     );
 }
 

@@ -97,7 +97,7 @@ impl Machine<'_> {
             Ok(false) => {
                 let name = declared.as_ref().map_or("", |wave| wave.name.as_ref());
                 let failure =
-                    permanent("E0320", format!("the condition at the gate of the wave `{name}` does not hold"));
+                    permanent("E0323", format!("the condition at the gate of the wave `{name}` does not hold"));
                 self.break_gate(at, failure);
                 return false;
             }
@@ -186,7 +186,7 @@ impl Machine<'_> {
             }
             (WaveAt::Gated { due: Some(due) }, true) if due <= self.now => {
                 let message = format!("no signal came to the gate of wave {index} within its time");
-                self.break_gate(at, permanent("E0320", message));
+                self.break_gate(at, permanent("E0323", message));
                 self.progress(at);
             }
             _ => return Err(stale),

@@ -478,6 +478,9 @@ mod tests {
         let mut seen = 0;
         for entry in std::fs::read_dir(dir).unwrap() {
             let path = entry.unwrap().path();
+            if path.to_string_lossy().ends_with(".test.yaml") {
+                continue;
+            }
             let found = errors(&std::fs::read_to_string(&path).unwrap());
             assert!(found.is_empty(), "{}: {found:?}", path.display());
             seen += 1;
