@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use patchloom_core::record::{Entry, TimerKey};
+use patchloom_core::record::{Entry, Event, TimerKey};
 use patchloom_core::run::Fact;
 use patchloom_core::{Failure, Millis, Partition, RunId, TaskKey, UtcMs};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -458,6 +458,7 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
         self.unwritten += bytes;
         let mut facts: Vec<Fact> = Vec::new();
         let mut effects = Vec::new();
+        let mut aside = false;
         for (queued, range) in flight.queued.into_iter().zip(flight.ranges) {
             if let Some(run) = queued.entry.event.run() {
                 self.recent.push(run, appended.seq, flight.at, &flight.record, range.clone());
@@ -479,10 +480,15 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
                 }
                 Err(refusal) => Err(refusal),
             };
+            aside |= matches!(queued.entry.event, Event::QuarantineRequested { .. } | Event::ReleaseRequested { .. });
             self.follow_up(&queued.entry.event, &seen, queued.waiter.is_none());
             if let Some(waiter) = queued.waiter {
                 self.answer(waiter, seen);
             }
+        }
+        if aside {
+            // What was owed in the midst of this record need not be owed at its end.
+            effects.retain(|effect| self.is_owed(effect));
         }
         self.release(effects);
         if let Some((events, source)) = self.events.as_ref().filter(|(events, _)| !facts.is_empty() && events.wanted())

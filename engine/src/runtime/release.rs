@@ -141,9 +141,35 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
         self.dirty.extend(&applied.touched);
         for fact in applied.facts.iter().filter(|fact| matches!(fact.kind, FactKind::Phase(_))) {
             self.unset_ended(fact.run);
+            if fact.kind == FactKind::Phase("quarantined") {
+                self.call_back(fact.run);
+            }
             if let Some(run) = self.state.run(fact.run).filter(|run| run.end().is_some()).cloned() {
                 self.forget_timers(run.id());
                 self.note_end(&run);
+            }
+        }
+    }
+
+    /// Whether a task is still to be handed out; other effects settle by themselves.
+    pub(super) fn is_owed(&self, effect: &Effect) -> bool {
+        let Effect::Dispatch(task) = effect else { return true };
+        let Some(run) = self.state.run(task.key.run).filter(|run| run.phase.name() != "quarantined") else {
+            return false;
+        };
+        let definition = self.state.definition(&run.start.version);
+        definition.is_some_and(|definition| run.tasks(definition).any(|key| key == task.key))
+    }
+
+    /// Nothing of a run that is set aside is begun any more; what is with a worker is asked to stop.
+    fn call_back(&mut self, run: RunId) {
+        let tasks = self.state.run(run).and_then(|run| {
+            let definition = self.state.definition(&run.start.version)?;
+            Some(run.tasks(definition).collect::<Vec<TaskKey>>())
+        });
+        for task in tasks.unwrap_or_default() {
+            if self.queue.recall(&task) == Recall::NotOut {
+                self.queue.forget(std::slice::from_ref(&task));
             }
         }
     }

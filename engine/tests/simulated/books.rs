@@ -114,7 +114,9 @@ impl Inner {
                 Event::AttemptFinished { task, .. } => {
                     assert!(self.accepted.insert(task.clone()), "{task} has two outcomes");
                 }
-                Event::RetryRequested { run } | Event::UnwindRequested { run, .. } => {
+                Event::RetryRequested { run }
+                | Event::RerunRequested { run, .. }
+                | Event::UnwindRequested { run, .. } => {
                     *self.opened.entry(*run).or_default() += 1;
                 }
                 _ => {}

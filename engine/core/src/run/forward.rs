@@ -16,7 +16,8 @@ impl Machine<'_> {
             self.owe(Effect::Timer(timer, due));
         }
         for at in 0..self.definition.steps.len() {
-            self.consider(at);
+            // In a run that goes again, the items of a step may stand in line already.
+            self.move_on(at);
         }
     }
 

@@ -114,7 +114,7 @@ impl Machine<'_> {
         self.applied.effects.extend(owed);
     }
 
-    fn move_on(&mut self, at: usize) {
+    pub(super) fn move_on(&mut self, at: usize) {
         match self.run.steps[at].status {
             Status::Pending => self.consider(at),
             Status::Active => self.progress(at),

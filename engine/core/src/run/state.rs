@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::items::Items;
 use super::lanes::Lanes;
 use crate::record::{End, Start, Tune};
-use crate::{Failure, Millis, RunId, StepName, UtcMs};
+use crate::{Definition, Failure, Leg, Millis, RunId, StepName, TaskKey, UtcMs};
 
 /// How many signals a run keeps that no step has waited for yet.
 pub const SIGNALS_MAX: usize = 100;
@@ -493,6 +493,28 @@ impl Run {
     #[must_use]
     pub fn id(&self) -> RunId {
         self.start.run
+    }
+
+    /// The tasks that are with workers or in their queues, on either leg.
+    pub fn tasks<'a>(&'a self, definition: &'a Definition) -> impl Iterator<Item = TaskKey> + 'a {
+        let out = |(_, live): &(&u32, &Live)| matches!(live.at, At::Out | At::Stopping);
+        self.steps.iter().zip(&definition.steps).flat_map(move |(state, step)| {
+            let key = move |leg: Leg| {
+                move |(item, live): (&u32, &Live)| TaskKey {
+                    run: self.id(),
+                    step: step.name.clone(),
+                    item: *item,
+                    attempt: live.attempt,
+                    leg,
+                }
+            };
+            let forward = state.work.iter().flat_map(|work| &work.live).filter(out).map(key(Leg::Forward));
+            let undo = match &state.undo {
+                Undo::Active(undo) => Some(undo.live.iter().filter(out).map(key(Leg::Undo))),
+                _ => None,
+            };
+            forward.chain(undo.into_iter().flatten()).collect::<Vec<TaskKey>>()
+        })
     }
 
     /// The child runs that it waits for, on either leg.

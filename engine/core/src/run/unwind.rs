@@ -355,6 +355,8 @@ fn rank(item: u32) -> u32 {
 
 /// What a step did in the try before, as far as the way back of a later one does not cover it.
 fn former(step: &Step, state: &mut StepRun) -> Option<Work> {
+    // Its attempts are over: their numbers are not used again, though the work that counted them goes.
+    state.base = state.work.as_ref().map_or(state.base, |work| state.base.max(work.highest));
     while let Some(mut former) = state.former.pop() {
         // One compensation of an item makes up for all that was tried with it; child runs go back one by one.
         if let (Action::Task { .. }, Some(later)) = (&step.action, &state.work) {
