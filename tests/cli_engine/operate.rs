@@ -176,9 +176,9 @@ fn runs_are_found_by_what_they_were_given_and_how_they_failed() {
         list.as_array().unwrap().iter().map(|run| run["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
     };
     let none: [String; 0] = [];
-    assert_eq!(ids(&["--label", "site=berlin"]), [id.clone()]);
+    assert_eq!(ids(&["--label", "site=berlin"]), std::slice::from_ref(&id));
     assert_eq!(ids(&["--label", "site=rome"]), none);
-    assert_eq!(ids(&["--state", "running,failed", "--workflow", "tree"]), [id.clone()]);
+    assert_eq!(ids(&["--state", "running,failed", "--workflow", "tree"]), std::slice::from_ref(&id));
     assert_eq!(ids(&["--input", "hosts=[{\"site\":\"berlin\"},{\"site\":\"rome\"}]"]), [id]);
     assert_eq!(ids(&["--until", "1h"]), none);
     assert_eq!(ids(&["--since", "1h"]).len(), 3);

@@ -164,7 +164,7 @@ impl RunSkipArgs {
 #[command(after_long_help = concat!(
     "Examples:\n",
     "  patchloom run resolve last snapshot --note 'snapshot removed by hand'\n",
-    "  patchloom run retry last                 tries all failed compensations again\n\n",
+    "  patchloom run retry last   # tries all failed compensations again\n\n",
     include_str!("../exit_codes.txt")
 ))]
 pub struct RunResolveArgs {
@@ -237,6 +237,11 @@ pub struct RunMigrateArgs {
 
 /// Sets a run aside.
 #[derive(Clone, Debug, Args)]
+#[command(after_long_help = concat!(
+    "Examples:\n",
+    "  patchloom run quarantine last --reason \"the register shows another plan\"\n\n",
+    include_str!("../exit_codes.txt")
+))]
 pub struct RunQuarantineArgs {
     /// Which.
     #[command(flatten)]
@@ -248,6 +253,11 @@ pub struct RunQuarantineArgs {
 
 /// Has a run that was set aside go on.
 #[derive(Clone, Debug, Args)]
+#[command(after_long_help = concat!(
+    "Examples:\n",
+    "  patchloom run release last\n\n",
+    include_str!("../exit_codes.txt")
+))]
 pub struct RunReleaseArgs {
     /// Which.
     #[command(flatten)]

@@ -87,7 +87,7 @@ impl Partition {
                     let event = Arc::clone(event);
                     self.triggers.bursts.put(Burst { run, workflow, index: *index, key, version, first, due, event });
                     self.triggers.touch(Row::Burst(run));
-                    return moved.then(|| Effect::Timer(TimerKey { run, kind: TimerKind::Debounce }, due));
+                    return moved.then_some(Effect::Timer(TimerKey { run, kind: TimerKind::Debounce }, due));
                 }
                 None => (trigger.inputs.eval(&scope).map_err(no_value), key),
             },
