@@ -19,6 +19,7 @@ fn data() -> PathBuf {
 
 /// The sources with this beginning of their name, in order; never none.
 fn sources(dir: &Path, begin: &str) -> Vec<(String, String)> {
+    assert!(dir.is_dir(), "set PATCHLOOM_DATA to the directory that has workflows: {} is not there", dir.display());
     let mut found: Vec<(String, String)> = fs::read_dir(dir)
         .unwrap()
         .map(|entry| entry.unwrap().path())

@@ -255,9 +255,12 @@ impl<'a> Argo<'a, '_> {
                 retry.extend(found.map(|found| (ours.to_owned(), found)));
             }
             *total = backoff.get("maxDuration").and_then(|node| span(node, "`maxDuration`", self.findings));
-            if let Some(factor) = backoff.get("factor").filter(|node| scalar(node).as_deref() != Some("2")) {
+            let factor = backoff.get("factor");
+            if factor.and_then(scalar).as_deref() != Some("2") {
+                let place = factor.map_or(node.span, |factor| factor.span);
                 let reason = "waits double from attempt to attempt";
-                self.findings.differs(factor.span, "`factor`", reason, "choose `backoff` and `max_backoff` for it");
+                let fix = "choose `backoff` and `max_backoff` for it";
+                self.findings.differs(place, "`factor` of `backoff`", reason, fix);
             }
             backoff.finish(self.findings);
         }
