@@ -193,7 +193,7 @@ fn the_exit_code_tells_whether_something_was_lost() {
     assert_eq!(diamond.status.code(), Some(0), "{}", String::from_utf8_lossy(&diamond.stderr));
     let hooks = run(&[&path("argo-life-cycle-hooks-tmpl-level.yaml")]);
     assert_eq!(hooks.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&hooks.stderr).contains("tmpl-level.yaml:10:13: E0561: `hooks`"));
+    assert!(String::from_utf8_lossy(&hooks.stderr).contains("tmpl-level.yaml:11:13: E0561: `hooks`"));
     assert_eq!(run(&[&path("swf-emit.yaml")]).status.code(), Some(4));
     assert_eq!(run(&["/nowhere.yaml"]).status.code(), Some(4));
     let out = dir.path().join("out.yaml").display().to_string();
