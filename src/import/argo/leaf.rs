@@ -242,11 +242,10 @@ impl<'a> Argo<'a, '_> {
             self.findings.differs(place, "the limit of `retryStrategy`", reason, "choose a number of attempts");
         }
         let mut retry: Pairs = vec![("attempts".to_owned(), Out::Value(attempts.into()))];
-        if let Some(node) = fields.get("retryPolicy") {
-            if !matches!(text(node), Some("Always" | "OnFailure")) {
-                let reason = "what is tried again depends on the class of the failure here";
-                self.findings.differs(node.span, "`retryPolicy`", reason, "see `only` and `except` of `retry`");
-            }
+        let policy = fields.get("retryPolicy");
+        if let Some(node) = policy.filter(|node| !matches!(text(node), Some("Always" | "OnFailure"))) {
+            let reason = "what is tried again depends on the class of the failure here";
+            self.findings.differs(node.span, "`retryPolicy`", reason, "see `only` and `except` of `retry`");
         }
         if let Some(node) = fields.get("backoff") {
             let backoff = Fields::open(node, "`backoff`", self.findings);
