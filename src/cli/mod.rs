@@ -42,8 +42,8 @@ pub use run::{
 pub use task::{TaskCommand, TaskListArgs, TaskShowArgs};
 pub use window::{CalendarSelector, WindowCheckArgs, WindowCommand, WindowExplainArgs, WindowNextArgs};
 pub use workflow::{
-    CheckFormat, WorkflowCheckArgs, WorkflowCommand, WorkflowDiffArgs, WorkflowGraphArgs, WorkflowSchemaArgs,
-    WorkflowTestArgs, WorkflowUnwindArgs,
+    CheckFormat, WorkflowCheckArgs, WorkflowCommand, WorkflowDiffArgs, WorkflowGraphArgs, WorkflowImportArgs,
+    WorkflowSchemaArgs, WorkflowTestArgs, WorkflowUnwindArgs,
 };
 
 use crate::data_dir;

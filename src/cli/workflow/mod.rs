@@ -3,6 +3,7 @@
 mod check;
 mod diff;
 mod graph;
+mod import;
 mod source;
 mod test;
 mod unwind;
@@ -30,6 +31,8 @@ pub enum WorkflowCommand {
     Test(WorkflowTestArgs),
     /// Tell what differs between two definitions, step by step and key by key
     Diff(WorkflowDiffArgs),
+    /// Translate a workflow of another engine, and name what cannot be translated
+    Import(WorkflowImportArgs),
     /// Print the JSON Schema of the format, for editors
     Schema(WorkflowSchemaArgs),
 }
@@ -148,6 +151,28 @@ pub struct WorkflowDiffArgs {
     pub json: bool,
 }
 
+/// Translates a workflow of another engine.
+#[derive(Clone, Debug, Args)]
+#[command(after_long_help = concat!(
+    "Examples:\n",
+    "  patchloom workflow import nightly.yaml > workflows/nightly.yaml\n",
+    "  patchloom workflow import state-machine.json --from asl --out workflows/machine.yaml\n\n",
+    "What cannot be translated is named on stderr with its place. Exit code 0: all of it was; 1: something was left\n",
+    "out or means something else; 4: the file cannot be read.\n\n",
+    include_str!("../exit_codes.txt")
+))]
+pub struct WorkflowImportArgs {
+    /// The file: Argo Workflows in YAML, or Amazon States Language in JSON; - is stdin
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Its language; without it the file tells
+    #[arg(long, value_name = "LANGUAGE")]
+    pub from: Option<crate::import::Language>,
+    /// Write the definition to this file instead of stdout; a file that is there already is kept
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
+
 /// Draws a definition.
 #[derive(Clone, Debug, Args)]
 #[command(after_long_help = concat!(
@@ -192,6 +217,7 @@ pub(super) fn run(command: &WorkflowCommand, context: &Context) -> Result<Exit, 
         WorkflowCommand::Graph(args) => graph::run(args, context),
         WorkflowCommand::Unwind(args) => unwind::run(args, context),
         WorkflowCommand::Test(args) => test::run(args, context),
+        WorkflowCommand::Import(args) => import::run(args, context),
         WorkflowCommand::Schema(args) => {
             let schema = if args.tests { crate::workflow_test::schema() } else { patchloom_core::schema() };
             context.print_json(&schema)?;
