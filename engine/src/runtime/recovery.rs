@@ -351,8 +351,8 @@ impl Engine {
     /// The store or the archive cannot be read.
     pub fn archived(&self, run: RunId) -> Result<Option<Archived>, OpenError> {
         let Some(place) = archive_place(&self.store, run)? else { return Ok(None) };
-        let (archive, _) = Archive::open(RealDisk, &self.archive, archive::FILE_BYTES_DEFAULT)?;
-        let entry = archive.get(place)?;
+        // Only to read: opening it would cut off what the keeper is writing at this moment.
+        let entry = Archive::inspect(RealDisk, &self.archive).get(place)?;
         serde_json::from_slice(&entry.payload).map(Some).map_err(|source| OpenError::Record { seq: 0, source })
     }
 
