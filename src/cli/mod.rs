@@ -281,7 +281,7 @@ mod tests {
                 _ => word.push(c),
             }
         }
-        words.into_iter().take_while(|word| !["|", ">", "#", "&&"].contains(&word.as_str())).collect()
+        words.into_iter().take_while(|word| !["|", "<", ">", "#", "&&"].contains(&word.as_str())).collect()
     }
 
     #[test]
