@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use patchloom_core::{Definition, RunId, TaskKey};
+use patchloom_core::{Definition, RunId, TaskKey, UtcMs};
 use patchloom_engine::runtime::{self, Engine, EngineOptions, Handle, OpenError};
 use patchloom_workers::runtime::{DataDir, Handlers, PoolConfig, Progress, WorkerPool};
 use patchloom_workers::{changes, observe, patching};
@@ -30,9 +30,23 @@ pub type TaskProgress = BTreeMap<TaskKey, Progress>;
 /// How long tasks at work may go on when the process is asked to stop: what dpkg has begun is better finished.
 const DRAIN: Duration = Duration::from_secs(600);
 
+/// A run of nobody else's that was open when the data directory was opened: the process that led it was cut off.
+#[derive(Clone, Debug)]
+pub struct CutOff {
+    /// Which.
+    pub run: RunId,
+    /// Of what.
+    pub workflow: Arc<str>,
+    /// When it began.
+    pub since: UtcMs,
+    /// Its labels.
+    pub labels: BTreeMap<Arc<str>, Arc<str>>,
+}
+
 /// An engine with workers.
 pub struct Host {
     engine: Engine,
+    cut_off: Vec<CutOff>,
     data: PathBuf,
     progress: watch::Receiver<TaskProgress>,
     shutdown: CancellationToken,
@@ -76,6 +90,8 @@ impl Host {
         for note in &engine.notes {
             tracing::warn!("{note}");
         }
+        // Before the workers begin: the last task of a run may be done at once, and the run would be over unseen.
+        let cut_off = cut_off(&engine.handle).await?;
         for (name, text) in shipped::all() {
             let definition = Definition::parse(name, text)
                 .map_err(|mistakes| Fault::new("E0101", Exit::Internal, anyhow::Error::new(mistakes)))?;
@@ -96,7 +112,7 @@ impl Host {
         let pool = tokio::spawn(pool.run(shutdown.clone()));
         let decisions =
             tokio::spawn(decisions::carry(engine.handle.clone(), DataDir::new(data).changes(), shutdown.clone()));
-        Ok(Self { engine, data: data.to_owned(), progress, shutdown, pool, decisions })
+        Ok(Self { engine, cut_off, data: data.to_owned(), progress, shutdown, pool, decisions })
     }
 
     /// The engine.
@@ -115,6 +131,12 @@ impl Host {
     #[must_use]
     pub fn data(&self) -> DataDir {
         DataDir::new(&self.data)
+    }
+
+    /// The runs without a parent that were open when this was opened; some may have ended since.
+    #[must_use]
+    pub fn cut_off(&self) -> &[CutOff] {
+        &self.cut_off
     }
 
     /// How far each task at work is.
@@ -146,6 +168,20 @@ impl Host {
         let _ = self.decisions.await;
         self.engine.close().await;
     }
+}
+
+async fn cut_off(handle: &Handle) -> Result<Vec<CutOff>, Fault> {
+    let read = |state: &patchloom_core::Partition| {
+        let open = state.runs().filter(|run| run.end().is_none() && run.start.parent.is_none());
+        let told = |run: &Arc<runtime::RunState>| CutOff {
+            run: run.id(),
+            workflow: Arc::clone(&run.start.workflow),
+            since: run.started,
+            labels: run.start.labels.clone(),
+        };
+        open.map(told).collect()
+    };
+    handle.read(read).await.map_err(engine_fault)
 }
 
 /// All task types of this binary.

@@ -8,15 +8,14 @@ mod tree;
 use std::time::Duration;
 
 use patchloom_core::record::Event;
-use patchloom_core::run::Run;
 use patchloom_core::{RunId, UtcMs};
 use patchloom_domain::{Actor, ChangeRequest, Target};
-use patchloom_engine::runtime::StartRun;
+use patchloom_engine::runtime::{EngineError, StartRun};
 use patchloom_workers::register::Register;
 use serde_json::json;
 
 use crate::fault::{Exit, Fault};
-use crate::host::{Host, engine_fault};
+use crate::host::{CutOff, Host, engine_fault};
 use crate::progress::{Progress, StepLine};
 use crate::report::{Mode, Report};
 
@@ -93,20 +92,14 @@ fn target_name(target: &Target) -> String {
 /// The engine has stopped, or refuses.
 pub async fn take(host: &Host, wish: &Wish) -> Result<Taken, Fault> {
     let name = target_name(&wish.target);
-    let wanted = name.clone();
+    let labelled = |run: &CutOff, label: &str, value: &str| run.labels.get(label).is_some_and(|of| of.as_ref() == value);
+    let ours = |run: &&CutOff| run.workflow.as_ref() == WORKFLOW && labelled(run, "target", &name);
     let open: Vec<(RunId, UtcMs, bool)> = host
-        .handle()
-        .read(move |state| {
-            let ours = |run: &&std::sync::Arc<Run>| {
-                run.end().is_none()
-                    && run.start.parent.is_none()
-                    && run.start.workflow.as_ref() == WORKFLOW
-                    && run.start.labels.get("target").is_some_and(|target| target.as_ref() == wanted)
-            };
-            state.runs().filter(ours).map(|run| (run.id(), run.started, run.inputs["mode"] == "apply")).collect()
-        })
-        .await
-        .map_err(engine_fault)?;
+        .cut_off()
+        .iter()
+        .filter(ours)
+        .map(|run| (run.run, run.since, labelled(run, "mode", word(Mode::Apply))))
+        .collect();
     if let Some((run, since, _)) = open.iter().find(|(_, _, apply)| *apply) {
         return Ok(Taken::Continued { run: *run, since: *since, mode: Mode::Apply });
     }
@@ -116,9 +109,16 @@ pub async fn take(host: &Host, wish: &Wish) -> Result<Taken, Fault> {
         }
         (_, Mode::Apply) => {
             for (run, ..) in &open {
+                if host.find(*run).await?.is_none_or(|(run, _)| run.end().is_some()) {
+                    continue;
+                }
                 let reason = "an apply run on the same target takes its place".into();
                 let event = Event::CancelRequested { run: *run, compensate: true, reason };
-                host.handle().tell(&by(), event).await.map_err(engine_fault)?;
+                match host.handle().tell(&by(), event).await {
+                    // It came to its end by itself meanwhile.
+                    Ok(_) | Err(EngineError::Refused(_)) => {}
+                    Err(error) => return Err(engine_fault(error)),
+                }
             }
         }
         (None, Mode::Observe) => {}
