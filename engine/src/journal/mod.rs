@@ -142,6 +142,12 @@ pub trait Tail: Send {
     /// Safe: a record that was not given comes with the next call.
     fn next(&mut self) -> impl Future<Output = Result<Record, Error>> + Send;
 
+    /// Adds a record that was given to the copy here.
+    ///
+    /// # Errors
+    /// What the disk says, or the record does not follow the last one of the copy.
+    fn keep(&mut self, record: &Record) -> impl Future<Output = Result<(), AppendError>> + Send;
+
     /// Gives up the copy here of records before `seq`, which must lie in a snapshot here. May keep some of them.
     ///
     /// # Errors

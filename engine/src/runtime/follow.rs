@@ -17,7 +17,7 @@ use super::keeper::Keeper;
 use super::leader::Leader;
 use super::publish::Published;
 use crate::events::of_facts;
-use crate::journal::{self, Head, Record, Tail};
+use crate::journal::{self, AppendError, Head, Record, Tail};
 use crate::queue::TaskQueue;
 
 /// Answers of the leader that may wait until their record is folded in here.
@@ -44,6 +44,8 @@ pub enum Follow {
     Stopped,
     /// The journal cannot be followed.
     Failed(journal::Error),
+    /// The copy here cannot be written.
+    NotKept(AppendError),
     /// A record is no batch of entries.
     Unreadable {
         /// Which.
@@ -98,7 +100,7 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
                 return Follow::Turn;
             }
             tokio::select! {
-                record = tail.next() => match record.map_err(Follow::Failed).and_then(|record| self.fold_in(&record)) {
+                record = tail.next() => match self.take_over(record, tail).await {
                     Ok(()) => {}
                     Err(end) => return end,
                 },
@@ -167,6 +169,13 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
         }
     }
 
+    /// Copies a record that another leader wrote, and folds it in.
+    async fn take_over<T: Tail>(&mut self, record: Result<Record, journal::Error>, tail: &mut T) -> Result<(), Follow> {
+        let record = record.map_err(Follow::Failed)?;
+        tail.keep(&record).await.map_err(Follow::NotKept)?;
+        self.fold_in(&record)
+    }
+
     /// Folds in a record that another leader wrote.
     fn fold_in(&mut self, record: &Record) -> Result<(), Follow> {
         let seq = record.seq;
@@ -178,7 +187,17 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
                 Event::RunRetired { run } => self.state.run(*run).cloned(),
                 _ => None,
             };
-            let Ok(applied) = self.state.apply(seq, batch.at, entry) else { continue };
+            let seen = self.state.apply(seq, batch.at, entry);
+            let touched = seen.iter().flat_map(|applied| applied.touched.iter().copied());
+            // As the leader does: also what was refused belongs to its run, its retirement does not.
+            let runs: BTreeSet<RunId> = entry.event.run().into_iter().chain(touched).collect();
+            if !runs.is_empty() && departs.is_none() {
+                let text: Arc<[u8]> = serde_json::to_vec(entry).map_err(unreadable)?.into();
+                for run in runs {
+                    self.recent.push(run, seq, batch.at, &text, 0..text.len());
+                }
+            }
+            let Ok(applied) = seen else { continue };
             if let Some(run) = departs {
                 self.departing.insert(run.id(), run);
             }
@@ -186,13 +205,6 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
                 self.departing.remove(&run.id());
             }
             self.changed(&entry.event, &applied);
-            let runs: BTreeSet<RunId> = entry.event.run().into_iter().chain(applied.touched.iter().copied()).collect();
-            if !runs.is_empty() {
-                let text: Arc<[u8]> = serde_json::to_vec(entry).map_err(unreadable)?.into();
-                for run in runs {
-                    self.recent.push(run, seq, batch.at, &text, 0..text.len());
-                }
-            }
             facts.extend(applied.facts);
         }
         self.head = Head { seq, hash: record.hash };

@@ -19,7 +19,7 @@ mod release;
 
 pub use books::{Archived, Books, HistoryError};
 pub use export::{Difference, EXPORT_FORMAT, Exported, Line, Point, Replayed, Told};
-pub use follow::{Follow, Forward};
+pub use follow::{BoxFuture, Follow, Forward};
 pub use handle::{EngineError, Handle, Intake, Notice, Seen, StartRun, Status};
 pub use history::Item;
 pub use inspect::{Found, Inspected, inspect};
