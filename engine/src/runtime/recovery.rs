@@ -129,11 +129,11 @@ impl std::fmt::Debug for Engine {
 }
 
 /// A data directory whose state is rebuilt, and that nobody leads yet.
-pub struct Recovered {
+pub struct Recovered<J> {
     /// The directory, held.
     pub dir: DataDir,
     /// Its journal.
-    pub journal: EmbeddedJournal,
+    pub journal: J,
     /// The journal's id.
     pub id: [u8; 16],
     /// Where the journal ends.
@@ -151,30 +151,30 @@ pub struct Recovered {
     last_at: UtcMs,
 }
 
-impl std::fmt::Debug for Recovered {
+impl<J> std::fmt::Debug for Recovered<J> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Recovered").field("head", &self.head).field("notes", &self.notes).finish_non_exhaustive()
     }
 }
 
 /// The leader of a directory that was recovered, and all that belongs to it.
-pub struct Seat<Q> {
+pub struct Seat<Q, J> {
     /// The leader; it does nothing yet.
     pub leader: Leader<Q, EmbeddedKeeper>,
     /// How to speak to it.
     pub handle: Handle,
     /// The journal.
-    pub journal: EmbeddedJournal,
+    pub journal: J,
     /// What lies behind the journal, to read.
     pub books: Books,
     /// The directory, held.
     pub dir: DataDir,
 }
 
-impl Recovered {
+impl<J: Journal> Recovered<J> {
     /// Makes the leader, who hands tasks to `queue` and tells what happens to `events`.
     #[must_use]
-    pub fn seat<Q: TaskQueue>(self, queue: Q, events: impl Events, clock: Clock, tuning: Tuning) -> Seat<Q> {
+    pub fn seat<Q: TaskQueue>(self, queue: Q, events: impl Events, clock: Clock, tuning: Tuning) -> Seat<Q, J> {
         let (mut leader, handle) = Leader::new(self.state, self.head, queue, self.keeper, clock, tuning);
         // What was replayed is written behind with the first checkpoint, or its history would be lost to the next start.
         leader.mark(self.recent, self.touched, self.replayed > 0);
@@ -184,26 +184,29 @@ impl Recovered {
     }
 }
 
-/// Rebuilds the state of a data directory whose journal is written as `journal` says.
+/// Rebuilds the state of a data directory out of `journal`, which has the id `id` and can be read from where the
+/// directory's snapshots end.
 ///
 /// # Errors
 /// [`OpenError`]; nothing was changed but what its notes say.
-pub async fn recover(dir: DataDir, journal: Options, options: &EngineOptions) -> Result<Recovered, OpenError> {
-    let mut notes = Vec::new();
-    let (journal, opened) = EmbeddedJournal::open(&dir.journal(), journal)?;
-    notes.extend(opened.repaired.map(|what| format!("journal: {what}")));
-    let store_options =
-        store::Options { journal: opened.id, journal_head: opened.head.seq, cache_bytes: store::CACHE_BYTES_DEFAULT };
+pub async fn recover<J: Journal + Sync>(
+    dir: DataDir,
+    journal: J,
+    id: [u8; 16],
+    options: &EngineOptions,
+) -> Result<Recovered<J>, OpenError> {
+    let (mut notes, head) = (Vec::new(), journal.head());
+    let store_options = store::Options { journal: id, journal_head: head.seq, cache_bytes: store::CACHE_BYTES_DEFAULT };
     let snapshots = Snapshots::open(RealDisk, &dir.snapshots(), SEMANTICS)?;
-    if let Some(newest) = snapshots.list()?.last().filter(|newest| **newest > opened.head.seq) {
-        return Err(OpenError::JournalLost { journal: opened.head.seq, snapshot: *newest });
+    if let Some(newest) = snapshots.list()?.last().filter(|newest| **newest > head.seq) {
+        return Err(OpenError::JournalLost { journal: head.seq, snapshot: *newest });
     }
     let (archive, archive_opened) = Archive::open(RealDisk, &dir.archive(), archive::FILE_BYTES_DEFAULT)?;
     notes.extend(archive_opened.repaired.map(|what| format!("archive: {what}")));
     notes.extend(archive_opened.problem.map(|what| format!("archive: {what}")));
     let mut loaded = load_store(&dir.store(), &store_options, &journal)?;
     let mut rebuilt = None;
-    if loaded.fresh && opened.head.seq > 0 {
+    if loaded.fresh && head.seq > 0 {
         if loaded.notes.is_empty() {
             notes.push("store: rebuilt from the journal, it held nothing".into());
         }
@@ -215,19 +218,19 @@ pub async fn recover(dir: DataDir, journal: Options, options: &EngineOptions) ->
         store: loaded.store.clone(),
         archive,
         snapshots,
-        journal: opened.id,
+        journal: id,
         archive_kept: options.tuning.archive_kept,
     };
     if let Some(histories) = rebuilt {
         refill(&keeper, &loaded.state, histories)?;
     }
     let keeper = EmbeddedKeeper::start(keeper).map_err(OpenError::Thread)?;
-    let last_at = last_at(&journal, opened.head.seq).await?;
+    let last_at = last_at(&journal, head.seq).await?;
     Ok(Recovered {
-        id: opened.id,
-        head: opened.head,
+        id,
+        head,
         notes,
-        replayed: opened.head.seq - loaded.checkpoint,
+        replayed: head.seq - loaded.checkpoint,
         books: Books::new(loaded.store, dir.archive()),
         state: loaded.state,
         keeper,
@@ -244,8 +247,11 @@ pub async fn recover(dir: DataDir, journal: Options, options: &EngineOptions) ->
 /// # Errors
 /// [`OpenError`]; nothing was changed but what its notes say.
 pub async fn open(path: &Path, options: &EngineOptions) -> Result<Engine, OpenError> {
-    let mut recovered = recover(DataDir::open(path)?, Options::new(SEMANTICS), options).await?;
-    let notes = std::mem::take(&mut recovered.notes);
+    let dir = DataDir::open(path)?;
+    let (journal, opened) = EmbeddedJournal::open(&dir.journal(), Options::new(SEMANTICS))?;
+    let mut notes: Vec<String> = opened.repaired.map(|what| format!("journal: {what}")).into_iter().collect();
+    let recovered = recover(dir, journal, opened.id, options).await?;
+    notes.extend_from_slice(&recovered.notes);
     let replayed = recovered.replayed;
     let clock = Clock::system();
     let queue = EmbeddedQueue::new(clock.clone(), options.limits);
@@ -264,7 +270,7 @@ struct Loaded {
     notes: Vec<String>,
 }
 
-fn load_store(path: &Path, options: &store::Options, journal: &EmbeddedJournal) -> Result<Loaded, OpenError> {
+fn load_store(path: &Path, options: &store::Options, journal: &impl Journal) -> Result<Loaded, OpenError> {
     let mut opened = Store::open(path, options)?;
     let mut notes = Vec::new();
     let mut state = Partition::default();
@@ -319,7 +325,7 @@ type Histories = Vec<(Vec<u8>, Vec<u8>)>;
 /// Loads the newest sound snapshot, if the journal does not reach back to its beginning.
 fn from_snapshot(
     snapshots: &Snapshots<RealDisk>,
-    journal: &EmbeddedJournal,
+    journal: &impl Journal,
     loaded: &mut Loaded,
     notes: &mut Vec<String>,
 ) -> Result<Histories, OpenError> {
@@ -343,7 +349,7 @@ fn from_snapshot(
 }
 
 /// Folds in what the journal has behind the checkpoint; gives the history of it, and which other runs it changed.
-async fn replay(journal: &EmbeddedJournal, loaded: &mut Loaded) -> Result<(Recent, BTreeSet<RunId>), OpenError> {
+async fn replay<J: Journal + Sync>(journal: &J, loaded: &mut Loaded) -> Result<(Recent, BTreeSet<RunId>), OpenError> {
     let (mut recent, mut touched) = (Recent::default(), BTreeSet::new());
     let mut reader = journal.read_from(loaded.checkpoint + 1).await?;
     while let Some(record) = reader.next().await? {
@@ -368,7 +374,7 @@ async fn replay(journal: &EmbeddedJournal, loaded: &mut Loaded) -> Result<(Recen
 }
 
 /// When the last record was written; the beginning of time where there is none to be read.
-async fn last_at(journal: &EmbeddedJournal, head: u64) -> Result<UtcMs, OpenError> {
+async fn last_at<J: Journal + Sync>(journal: &J, head: u64) -> Result<UtcMs, OpenError> {
     if head < journal.first() {
         return Ok(UtcMs(0));
     }
