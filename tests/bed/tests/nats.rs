@@ -9,7 +9,7 @@ use patchloom_bed::nats::{Cluster, Options, Proxy, Server, Sync, Version, left_o
 const LONG: Duration = Duration::from_secs(60);
 
 async fn connect(url: &str) -> async_nats::Client {
-    let options = async_nats::ConnectOptions::new().request_timeout(Some(Duration::from_secs(5)));
+    let options = async_nats::ConnectOptions::new().request_timeout(Some(Duration::from_secs(1)));
     let servers: Vec<async_nats::ServerAddr> = url.split(',').map(|url| url.parse().unwrap()).collect();
     options.connect(servers).await.unwrap()
 }
