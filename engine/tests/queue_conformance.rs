@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use patchloom_core::{Failure, Leg, Millis, Outcome, RunId, StepName, Task, TaskKey, TaskTimeouts, UtcMs};
+use patchloom_core::{Failure, Leg, Millis, Outcome, QueueName, RunId, StepName, Task, TaskKey, TaskTimeouts, UtcMs};
 use patchloom_engine::clock::Clock;
 use patchloom_engine::queue::{Beat, EmbeddedQueue, Lease, Limits, Recall, TaskQueue};
 use patchloom_engine::sim::{QueueFaults, SimQueue};
@@ -15,7 +15,7 @@ const DONE: Outcome = Outcome::Succeeded { output: Value::Null };
 fn task(item: u32, timeouts: TaskTimeouts) -> Task {
     let step = StepName("s".into());
     let key = TaskKey { run: RunId(Uuid::nil()), step, item, attempt: 1, leg: Leg::Forward };
-    Task { key, uses: "t.work".into(), input: json!({"item": item}), timeouts, priority: 0 }
+    Task { key, uses: "t.work".into(), input: json!({"item": item}), timeouts, priority: 0, queue: QueueName::default() }
 }
 
 fn plain(item: u32) -> Task {
