@@ -115,7 +115,7 @@ async fn takes_odd_sizes<J: Journal>(journal: &mut J) {
     assert_eq!(journal.append(Vec::new()).await.unwrap().seq, 61);
     assert_eq!(journal.append(vec![b'a'; 50_000]).await.unwrap().seq, 62);
     let refused = journal.append(vec![0; RECORD_BYTES_MAX + 1]).await.err();
-    assert!(matches!(refused, Some(AppendError::TooLong { bytes }) if bytes == RECORD_BYTES_MAX + 1));
+    assert!(matches!(refused, Some(AppendError::TooLong { bytes, .. }) if bytes == RECORD_BYTES_MAX + 1));
     assert_eq!(journal.append(b"{}".to_vec()).await.unwrap().seq, 63, "a refused record leaves no gap");
 }
 

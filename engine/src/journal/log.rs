@@ -176,7 +176,7 @@ impl<D: Disk> Log<D> {
             return Err(AppendError::Poisoned { reason: reason.clone() });
         }
         if payload.len() > RECORD_BYTES_MAX {
-            return Err(AppendError::TooLong { bytes: payload.len() });
+            return Err(AppendError::TooLong { bytes: payload.len(), limit: RECORD_BYTES_MAX });
         }
         let seq = self.head.seq + 1;
         let hash = self.head.hash.next(seq, payload);
