@@ -10,12 +10,16 @@ use async_nats::jetstream::stream::{Config, DiscardPolicy, Info, RawMessageError
 use async_nats::jetstream::{self, Context, ErrorCode};
 use patchloom_core::UtcMs;
 use patchloom_core::record::{Batch, Term};
+use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use super::error::{StreamError, chain};
 use super::message::{HEADERS_BYTES_MAX, Stamp};
 use super::reader::NatsReader;
+use super::trim::Trim;
+use crate::disk::RealDisk;
 use crate::journal::{AppendError, Appended, Error, Head, Journal, RECORD_BYTES_MAX};
+use crate::snapshot::Snapshots;
 
 /// The version of what the messages of a journal's stream look like.
 const FORMAT_VERSION: u32 = 1;
@@ -56,6 +60,7 @@ pub struct NatsJournal {
     pub(super) context: Context,
     pub(super) stream: Stream<()>,
     pub(super) name: String,
+    partition: String,
     subject: String,
     options: NatsOptions,
     id: [u8; 16],
@@ -67,6 +72,7 @@ pub struct NatsJournal {
     /// The record that opens a term, while it is in doubt.
     opening: Option<(Head, Vec<u8>)>,
     lost: Option<String>,
+    trimming: Option<JoinHandle<Result<u64, StreamError>>>,
 }
 
 impl std::fmt::Debug for NatsJournal {
@@ -78,6 +84,15 @@ impl std::fmt::Debug for NatsJournal {
             .field("first", first)
             .field("term", term)
             .finish_non_exhaustive()
+    }
+}
+
+impl Drop for NatsJournal {
+    fn drop(&mut self) {
+        if let Some(task) = &self.trimming {
+            // What it has not given up yet is given up the next time.
+            task.abort();
+        }
     }
 }
 
@@ -101,6 +116,7 @@ impl NatsJournal {
             context: context.clone(),
             stream,
             name,
+            partition: partition.to_owned(),
             subject,
             options,
             id,
@@ -110,6 +126,7 @@ impl NatsJournal {
             term: 0,
             opening: None,
             lost: None,
+            trimming: None,
         };
         journal.look(&info).await?;
         Ok(journal)
@@ -195,6 +212,27 @@ impl NatsJournal {
     #[must_use]
     pub fn record_bytes_max(&self) -> usize {
         self.context.client().max_payload().saturating_sub(HEADERS_BYTES_MAX).min(RECORD_BYTES_MAX)
+    }
+
+    /// Gives up records before `seq` in the background, once the snapshots in `uploads` are in the object store too.
+    pub(super) async fn trim(&mut self, seq: u64, uploads: Option<Snapshots<RealDisk>>) -> Result<u64, Error> {
+        if let Some(task) = self.trimming.take_if(|task| task.is_finished()) {
+            // A panic in it has been printed; what it did not give up is asked for again.
+            self.first = task.await.unwrap_or(Ok(self.first))?;
+        }
+        if self.trimming.is_none() && seq > self.first {
+            let trim = Trim {
+                context: self.context.clone(),
+                stream: self.stream.clone(),
+                name: self.name.clone(),
+                partition: self.partition.clone(),
+                replicas: self.options.replicas,
+                seq: seq.min(self.head.seq + 1),
+                first: self.first,
+            };
+            self.trimming = Some(tokio::spawn(trim.run(uploads)));
+        }
+        Ok(self.first)
     }
 
     /// Takes over where the stream begins and ends.
@@ -390,8 +428,10 @@ impl Journal for NatsJournal {
         self.first
     }
 
-    async fn trim_before(&mut self, _seq: u64) -> Result<u64, Error> {
-        Ok(self.first())
+    /// Asks for the purge and does not wait for it: what was given up shows later. Only records that a snapshot in the
+    /// object store has are given up.
+    async fn trim_before(&mut self, seq: u64) -> Result<u64, Error> {
+        self.trim(seq, None).await
     }
 }
 

@@ -4,7 +4,10 @@ mod error;
 mod journal;
 mod message;
 mod reader;
+mod snapshots;
+mod trim;
 
 pub use error::StreamError;
 pub use journal::{NatsJournal, NatsOptions};
 pub use reader::NatsReader;
+pub use snapshots::NatsSnapshots;
