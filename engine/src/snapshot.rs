@@ -177,6 +177,14 @@ impl<D: Disk> Snapshots<D> {
         Ok(latest)
     }
 
+    /// The snapshot of `seq`.
+    ///
+    /// # Errors
+    /// As [`Snapshots::latest_valid`]; [`Error::Damaged`] where it is not sound.
+    pub fn get(&self, seq: u64) -> Result<Snapshot, Error> {
+        self.read(&self.path_of(seq))
+    }
+
     /// The oldest snapshot that is sound.
     ///
     /// # Errors

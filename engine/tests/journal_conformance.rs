@@ -8,7 +8,7 @@ use patchloom_bed::nats::Server;
 use patchloom_engine::journal::{
     AppendError, ChainHash, EmbeddedJournal, Error, Head, Journal, Options, RECORD_BYTES_MAX, Record, RecordReader,
 };
-use patchloom_engine::nats::{NatsJournal, NatsOptions, NatsSnapshots};
+use patchloom_engine::nats::{NatsJournal, JournalOptions, NatsSnapshots};
 use patchloom_engine::sim::{Crash, Latency, SimDisk, SimJournal};
 
 /// A place where one journal lives on while it is opened and closed.
@@ -48,7 +48,7 @@ impl Place for Simulated {
     async fn open(&mut self) -> SimJournal {
         // A process that dies without a trace: each reopening is also a crash that loses what was not flushed.
         self.disk.crash(Crash::LoseUnsynced);
-        let options = Options { segment_bytes: 1024, prefill: false, id_if_new: [7; 16], semantics: 1 };
+        let options = Options { segment_bytes: 1024, prefill: false, id_if_new: [7; 16], ..Options::new(1) };
         let latency = Latency { seed: 1, wait_max: std::time::Duration::from_millis(5) };
         SimJournal::open_with(&self.disk, options, Some(latency)).unwrap().0
     }
@@ -73,7 +73,7 @@ impl Place for OverNats {
     type Journal = NatsJournal;
 
     async fn open(&mut self) -> NatsJournal {
-        NatsJournal::open(&self.context, "main", NatsOptions::new(1, 1)).await.unwrap()
+        NatsJournal::open(&self.context, "main", JournalOptions::new(1, 1)).await.unwrap()
     }
 
     async fn snapshot(&mut self, seq: u64) {

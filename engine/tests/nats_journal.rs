@@ -9,7 +9,7 @@ use patchloom_bed::nats::{Proxy, Server};
 use patchloom_core::UtcMs;
 use patchloom_core::record::Batch;
 use patchloom_engine::journal::{AppendError, ChainHash, Error, Head, Journal, Record, RecordReader};
-use patchloom_engine::nats::{NatsJournal, NatsOptions, StreamError};
+use patchloom_engine::nats::{NatsJournal, JournalOptions, StreamError};
 
 async fn context(url: &str) -> Context {
     let options = async_nats::ConnectOptions::new().retry_on_initial_connect().reconnect_delay_callback(|_| {
@@ -19,12 +19,12 @@ async fn context(url: &str) -> Context {
 }
 
 async fn open(context: &Context) -> NatsJournal {
-    NatsJournal::open(context, "main", NatsOptions::new(1, 1)).await.unwrap()
+    NatsJournal::open(context, "main", JournalOptions::new(1, 1)).await.unwrap()
 }
 
 /// One that does not wait long for an acknowledgement that does not come.
 async fn open_hasty(context: &Context) -> NatsJournal {
-    let options = NatsOptions { ack_timeout: Duration::from_millis(300), ..NatsOptions::new(1, 1) };
+    let options = JournalOptions { ack_timeout: Duration::from_millis(300), ..JournalOptions::new(1, 1) };
     NatsJournal::open(context, "main", options).await.unwrap()
 }
 
@@ -70,11 +70,11 @@ async fn of_two_writers_the_stale_one_is_deposed() {
     assert_eq!((error.code(), two.head().seq), ("E0470", 0));
 
     assert_eq!(two.refresh().await.unwrap().seq, 1);
-    let (term, opened) = two.begin_term(UtcMs(5), "two").await.unwrap();
-    assert_eq!((term.number, opened.seq), (1, 2));
+    let opening = two.begin_term(UtcMs(5), "two").await.unwrap();
+    assert_eq!((opening.term.number, opening.appended.seq), (1, 2));
     assert!(matches!(one.append(payload(2)).await, Err(AppendError::Deposed { seq: 2, .. })));
     one.refresh().await.unwrap();
-    assert_eq!(one.begin_term(UtcMs(6), "one").await.unwrap().0.number, 2);
+    assert_eq!(one.begin_term(UtcMs(6), "one").await.unwrap().term.number, 2);
     assert!(matches!(two.append(payload(3)).await, Err(AppendError::Deposed { seq: 3, .. })));
     assert_eq!(open(&context).await.term(), 2);
 
@@ -168,7 +168,8 @@ async fn a_term_whose_opening_is_in_doubt_is_opened_once() {
             Err(error) => assert!(error.is_transient(), "{error}"),
         }
     };
-    assert_eq!((opened.0.number, opened.1.seq, journal.head().seq, journal.term()), (1, 1, 1, 1));
+    assert_eq!((opened.at, opened.term.number, opened.appended.seq), (UtcMs(1), 1, 1));
+    assert_eq!((journal.head().seq, journal.term()), (1, 1));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -193,7 +194,7 @@ async fn a_server_that_is_killed_in_mid_append_loses_nothing_that_it_acknowledge
         let seen = *heard.borrow();
         server.restart();
         let there = loop {
-            match NatsJournal::open(&context, "main", NatsOptions::new(1, 1)).await {
+            match NatsJournal::open(&context, "main", JournalOptions::new(1, 1)).await {
                 Ok(journal) => break journal.head().seq,
                 Err(StreamError::Unavailable { .. }) => tokio::time::sleep(Duration::from_millis(10)).await,
                 Err(error) => panic!("{error}"),
@@ -230,7 +231,7 @@ async fn a_broken_chain_is_refused_with_the_number_of_the_record() {
     let semantics = ("Patchloom-Semantics", "1");
     let stamp = [("Patchloom-Chain", wrong.as_str()), semantics, ("Patchloom-Term", "0"), ("Patchloom-Writer", writer)];
     forge(&context, &stamp, payload(3)).await;
-    let error = NatsJournal::open(&context, "main", NatsOptions::new(1, 1)).await.unwrap_err();
+    let error = NatsJournal::open(&context, "main", JournalOptions::new(1, 1)).await.unwrap_err();
     assert_eq!(error.to_string(), "record 3 of PATCHLOOM_JOURNAL_main is damaged: the hash chain is broken");
     assert_eq!(error.code(), "E0410");
 
@@ -247,7 +248,7 @@ async fn a_broken_chain_is_refused_with_the_number_of_the_record() {
     assert!(reader.next().await.unwrap().is_none(), "nothing behind damage is read");
 
     forge(&context, &[], b"no header".to_vec()).await;
-    let error = NatsJournal::open(&context, "main", NatsOptions::new(1, 1)).await.unwrap_err();
+    let error = NatsJournal::open(&context, "main", JournalOptions::new(1, 1)).await.unwrap_err();
     assert!(matches!(error, StreamError::Damaged { seq: 5, .. }), "{error}");
 }
 
@@ -263,18 +264,18 @@ async fn a_stream_that_is_not_as_asked_is_refused_with_the_setting() {
     let mut config = context.get_stream("PATCHLOOM_JOURNAL_main").await.unwrap().cached_info().config.clone();
     config.max_age = Duration::from_secs(3600);
     context.update_stream(&config).await.unwrap();
-    let refused = NatsJournal::open(&context, "main", NatsOptions::new(1, 1)).await.unwrap_err();
+    let refused = NatsJournal::open(&context, "main", JournalOptions::new(1, 1)).await.unwrap_err();
     assert!(refused.to_string().contains("its max_age is 3600s, and must be 0ns"), "{refused}");
 
     context.create_stream(jetstream::stream::Config::from("PATCHLOOM_JOURNAL_theirs")).await.unwrap();
-    let refused = NatsJournal::open(&context, "theirs", NatsOptions::new(1, 1)).await.unwrap_err();
+    let refused = NatsJournal::open(&context, "theirs", JournalOptions::new(1, 1)).await.unwrap_err();
     assert!(refused.to_string().contains("it was not made for a journal"), "{refused}");
-    let refused = NatsJournal::open(&context, "Main", NatsOptions::new(1, 1)).await.unwrap_err();
+    let refused = NatsJournal::open(&context, "Main", JournalOptions::new(1, 1)).await.unwrap_err();
     assert_eq!(refused.code(), "E0473");
     // Older semantics are read, newer ones are not led.
-    let mut newer = NatsJournal::open(&context, "two", NatsOptions::new(2, 1)).await.unwrap();
+    let mut newer = NatsJournal::open(&context, "two", JournalOptions::new(2, 1)).await.unwrap();
     append(&mut newer, payload(1)).await;
-    let refused = NatsJournal::open(&context, "two", NatsOptions::new(1, 1)).await.unwrap_err();
+    let refused = NatsJournal::open(&context, "two", JournalOptions::new(1, 1)).await.unwrap_err();
     assert_eq!(refused.code(), "E0415");
 }
 

@@ -1,30 +1,26 @@
 //! The journal as a stream: one record is one message, its sequence the record's. Each append names the sequence that
 //! it builds on, and the server refuses it where another record came first: two leaders never both write.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
-use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind, PublishError, PublishErrorKind};
+use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use async_nats::jetstream::message::StreamMessage;
-use async_nats::jetstream::stream::{Config, DiscardPolicy, Info, RawMessageErrorKind, StorageType, Stream};
+use async_nats::jetstream::stream::{Info, Stream};
 use async_nats::jetstream::{self, Context, ErrorCode};
 use patchloom_core::UtcMs;
 use patchloom_core::record::{Batch, Term};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use super::error::{StreamError, chain};
+use super::stream_error::{StreamError, chain};
 use super::message::{HEADERS_BYTES_MAX, Stamp};
 use super::reader::NatsReader;
+use super::stream::{adopted, check, config, get_or_make, message_at, readable, stamp_at, unavailable};
 use super::trim::Trim;
 use crate::disk::RealDisk;
-use crate::journal::{AppendError, Appended, Error, Head, Journal, RECORD_BYTES_MAX};
+use crate::journal::{AppendError, Appended, ChainHash, Error, Head, Journal, RECORD_BYTES_MAX};
 use crate::snapshot::Snapshots;
 
-/// The version of what the messages of a journal's stream look like.
-const FORMAT_VERSION: u32 = 1;
-const FORMAT: &str = "patchloom.format";
-const ID: &str = "patchloom.journal";
 /// Looks at what came before, for an append that the server refused: more only where records of ours, given up
 /// without an answer, arrive one by one.
 const TRIES: usize = 4;
@@ -33,7 +29,7 @@ const AGAIN: Duration = Duration::from_millis(50);
 
 /// How a journal over NATS is opened.
 #[derive(Clone, Debug)]
-pub struct NatsOptions {
+pub struct JournalOptions {
     /// The version of the semantics that new records are written under; older ones can be read.
     pub semantics: u32,
     /// The id of the journal, where this opening makes it.
@@ -44,13 +40,26 @@ pub struct NatsOptions {
     pub ack_timeout: Duration,
 }
 
-impl NatsOptions {
+impl JournalOptions {
     /// What the product uses.
     #[must_use]
     pub fn new(semantics: u32, replicas: usize) -> Self {
         let id_if_new = Uuid::now_v7().into_bytes();
         Self { semantics, id_if_new, replicas, ack_timeout: Duration::from_secs(5) }
     }
+}
+
+/// The record that opened a term.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opening {
+    /// When.
+    pub at: UtcMs,
+    /// Which, and who leads in it.
+    pub term: Term,
+    /// Its bytes: a batch without entries.
+    pub record: Vec<u8>,
+    /// Where it stands.
+    pub appended: Appended,
 }
 
 /// The journal of a partition in a stream.
@@ -62,7 +71,7 @@ pub struct NatsJournal {
     pub(super) name: String,
     partition: String,
     subject: String,
-    options: NatsOptions,
+    options: JournalOptions,
     id: [u8; 16],
     /// Names this instance of a leader in what it writes.
     writer: Uuid,
@@ -70,7 +79,7 @@ pub struct NatsJournal {
     first: u64,
     term: u64,
     /// The record that opens a term, while it is in doubt.
-    opening: Option<(Head, Vec<u8>)>,
+    opening: Option<(Head, Opening)>,
     lost: Option<String>,
     trimming: Option<JoinHandle<Result<u64, StreamError>>>,
 }
@@ -102,7 +111,7 @@ impl NatsJournal {
     /// # Errors
     /// [`StreamError`]: where the stream is another's, is not set up as it must be, or does not end in sound records;
     /// [`StreamError::Unavailable`] where the broker does not answer.
-    pub async fn open(context: &Context, partition: &str, options: NatsOptions) -> Result<Self, StreamError> {
+    pub async fn open(context: &Context, partition: &str, options: JournalOptions) -> Result<Self, StreamError> {
         let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
         if !(1..=32).contains(&partition.len()) || !partition.bytes().all(fits) {
             return Err(StreamError::Name { name: partition.to_owned() });
@@ -159,27 +168,23 @@ impl NatsJournal {
     ///
     /// # Errors
     /// As [`Journal::append`].
-    pub async fn begin_term(&mut self, at: UtcMs, leader: &str) -> Result<(Term, Appended), AppendError> {
-        let doubtful = self.opening.take().filter(|(head, _)| *head == self.head);
-        let (record, term) = match doubtful {
-            Some((_, record)) => {
-                let term = serde_json::from_slice::<Batch>(&record).ok().and_then(|batch| batch.term);
-                (record, term.expect("the record was made here, with a term"))
-            }
+    pub async fn begin_term(&mut self, at: UtcMs, leader: &str) -> Result<Opening, AppendError> {
+        let opening = match self.opening.take().filter(|(head, _)| *head == self.head) {
+            Some((_, opening)) => opening,
             None => {
                 // A new name: what a former term of this instance left under way is not taken for this one's.
                 self.writer = Uuid::now_v7();
                 let term = Term { number: self.term + 1, leader: leader.into() };
                 let batch = Batch { at, entries: Vec::new(), term: Some(term.clone()) };
-                (serde_json::to_vec(&batch).expect("a batch without entries is plain"), term)
+                let record = serde_json::to_vec(&batch).expect("a batch without entries has text keys");
+                Opening { at, term, record, appended: Appended { seq: 0, hash: ChainHash::default() } }
             }
         };
-        let before = self.term;
-        self.opening = Some((self.head, record.clone()));
-        self.term = term.number;
-        let appended = self.append(record).await.inspect_err(|_| self.term = before)?;
+        self.opening = Some((self.head, opening.clone()));
+        let (number, semantics) = (opening.term.number, self.options.semantics);
+        let appended = self.append_as(opening.record.clone(), semantics, number).await?;
         self.opening = None;
-        Ok((term, appended))
+        Ok(Opening { appended, ..opening })
     }
 
     /// The records behind `after`, and then each as it comes: the reader does not end.
@@ -208,6 +213,52 @@ impl NatsJournal {
         self.term
     }
 
+    /// The link of the chain at a record; none where it is not there.
+    pub(super) async fn link(&self, seq: u64) -> Result<Option<ChainHash>, StreamError> {
+        if seq == self.head.seq {
+            return Ok(Some(self.head.hash));
+        }
+        Ok(self.stamp_at(seq).await?.map(|stamp| stamp.chain))
+    }
+
+    /// Makes an empty stream that of the journal `id`, which begins behind `after`.
+    pub(super) async fn adopt(&mut self, id: [u8; 16], after: Head) -> Result<(), StreamError> {
+        let name = &self.name;
+        let info = self.stream.get_info().await.map_err(|error| unavailable("look at", name, &error))?;
+        if info.state.last_sequence > 0 {
+            let reason = "it is not empty any more".to_owned();
+            return Err(StreamError::Unfit { stream: name.clone(), reason });
+        }
+        let updated = self.context.update_stream(adopted(info.config, id)).await;
+        updated.map_err(|error| unavailable("update", name, &error))?;
+        if after.seq > 0 {
+            let purged = self.stream.purge().sequence(after.seq + 1).await;
+            purged.map_err(|error| unavailable("move on", name, &error))?;
+            let info = self.stream.get_info().await.map_err(|error| unavailable("look at", name, &error))?;
+            if info.state.last_sequence != after.seq {
+                let reason = format!("it cannot begin at record {}", after.seq + 1);
+                return Err(StreamError::Unfit { stream: name.clone(), reason });
+            }
+        }
+        (self.id, self.head, self.first) = (id, after, readable(after.seq + 1));
+        Ok(())
+    }
+
+    /// The partition.
+    pub(super) fn partition(&self) -> &str {
+        &self.partition
+    }
+
+    /// How many servers keep each record.
+    pub(super) fn replicas(&self) -> usize {
+        self.options.replicas
+    }
+
+    /// The version of the semantics that records are written under.
+    pub(super) fn semantics(&self) -> u32 {
+        self.options.semantics
+    }
+
     /// The longest record that the server takes.
     #[must_use]
     pub fn record_bytes_max(&self) -> usize {
@@ -233,6 +284,38 @@ impl NatsJournal {
             self.trimming = Some(tokio::spawn(trim.run(uploads)));
         }
         Ok(self.first)
+    }
+
+    /// Appends a record that was written under these semantics, in this term.
+    pub(super) async fn append_as(
+        &mut self,
+        record: Vec<u8>,
+        semantics: u32,
+        term: u64,
+    ) -> Result<Appended, AppendError> {
+        if let Some(reason) = &self.lost {
+            return Err(AppendError::Lost { stream: self.name.clone(), reason: reason.clone() });
+        }
+        let (bytes, limit) = (record.len(), self.record_bytes_max());
+        if bytes > limit {
+            return Err(AppendError::TooLong { bytes, limit });
+        }
+        for _ in 0..TRIES {
+            let seq = self.head.seq + 1;
+            let hash = self.head.hash.next(seq, &record);
+            let stamp = Stamp { chain: hash, semantics, term, writer: self.writer };
+            let there = self.publish(stamp, record.clone()).await?;
+            let resolved = if there { Resolved::Ours } else { self.resolve(stamp).await? };
+            match resolved {
+                Resolved::Ours => {
+                    (self.head, self.term) = (Head { seq, hash }, term);
+                    return Ok(Appended { seq, hash });
+                }
+                Resolved::Former(head, term) => (self.head, self.term) = (head, term.max(self.term)),
+                Resolved::Nothing => tokio::time::sleep(AGAIN).await,
+            }
+        }
+        Err(self.unavailable("it refuses the record for one that came before, and shows none".to_owned()))
     }
 
     /// Takes over where the stream begins and ends.
@@ -373,30 +456,7 @@ impl Journal for NatsJournal {
     type Reader = NatsReader;
 
     async fn append(&mut self, record: Vec<u8>) -> Result<Appended, AppendError> {
-        if let Some(reason) = &self.lost {
-            return Err(AppendError::Lost { stream: self.name.clone(), reason: reason.clone() });
-        }
-        let (bytes, limit) = (record.len(), self.record_bytes_max());
-        if bytes > limit {
-            return Err(AppendError::TooLong { bytes, limit });
-        }
-        for _ in 0..TRIES {
-            let seq = self.head.seq + 1;
-            let hash = self.head.hash.next(seq, &record);
-            let semantics = self.options.semantics;
-            let stamp = Stamp { chain: hash, semantics, term: self.term, writer: self.writer };
-            let there = self.publish(stamp, record.clone()).await?;
-            let resolved = if there { Resolved::Ours } else { self.resolve(stamp).await? };
-            match resolved {
-                Resolved::Ours => {
-                    self.head = Head { seq, hash };
-                    return Ok(Appended { seq, hash });
-                }
-                Resolved::Former(head, term) => (self.head, self.term) = (head, term.max(self.term)),
-                Resolved::Nothing => tokio::time::sleep(AGAIN).await,
-            }
-        }
-        Err(self.unavailable("it refuses the record for one that came before, and shows none".to_owned()))
+        self.append_as(record, self.options.semantics, self.term).await
     }
 
     async fn read_from(&self, seq: u64) -> Result<NatsReader, Error> {
@@ -434,108 +494,3 @@ impl Journal for NatsJournal {
         self.trim(seq, None).await
     }
 }
-
-/// The first record that can be read where the stream begins at `first`: what was given up leaves one message more
-/// than asked, for the link that the next record builds on.
-pub(super) fn readable(first: u64) -> u64 {
-    if first > 1 { first + 1 } else { 1 }
-}
-
-/// The stamp of a message; none where it is not there.
-pub(super) async fn stamp_at(stream: &Stream<()>, name: &str, seq: u64) -> Result<Option<Stamp>, StreamError> {
-    let Some(message) = message_at(stream, name, seq).await? else { return Ok(None) };
-    let damaged = |reason| StreamError::Damaged { stream: name.to_owned(), seq, reason };
-    Stamp::read(Some(&message.headers)).map(Some).map_err(damaged)
-}
-
-/// A message, from the server that leads the stream: others may not have it yet.
-pub(super) async fn message_at(
-    stream: &Stream<()>,
-    name: &str,
-    seq: u64,
-) -> Result<Option<StreamMessage>, StreamError> {
-    match stream.get_raw_message(seq).await {
-        Ok(message) => Ok(Some(message)),
-        Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(None),
-        Err(error) => Err(unavailable("read", name, &error)),
-    }
-}
-
-pub(super) fn unavailable(attempt: &'static str, stream: &str, error: &dyn std::error::Error) -> StreamError {
-    StreamError::Unavailable { attempt, stream: stream.to_owned(), reason: chain(error) }
-}
-
-fn config(name: &str, subject: &str, options: &NatsOptions) -> Config {
-    let id = Uuid::from_bytes(options.id_if_new).to_string();
-    Config {
-        name: name.to_owned(),
-        subjects: vec![subject.to_owned()],
-        storage: StorageType::File,
-        discard: DiscardPolicy::New,
-        num_replicas: options.replicas,
-        deny_delete: true,
-        allow_direct: true,
-        metadata: HashMap::from([(ID.to_owned(), id), (FORMAT.to_owned(), FORMAT_VERSION.to_string())]),
-        ..Config::default()
-    }
-}
-
-/// The stream as it is, made where it is not there yet.
-async fn get_or_make(context: &Context, config: &Config) -> Result<Info, StreamError> {
-    match context.get_stream(&config.name).await {
-        Ok(stream) => return Ok(stream.cached_info().clone()),
-        Err(error) => match error.kind() {
-            GetStreamErrorKind::JetStream(said) if said.error_code() == ErrorCode::STREAM_NOT_FOUND => {}
-            _ => return Err(unavailable("open", &config.name, &error)),
-        },
-    }
-    match context.create_stream(config).await {
-        Ok(stream) => Ok(stream.cached_info().clone()),
-        Err(error) => match error.kind() {
-            // Another engine made it at the same moment.
-            CreateStreamErrorKind::JetStream(said) if said.error_code() == ErrorCode::STREAM_NAME_EXIST => {
-                let stream = context.get_stream(&config.name).await;
-                Ok(stream.map_err(|error| unavailable("open", &config.name, &error))?.cached_info().clone())
-            }
-            CreateStreamErrorKind::JetStream(said) => {
-                Err(StreamError::Unfit { stream: config.name.clone(), reason: said.to_string() })
-            }
-            _ => Err(unavailable("make", &config.name, &error)),
-        },
-    }
-}
-
-/// Compares the stream with what was asked for: old servers leave out what they do not know. Gives the journal's id.
-fn check(found: &Config, asked: &Config) -> Result<[u8; 16], StreamError> {
-    let unfit = |reason: String| StreamError::Unfit { stream: asked.name.clone(), reason };
-    let format = found.metadata.get(FORMAT).and_then(|text| text.parse::<u32>().ok());
-    let format = format.ok_or_else(|| unfit(format!("its metadata has no {FORMAT}: it was not made for a journal")))?;
-    if format != FORMAT_VERSION {
-        let (stream, supported) = (asked.name.clone(), FORMAT_VERSION);
-        return Err(StreamError::UnknownVersion { stream, what: "format", found: format, supported });
-    }
-    let id = found.metadata.get(ID).and_then(|text| Uuid::try_parse(text).ok());
-    let id = id.ok_or_else(|| unfit(format!("its metadata has no {ID}")))?;
-    let rows = [
-        ("subjects", format!("{:?}", found.subjects), format!("{:?}", asked.subjects)),
-        ("storage", format!("{:?}", found.storage), format!("{:?}", asked.storage)),
-        ("retention", format!("{:?}", found.retention), format!("{:?}", asked.retention)),
-        ("discard policy", format!("{:?}", found.discard), format!("{:?}", asked.discard)),
-        ("replicas", found.num_replicas.to_string(), asked.num_replicas.to_string()),
-        ("deny_delete", found.deny_delete.to_string(), asked.deny_delete.to_string()),
-        ("deny_purge", found.deny_purge.to_string(), asked.deny_purge.to_string()),
-        ("max_age", format!("{:?}", found.max_age), format!("{:?}", asked.max_age)),
-        ("max_msgs limit", (found.max_messages > 0).to_string(), "false".to_owned()),
-        ("max_msgs_per_subject limit", (found.max_messages_per_subject > 0).to_string(), "false".to_owned()),
-        ("no_ack", found.no_ack.to_string(), "false".to_owned()),
-        ("mirror", found.mirror.is_some().to_string(), "false".to_owned()),
-        ("sources", found.sources.is_some().to_string(), "false".to_owned()),
-    ];
-    for (what, found, asked) in rows {
-        if found != asked {
-            return Err(unfit(format!("its {what} is {found}, and must be {asked}")));
-        }
-    }
-    Ok(id.into_bytes())
-}
-

@@ -7,8 +7,8 @@ use async_nats::jetstream::consumer::pull::{Ordered, OrderedConfig};
 use async_nats::jetstream::stream::Stream;
 use futures_util::StreamExt;
 
-use super::error::StreamError;
-use super::journal::{readable, unavailable};
+use super::stream_error::StreamError;
+use super::stream::{readable, unavailable};
 use super::message::Stamp;
 use crate::journal::{Error, Head, Record, RecordReader};
 

@@ -8,7 +8,7 @@ use async_nats::jetstream::object_store::{self, ObjectStore};
 use futures_util::StreamExt;
 use tokio::io::AsyncWriteExt;
 
-use super::error::{StreamError, chain};
+use super::stream_error::{StreamError, chain};
 use crate::snapshot;
 
 /// The object store with the snapshots of a partition.

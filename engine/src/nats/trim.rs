@@ -4,8 +4,8 @@ use async_nats::jetstream::Context;
 use async_nats::jetstream::stream::Stream;
 use tracing::warn;
 
-use super::error::StreamError;
-use super::journal::unavailable;
+use super::stream_error::StreamError;
+use super::stream::unavailable;
 use super::snapshots::NatsSnapshots;
 use crate::disk::RealDisk;
 use crate::snapshot::Snapshots;

@@ -61,6 +61,14 @@ pub enum StreamError {
         /// The last record that is known to have been acknowledged.
         known: Head,
     },
+    /// The records that the copy of this engine lacks are not there any more, nor a snapshot in their place.
+    #[error("{stream} begins at record {first}, and no sound snapshot of it reaches so far: the state cannot be rebuilt")]
+    NoSnapshot {
+        /// The stream.
+        stream: String,
+        /// The first record that can be read.
+        first: u64,
+    },
 }
 
 impl StreamError {
@@ -70,6 +78,7 @@ impl StreamError {
         match self {
             Self::Name { .. } | Self::Unfit { .. } => "E0473",
             Self::Damaged { .. } => "E0410",
+            Self::NoSnapshot { .. } => "E0418",
             Self::UnknownVersion { .. } => "E0415",
             Self::Unavailable { .. } => "E0471",
             Self::Lost { .. } => "E0472",
