@@ -146,7 +146,7 @@ impl Writer {
         self.make_consumers().await
     }
 
-    async fn stream(&self, config: stream::Config) -> Result<i128, String> {
+    async fn stream(&mut self, config: stream::Config) -> Result<i128, String> {
         let info = self.context.create_or_update_stream(config.clone()).await;
         let info = info.map_err(|error| format!("cannot make the stream {}: {error}", config.name))?;
         same_config(format!("stream {}", config.name), &config, &info.config).map_err(|error| error.to_string())?;
