@@ -1,0 +1,5 @@
+//! The queue over a real NATS server: the leader's side and the workers' side, and what happens when either dies.
+
+mod bench;
+mod tasks;
+mod world;
