@@ -58,6 +58,8 @@ impl EngineError {
 pub enum Status {
     /// It takes and acknowledges.
     Leading,
+    /// Another one leads: it folds what that one records, answers questions, and hands orders on.
+    Following,
     /// It takes nothing until the disk does: nothing that was acknowledged is lost.
     Stalled {
         /// What the disk says.
@@ -137,7 +139,7 @@ impl Handle {
     pub(super) fn stopped(&self) -> EngineError {
         match &*self.status.borrow() {
             Status::Stopped { reason } => EngineError::Stopped { reason: reason.clone() },
-            Status::Leading | Status::Stalled { .. } => EngineError::Stopped { reason: None },
+            Status::Leading | Status::Following | Status::Stalled { .. } => EngineError::Stopped { reason: None },
         }
     }
 
@@ -151,7 +153,7 @@ impl Handle {
     /// A refusal, or the leader has stopped.
     pub async fn tell(&self, by: &str, event: Event) -> Result<u64, EngineError> {
         let seen = self.submit(vec![Entry { by: by.into(), event }]).await?;
-        seen.into_iter().next().unwrap_or(Err(Refusal::Stale("nothing was said"))).map_err(EngineError::from)
+        seen.into_iter().next().unwrap_or(Err(Refusal::Stale("nothing was said".into()))).map_err(EngineError::from)
     }
 
     /// Asks the state something.
