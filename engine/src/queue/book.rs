@@ -399,6 +399,13 @@ impl Book {
         }
     }
 
+    /// A ticket of a task may be about that was forgotten meanwhile; whether the task is known again, and minds.
+    pub fn has_stale_ticket(&mut self, key: &TaskKey) -> bool {
+        let Some(item) = self.items.get_mut(key) else { return false };
+        item.ticket = true;
+        true
+    }
+
     /// Tickets that nobody claimed for so long that it is worth a look whether they are there. Whoever asked for them got
     /// others or is gone: they are young again and count no more.
     pub fn unclaimed(&mut self, longer: Millis, max: usize, now: UtcMs) -> Vec<Arc<Task>> {

@@ -77,7 +77,6 @@ impl<I: Intake> Desk<I> {
     ) {
         loop {
             tokio::select! {
-                biased;
                 () = stop.cancelled() => return,
                 message = work.next() => match message {
                     Some(message) if may_answer() => self.hear(message).await,

@@ -146,10 +146,18 @@ impl Writer {
         self.make_consumers().await
     }
 
+    /// Has a stream be there as it should; when it was made.
     async fn stream(&mut self, config: stream::Config) -> Result<i128, String> {
-        let info = self.context.create_or_update_stream(config.clone()).await;
-        let info = info.map_err(|error| format!("cannot make the stream {}: {error}", config.name))?;
-        same_config(format!("stream {}", config.name), &config, &info.config).map_err(|error| error.to_string())?;
+        let name = config.name.clone();
+        let told = |error: &dyn std::fmt::Display| format!("cannot make the stream {name}: {error}");
+        // Asked first: an update is work for a whole cluster, though it changes nothing.
+        if let Ok(there) = self.context.get_stream(&name).await
+            && same_config(&*name, &config, &there.cached_info().config).is_ok()
+        {
+            return Ok(there.cached_info().created.unix_timestamp_nanos());
+        }
+        let info = self.context.create_or_update_stream(config.clone()).await.map_err(|error| told(&error))?;
+        same_config(format!("stream {name}"), &config, &info.config).map_err(|error| error.to_string())?;
         Ok(info.created.unix_timestamp_nanos())
     }
 
@@ -220,8 +228,8 @@ impl Writer {
         while self.flights.len() < FLIGHTS_MAX
             && let Some(task) = state.removals.pop()
         {
-            // It may be wanted once more.
-            if !state.book.knows(&task.key) {
+            // Where it is wanted once more, its former ticket goes before a new one is written.
+            if !state.book.has_stale_ticket(&task.key) {
                 self.flights.push(self.remove(&task));
             }
         }
