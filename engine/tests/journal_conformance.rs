@@ -8,7 +8,7 @@ use patchloom_bed::nats::Server;
 use patchloom_engine::journal::{
     AppendError, ChainHash, EmbeddedJournal, Error, Head, Journal, Options, RECORD_BYTES_MAX, Record, RecordReader,
 };
-use patchloom_engine::nats::{NatsJournal, JournalOptions, NatsSnapshots};
+use patchloom_engine::nats::{JournalOptions, NatsJournal, NatsSnapshots};
 use patchloom_engine::sim::{Crash, Latency, SimDisk, SimJournal};
 
 /// A place where one journal lives on while it is opened and closed.

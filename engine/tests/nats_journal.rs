@@ -1,20 +1,23 @@
 //! The journal over real servers that are killed, and lines that are cut: nothing acknowledged is lost, nothing is
 //! written twice, and a leader that was replaced writes nothing.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_nats::HeaderMap;
 use async_nats::jetstream::{self, Context};
-use patchloom_bed::nats::{Proxy, Server};
+use patchloom_bed::nats::{Cluster, Proxy, Server};
 use patchloom_core::UtcMs;
 use patchloom_core::record::Batch;
 use patchloom_engine::journal::{AppendError, ChainHash, Error, Head, Journal, Record, RecordReader};
-use patchloom_engine::nats::{NatsJournal, JournalOptions, StreamError};
+use patchloom_engine::nats::{JournalOptions, NatsJournal, StreamError};
 
 async fn context(url: &str) -> Context {
-    let options = async_nats::ConnectOptions::new().retry_on_initial_connect().reconnect_delay_callback(|_| {
-        Duration::from_millis(20)
-    });
+    let url: Vec<&str> = url.split(',').collect();
+    let options = async_nats::ConnectOptions::new()
+        .retry_on_initial_connect()
+        .reconnect_delay_callback(|_| Duration::from_millis(20));
     jetstream::new(options.connect(url).await.unwrap())
 }
 
@@ -130,7 +133,10 @@ async fn an_append_whose_acknowledgement_is_lost_is_in_the_journal_once() {
         assert_eq!(append(&mut journal, payload(number)).await, number);
     }
     let records = read(&open(&direct).await, 1).await;
-    assert_eq!(records.iter().map(|record| record.payload.clone()).collect::<Vec<_>>(), (1..=6).map(payload).collect::<Vec<_>>());
+    assert_eq!(
+        records.iter().map(|record| record.payload.clone()).collect::<Vec<_>>(),
+        (1..=6).map(payload).collect::<Vec<_>>()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -207,6 +213,44 @@ async fn a_server_that_is_killed_in_mid_append_loses_nothing_that_it_acknowledge
     assert_eq!(payloads, (1..=400).map(payload).collect::<Vec<_>>());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_of_which_one_server_after_the_other_is_killed_loses_nothing_that_it_acknowledged() {
+    if patchloom_bed::nats::left_out() {
+        return;
+    }
+    let mut cluster = Cluster::start(3);
+    let context = context(&cluster.url()).await;
+    let options = JournalOptions { ack_timeout: Duration::from_secs(1), ..JournalOptions::new(1, 3) };
+    let mut journal = NatsJournal::open(&context, "main", options.clone()).await.unwrap();
+    let (acknowledged, mut heard) = tokio::sync::watch::channel(0);
+    let stop = Arc::new(AtomicBool::new(false));
+    let enough = Arc::clone(&stop);
+    let writer = tokio::spawn(async move {
+        let mut number = 0;
+        while !enough.load(Ordering::SeqCst) {
+            number += 1;
+            assert_eq!(append(&mut journal, payload(number)).await, number);
+            acknowledged.send_replace(number);
+        }
+        (journal, number)
+    });
+    for member in 0..3 {
+        let so_far = *heard.borrow();
+        heard.wait_for(|seen| *seen >= so_far + 20).await.unwrap();
+        cluster.member(member).kill9();
+        let so_far = *heard.borrow();
+        // The two that are left go on without it.
+        heard.wait_for(|seen| *seen >= so_far + 10).await.unwrap();
+        cluster.member(member).restart();
+        cluster.await_ready();
+    }
+    stop.store(true, Ordering::SeqCst);
+    let (mut journal, last) = writer.await.unwrap();
+    assert_eq!(journal.refresh().await.unwrap().seq, last);
+    let payloads: Vec<Vec<u8>> = read(&journal, 1).await.into_iter().map(|record| record.payload).collect();
+    assert_eq!(payloads, (1..=last).map(payload).collect::<Vec<_>>());
+}
+
 /// What somebody else puts into the stream.
 async fn forge(context: &Context, stamp: &[(&str, &str)], payload: Vec<u8>) {
     let mut headers = HeaderMap::new();
@@ -237,7 +281,8 @@ async fn a_broken_chain_is_refused_with_the_number_of_the_record() {
 
     // Behind a record that follows the wrong one, the end is sound, and reading finds the place.
     let follows = ChainHash([7; 32]).next(4, &payload(4)).to_string();
-    let stamp = [("Patchloom-Chain", follows.as_str()), semantics, ("Patchloom-Term", "0"), ("Patchloom-Writer", writer)];
+    let stamp =
+        [("Patchloom-Chain", follows.as_str()), semantics, ("Patchloom-Term", "0"), ("Patchloom-Writer", writer)];
     forge(&context, &stamp, payload(4)).await;
     let reopened = open(&context).await;
     let mut reader = reopened.read_from(1).await.unwrap();

@@ -297,7 +297,8 @@ async fn a_new_engine_begins_behind_the_snapshot_of_a_trimmed_stream() {
         let begun = caught.notes.iter().any(|note| note.contains("behind the snapshot of record 50"));
         assert!(begun, "{:?}", caught.notes);
         mirror.close().await.unwrap();
-        let about = Snapshots::open(RealDisk, &dir.snapshots(), 1).unwrap().latest_valid().unwrap().snapshot.unwrap().about;
+        let about =
+            Snapshots::open(RealDisk, &dir.snapshots(), 1).unwrap().latest_valid().unwrap().snapshot.unwrap().about;
         assert_eq!(about, About { semantics: 1, journal: id, head: heads[50] });
         assert_eq!(on_disk(&dir).iter().map(|record| record.seq).collect::<Vec<_>>(), (51..=60).collect::<Vec<_>>());
     }

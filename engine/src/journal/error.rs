@@ -179,11 +179,9 @@ impl AppendError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::DiskFull { .. } | Self::Io { .. } | Self::Unavailable { .. } => true,
-            Self::TooLong { .. }
-            | Self::Deposed { .. }
-            | Self::Lost { .. }
-            | Self::Poisoned { .. }
-            | Self::Stopped => false,
+            Self::TooLong { .. } | Self::Deposed { .. } | Self::Lost { .. } | Self::Poisoned { .. } | Self::Stopped => {
+                false
+            }
         }
     }
 }

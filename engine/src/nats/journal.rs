@@ -12,10 +12,10 @@ use patchloom_core::record::{Batch, Term};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use super::stream_error::{StreamError, chain};
 use super::message::{HEADERS_BYTES_MAX, Stamp};
 use super::reader::NatsReader;
 use super::stream::{adopted, check, config, get_or_make, message_at, readable, stamp_at, unavailable};
+use super::stream_error::{StreamError, chain};
 use super::trim::Trim;
 use crate::disk::RealDisk;
 use crate::journal::{AppendError, Appended, ChainHash, Error, Head, Journal, RECORD_BYTES_MAX};
@@ -291,7 +291,7 @@ impl NatsJournal {
         &mut self,
         record: Vec<u8>,
         semantics: u32,
-        term: u64,
+        mut term: u64,
     ) -> Result<Appended, AppendError> {
         if let Some(reason) = &self.lost {
             return Err(AppendError::Lost { stream: self.name.clone(), reason: reason.clone() });
@@ -311,7 +311,10 @@ impl NatsJournal {
                     (self.head, self.term) = (Head { seq, hash }, term);
                     return Ok(Appended { seq, hash });
                 }
-                Resolved::Former(head, term) => (self.head, self.term) = (head, term.max(self.term)),
+                Resolved::Former(head, in_term) => {
+                    term = term.max(in_term);
+                    (self.head, self.term) = (head, in_term);
+                }
                 Resolved::Nothing => tokio::time::sleep(AGAIN).await,
             }
         }
@@ -429,7 +432,9 @@ impl NatsJournal {
         }
         match found.record(self.head, message.payload.to_vec()) {
             Ok(record) => Ok(Resolved::Former(Head { seq, hash: record.hash }, found.term)),
-            Err(reason) => Err(AppendError::Lost { stream: self.name.clone(), reason: format!("record {seq}: {reason}") }),
+            Err(reason) => {
+                Err(AppendError::Lost { stream: self.name.clone(), reason: format!("record {seq}: {reason}") })
+            }
         }
     }
 

@@ -89,7 +89,10 @@ mod tests {
         let mut headers = sent.headers.unwrap();
         assert_eq!(Stamp::read(Some(&headers)), Ok(stamp));
         headers.insert(CHAIN, format!("+{}", "1".repeat(63)));
-        assert_eq!(Stamp::read(Some(&headers)).unwrap_err(), "the header Patchloom-Chain of the message cannot be read");
+        assert_eq!(
+            Stamp::read(Some(&headers)).unwrap_err(),
+            "the header Patchloom-Chain of the message cannot be read"
+        );
         assert_eq!(Stamp::read(None).unwrap_err(), "the message has no header Patchloom-Chain");
     }
 

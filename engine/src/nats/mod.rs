@@ -1,7 +1,5 @@
 //! The ports over NATS JetStream: what a partition is called there, its journal, its lease.
 
-mod stream;
-mod stream_error;
 mod catch_up;
 mod journal;
 mod lease;
@@ -9,12 +7,14 @@ mod message;
 mod mirror;
 mod reader;
 mod snapshots;
+mod stream;
+mod stream_error;
 mod trim;
 
-pub use stream_error::StreamError;
-pub use journal::{JournalOptions, NatsJournal, Opening};
 pub use catch_up::{CaughtUp, catch_up, reseed};
+pub use journal::{JournalOptions, NatsJournal, Opening};
 pub use lease::{Holder, Lease, LeaseWatch, TTL_DEFAULT};
 pub use mirror::MirroredJournal;
 pub use reader::NatsReader;
 pub use snapshots::NatsSnapshots;
+pub use stream_error::StreamError;

@@ -9,9 +9,9 @@ use async_nats::jetstream::stream::Stream;
 use futures_util::StreamExt;
 use tokio::time::Instant;
 
-use super::stream_error::StreamError;
-use super::stream::{readable, unavailable};
 use super::message::Stamp;
+use super::stream::{readable, unavailable};
+use super::stream_error::StreamError;
 use crate::journal::{Error, Head, Record, RecordReader};
 
 /// How long the broker may let a reader wait for what it can give.

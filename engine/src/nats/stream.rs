@@ -129,4 +129,3 @@ pub(super) fn check(found: &Config, asked: &Config) -> Result<[u8; 16], StreamEr
     }
     Ok(id.into_bytes())
 }
-

@@ -62,7 +62,9 @@ pub enum StreamError {
         known: Head,
     },
     /// The records that the copy of this engine lacks are not there any more, nor a snapshot in their place.
-    #[error("{stream} begins at record {first}, and no sound snapshot of it reaches so far: the state cannot be rebuilt")]
+    #[error(
+        "{stream} begins at record {first}, and no sound snapshot of it reaches so far: the state cannot be rebuilt"
+    )]
     NoSnapshot {
         /// The stream.
         stream: String,

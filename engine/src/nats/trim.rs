@@ -4,9 +4,9 @@ use async_nats::jetstream::Context;
 use async_nats::jetstream::stream::Stream;
 use tracing::warn;
 
-use super::stream_error::StreamError;
-use super::stream::unavailable;
 use super::snapshots::NatsSnapshots;
+use super::stream::unavailable;
+use super::stream_error::StreamError;
 use crate::disk::RealDisk;
 use crate::snapshot::Snapshots;
 

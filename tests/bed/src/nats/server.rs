@@ -227,7 +227,11 @@ impl Server {
             if let Some(Ok(Some(status))) = self.child.as_mut().map(Child::try_wait) {
                 // A port that was free a moment ago may be in use by somebody's passing connection.
                 assert!(Instant::now() < end, "nats-server ended with {status}; its log:\n{}", self.log());
-                assert!(self.log().contains("address already in use"), "nats-server ended with {status}:\n{}", self.log());
+                assert!(
+                    self.log().contains("address already in use"),
+                    "nats-server ended with {status}:\n{}",
+                    self.log()
+                );
                 thread::sleep(ASK_EVERY * 10);
                 self.run();
             }
