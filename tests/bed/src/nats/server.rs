@@ -176,13 +176,18 @@ impl Server {
         }
     }
 
-    /// Pauses it (SIGSTOP): its connections stay open and nothing answers.
+    /// Pauses it (SIGSTOP): its connections stay open and nothing answers. Returns when all its threads stand.
     ///
     /// # Panics
     /// Where it does not run.
     #[track_caller]
     pub fn stop(&self) {
         self.signal(Signal::STOP);
+        let end = Instant::now() + READY_WITHIN;
+        while !stands(self.pid()) {
+            assert!(Instant::now() < end, "nats-server cannot be paused");
+            thread::sleep(ASK_EVERY);
+        }
     }
 
     /// Lets it go on after [`stop`](Self::stop).
@@ -319,6 +324,14 @@ fn binary(version: Version) -> PathBuf {
     };
     let path = cache().map(|cache| cache.join(name)).filter(|path| path.is_file());
     path.unwrap_or_else(|| panic!("nats-server is missing in the cache ({name}): run tests/lab/nats.sh, it fetches it"))
+}
+
+/// Whether every thread of a process is stopped: the signal arrives at one after another.
+fn stands(pid: u32) -> bool {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let mut states = threads.map(|thread| fs::read_to_string(thread.path().join("stat")).unwrap_or_default());
+    // The state follows the name, which may hold anything and ends with the last parenthesis.
+    states.all(|stat| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T')))
 }
 
 /// Ports that nobody listened on a moment ago, each another one.
