@@ -1,17 +1,20 @@
 //! The journal over real servers that are killed, and lines that are cut: nothing acknowledged is lost, nothing is
 //! written twice, and a leader that was replaced writes nothing.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_nats::HeaderMap;
 use async_nats::jetstream::{self, Context};
-use patchloom_bed::nats::{Proxy, Server};
+use patchloom_bed::nats::{Cluster, Proxy, Server};
 use patchloom_core::UtcMs;
 use patchloom_core::record::Batch;
 use patchloom_engine::journal::{AppendError, ChainHash, Error, Head, Journal, Record, RecordReader};
 use patchloom_engine::nats::{JournalOptions, NatsJournal, StreamError};
 
 async fn context(url: &str) -> Context {
+    let url: Vec<&str> = url.split(',').collect();
     let options = async_nats::ConnectOptions::new()
         .retry_on_initial_connect()
         .reconnect_delay_callback(|_| Duration::from_millis(20));
@@ -208,6 +211,44 @@ async fn a_server_that_is_killed_in_mid_append_loses_nothing_that_it_acknowledge
     let journal = writer.await.unwrap();
     let payloads: Vec<Vec<u8>> = read(&journal, 1).await.into_iter().map(|record| record.payload).collect();
     assert_eq!(payloads, (1..=400).map(payload).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_of_which_one_server_after_the_other_is_killed_loses_nothing_that_it_acknowledged() {
+    if patchloom_bed::nats::left_out() {
+        return;
+    }
+    let mut cluster = Cluster::start(3);
+    let context = context(&cluster.url()).await;
+    let options = JournalOptions { ack_timeout: Duration::from_secs(1), ..JournalOptions::new(1, 3) };
+    let mut journal = NatsJournal::open(&context, "main", options.clone()).await.unwrap();
+    let (acknowledged, mut heard) = tokio::sync::watch::channel(0);
+    let stop = Arc::new(AtomicBool::new(false));
+    let enough = Arc::clone(&stop);
+    let writer = tokio::spawn(async move {
+        let mut number = 0;
+        while !enough.load(Ordering::SeqCst) {
+            number += 1;
+            assert_eq!(append(&mut journal, payload(number)).await, number);
+            acknowledged.send_replace(number);
+        }
+        (journal, number)
+    });
+    for member in 0..3 {
+        let so_far = *heard.borrow();
+        heard.wait_for(|seen| *seen >= so_far + 20).await.unwrap();
+        cluster.member(member).kill9();
+        let so_far = *heard.borrow();
+        // The two that are left go on without it.
+        heard.wait_for(|seen| *seen >= so_far + 10).await.unwrap();
+        cluster.member(member).restart();
+        cluster.await_ready();
+    }
+    stop.store(true, Ordering::SeqCst);
+    let (mut journal, last) = writer.await.unwrap();
+    assert_eq!(journal.refresh().await.unwrap().seq, last);
+    let payloads: Vec<Vec<u8>> = read(&journal, 1).await.into_iter().map(|record| record.payload).collect();
+    assert_eq!(payloads, (1..=last).map(payload).collect::<Vec<_>>());
 }
 
 /// What somebody else puts into the stream.

@@ -32,7 +32,7 @@ pub struct CaughtUp {
 pub async fn catch_up(nats: NatsJournal, dir: &DataDir) -> Result<(MirroredJournal, CaughtUp), Error> {
     let mut done = CaughtUp::default();
     let local = match existing(&nats, dir) {
-        Ok(Some(local)) if agrees(&nats, &local).await? => Some(local),
+        Ok(Some(local)) if agrees(&nats, local.head()).await? => Some(local),
         Ok(Some(local)) => {
             local.close().await;
             done.notes.push(put_aside(dir, "it ends before the first record that the stream still has")?);
@@ -139,9 +139,9 @@ fn journal_in(nats: &NatsJournal, dir: &DataDir) -> Result<Option<(EmbeddedJourn
     EmbeddedJournal::open(&dir.journal(), options).map(Some)
 }
 
-/// Whether the copy goes on where it ends; an error where the stream does not hold what the copy has.
-async fn agrees(nats: &NatsJournal, local: &EmbeddedJournal) -> Result<bool, Error> {
-    let (known, end) = (local.head(), nats.head());
+/// Whether a copy that ends at `known` can go on there; an error where the stream does not hold what the copy has.
+pub(super) async fn agrees(nats: &NatsJournal, known: Head) -> Result<bool, Error> {
+    let end = nats.head();
     let lost = |found: String| StreamError::Lost { stream: nats.stream().to_owned(), found, known };
     if known.seq > end.seq {
         return Err(lost(format!("ends at record {}", end.seq)).into());

@@ -300,7 +300,7 @@ impl NatsJournal {
         &mut self,
         record: Vec<u8>,
         semantics: u32,
-        term: u64,
+        mut term: u64,
     ) -> Result<Appended, AppendError> {
         if let Some(reason) = &self.lost {
             return Err(AppendError::Lost { stream: self.name.clone(), reason: reason.clone() });
@@ -320,7 +320,10 @@ impl NatsJournal {
                     (self.head, self.term) = (Head { seq, hash }, term);
                     return Ok(Appended { seq, hash });
                 }
-                Resolved::Former(head, term) => (self.head, self.term) = (head, term.max(self.term)),
+                Resolved::Former(head, in_term) => {
+                    term = term.max(in_term);
+                    (self.head, self.term) = (head, in_term);
+                }
                 Resolved::Nothing => tokio::time::sleep(AGAIN).await,
             }
         }

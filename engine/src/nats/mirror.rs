@@ -4,6 +4,7 @@
 use patchloom_core::UtcMs;
 use tokio::sync::oneshot;
 
+use super::catch_up::agrees;
 use super::journal::{NatsJournal, Opening};
 use super::reader::NatsReader;
 use super::stream_error::{StreamError, chain};
@@ -68,9 +69,13 @@ impl MirroredJournal {
     /// does before it leads.
     ///
     /// # Errors
-    /// As [`NatsJournal::refresh`] and reading; what the disk says.
+    /// As [`NatsJournal::refresh`] and reading; [`StreamError::Lost`] where the copy has more than the stream, or something
+    /// else; [`Error::Trimmed`] where the copy must begin anew ([`super::catch_up`]); what the disk says.
     pub async fn refresh(&mut self, mut see: impl FnMut(&Record) + Send) -> Result<Head, Error> {
         self.nats.refresh().await?;
+        if !agrees(&self.nats, self.local.head()).await? {
+            return Err(Error::Trimmed { seq: self.local.head().seq + 1, first: self.nats.first() });
+        }
         self.copy_missing(&mut see).await?;
         Ok(self.nats.head())
     }
@@ -137,6 +142,10 @@ impl MirroredJournal {
             return Ok(());
         }
         let stream = self.nats.stream().to_owned();
+        if self.local.head().seq >= self.nats.head().seq {
+            let reason = format!("the copy ends at record {}", self.local.head().seq);
+            return Err(AppendError::Lost { stream, reason });
+        }
         match self.copy_missing(&mut |_| {}).await {
             Ok(_) => Ok(()),
             Err(Error::Io { path, source, .. }) => Err(AppendError::Io { path, source }),

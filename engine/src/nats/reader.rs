@@ -4,18 +4,24 @@ use std::time::Duration;
 
 use async_nats::jetstream::consumer::DeliverPolicy;
 use async_nats::jetstream::consumer::pull::{Ordered, OrderedConfig};
+use async_nats::jetstream::message::Message;
 use async_nats::jetstream::stream::Stream;
 use futures_util::StreamExt;
+use tokio::time::Instant;
 
 use super::message::Stamp;
 use super::stream::{readable, unavailable};
 use super::stream_error::StreamError;
 use crate::journal::{Error, Head, Record, RecordReader};
 
-/// How long the broker may let a reader wait for a record that is there.
+/// How long the broker may let a reader wait for what it can give.
 const STALLED: Duration = Duration::from_secs(10);
+/// Between two tries to ask it anew.
+const AGAIN: Duration = Duration::from_millis(100);
 
 /// Reads to the head as it was known, or for ever.
+///
+/// It bears restarts of the broker; where that is away for long it says so, and may be asked again.
 pub struct NatsReader {
     stream: Stream<()>,
     name: String,
@@ -23,6 +29,8 @@ pub struct NatsReader {
     last: Head,
     until: Option<u64>,
     semantics_max: u32,
+    /// Behind damage nothing can be trusted.
+    over: bool,
 }
 
 impl std::fmt::Debug for NatsReader {
@@ -44,22 +52,68 @@ impl NatsReader {
         until: Option<u64>,
         semantics_max: u32,
     ) -> Result<Self, Error> {
-        let mut reader = Self { stream, name: name.to_owned(), messages: None, last: after, until, semantics_max };
-        if !reader.is_over() {
-            let config = OrderedConfig {
-                deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: after.seq + 1 },
-                ..OrderedConfig::default()
-            };
-            let consumer = reader.stream.create_consumer(config).await;
-            let consumer = consumer.map_err(|error| unavailable("read", name, &error))?;
-            let messages = consumer.messages().await.map_err(|error| unavailable("read", name, &error))?;
-            reader.messages = Some(messages);
+        let (name, messages, over) = (name.to_owned(), None, false);
+        let mut reader = Self { stream, name, messages, last: after, until, semantics_max, over };
+        if !reader.is_at_end() {
+            reader.messages = Some(reader.ask().await?);
         }
         Ok(reader)
     }
 
-    fn is_over(&self) -> bool {
+    fn is_at_end(&self) -> bool {
         self.until.is_some_and(|until| self.last.seq >= until)
+    }
+
+    /// Asks the broker for the records behind the last one.
+    async fn ask(&mut self) -> Result<Ordered, StreamError> {
+        let config = OrderedConfig {
+            deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: self.last.seq + 1 },
+            ..OrderedConfig::default()
+        };
+        let consumer = self.stream.create_consumer(config).await;
+        let consumer = consumer.map_err(|error| unavailable("read", &self.name, &error))?;
+        consumer.messages().await.map_err(|error| unavailable("read", &self.name, &error))
+    }
+
+    /// The next message, over restarts of the broker; an error where that takes long.
+    async fn message(&mut self) -> Result<Message, StreamError> {
+        // Only a reader that knows that there is more may take waiting for a failure.
+        let mut patience = self.until.map(|_| Instant::now() + STALLED);
+        loop {
+            let failed = match &mut self.messages {
+                Some(messages) => {
+                    let next = match patience {
+                        None => Ok(messages.next().await),
+                        Some(end) => tokio::time::timeout_at(end, messages.next()).await,
+                    };
+                    match next {
+                        Ok(Some(Ok(message))) => return Ok(message),
+                        Ok(Some(Err(error))) => unavailable("read", &self.name, &error),
+                        Ok(None) | Err(_) => self.stalled(),
+                    }
+                }
+                None => match self.ask().await {
+                    Ok(messages) => {
+                        self.messages = Some(messages);
+                        if self.until.is_none() {
+                            patience = None;
+                        }
+                        continue;
+                    }
+                    Err(error) => error,
+                },
+            };
+            self.messages = None;
+            if Instant::now() >= *patience.get_or_insert_with(|| Instant::now() + STALLED) {
+                return Err(failed);
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+
+    fn stalled(&self) -> StreamError {
+        let reason = format!("no record came for {} s", STALLED.as_secs());
+        StreamError::Unavailable { attempt: "read", stream: self.name.clone(), reason }
     }
 
     /// Something stands where the next record should.
@@ -77,54 +131,48 @@ impl NatsReader {
     fn damaged(&self, reason: String) -> Error {
         StreamError::Damaged { stream: self.name.clone(), seq: self.last.seq + 1, reason }.into()
     }
+
+    fn end(&mut self, error: Error) -> Error {
+        (self.over, self.messages) = (true, None);
+        error
+    }
 }
 
 impl RecordReader for NatsReader {
     async fn next(&mut self) -> Result<Option<Record>, Error> {
         loop {
-            if self.is_over() {
+            if self.over || self.is_at_end() {
                 self.messages = None;
                 return Ok(None);
             }
-            // None after an error: nothing behind it can be trusted.
-            let Some(messages) = &mut self.messages else { return Ok(None) };
-            let next = match self.until {
-                None => messages.next().await,
-                Some(_) => tokio::time::timeout(STALLED, messages.next()).await.map_err(|_| {
-                    let reason = format!("no record came for {} s", STALLED.as_secs());
-                    StreamError::Unavailable { attempt: "read", stream: self.name.clone(), reason }
-                })?,
-            };
-            let message = match next {
-                Some(Ok(message)) => message,
-                Some(Err(error)) => return Err(unavailable("read", &self.name, &error).into()),
-                None => return Ok(None),
-            };
-            let place = message.info().map_err(|error| self.damaged(error.to_string()))?;
-            let (seq, expected) = (place.stream_sequence, self.last.seq + 1);
-            if seq < expected {
+            let message = self.message().await?;
+            let place = message.info().map(|place| place.stream_sequence);
+            let expected = self.last.seq + 1;
+            match place {
                 // A consumer that the broker lost was made anew.
-                continue;
-            }
-            if seq > expected {
-                self.messages = None;
-                return Err(self.gap(seq).await);
+                Ok(seq) if seq < expected => continue,
+                Ok(seq) if seq > expected => {
+                    let gap = self.gap(seq).await;
+                    return Err(self.end(gap));
+                }
+                Ok(_) => {}
+                Err(error) => return Err(self.damaged(error.to_string())),
             }
             let stamp = Stamp::read(message.headers.as_ref());
             let record = stamp.and_then(|stamp| stamp.record(self.last, message.payload.to_vec()));
             let record = match record {
                 Ok(record) => record,
                 Err(reason) => {
-                    self.messages = None;
-                    return Err(self.damaged(reason));
+                    let damage = self.damaged(reason);
+                    return Err(self.end(damage));
                 }
             };
             if record.semantics > self.semantics_max {
                 let (stream, supported) = (self.name.clone(), self.semantics_max);
                 let (what, found) = ("semantics", record.semantics);
-                return Err(StreamError::UnknownVersion { stream, what, found, supported }.into());
+                return Err(self.end(StreamError::UnknownVersion { stream, what, found, supported }.into()));
             }
-            self.last = Head { seq, hash: record.hash };
+            self.last = Head { seq: record.seq, hash: record.hash };
             return Ok(Some(record));
         }
     }
