@@ -21,11 +21,11 @@ pub struct Watch {
     forward: BTreeSet<(RunId, StepName, u32)>,
     dispatched: BTreeSet<TaskKey>,
     /// The tasks whose outcome was accepted.
-    accepted: BTreeSet<TaskKey>,
+    pub accepted: BTreeSet<TaskKey>,
     /// The runs that began.
     begun: BTreeSet<RunId>,
     /// The runs that are over.
-    over: BTreeSet<RunId>,
+    pub over: BTreeSet<RunId>,
     /// The keys by which runs began, and when.
     keys: BTreeMap<String, UtcMs>,
     rates: Rates,
