@@ -10,8 +10,6 @@ use patchloom_engine::sim::SimJournal;
 
 use super::watch::{Watch, check_run};
 
-pub type Rows = Vec<(String, Vec<u8>)>;
-
 /// What is known to be durable, and the state it folds to. Clones share it.
 #[derive(Clone, Default)]
 pub struct Books(Arc<Mutex<Inner>>);
