@@ -13,7 +13,7 @@ use simulated::world::{Course, play};
 /// Runs without a parent that are played where nothing else is asked for.
 const RUNS: u32 = 100_000;
 /// Worlds played then: they come to a little more than that.
-const WORLDS: u64 = 1_500;
+const WORLDS: u64 = 1_680;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()

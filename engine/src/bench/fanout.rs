@@ -193,10 +193,8 @@ async fn start(engine: &Engine, id: RunId, load: Load) -> Result<Start, EngineEr
         |nth: u32| json!({"host": format!("web-{nth:06}"), "site": format!("site-{}", nth % 40), "ring": nth % 4});
     let hosts: Vec<Value> = (0..load.items).map(host).collect();
     // Moved, not copied as `json!` does: the figures are those of the engine, not of what feeds it.
-    let inputs = Map::from_iter([
-        ("hosts".to_owned(), Value::Array(hosts)),
-        ("release".to_owned(), Value::from("2026-11")),
-    ]);
+    let inputs =
+        Map::from_iter([("hosts".to_owned(), Value::Array(hosts)), ("release".to_owned(), Value::from("2026-11"))]);
     Ok(Start {
         run: id,
         workflow: "fanout".into(),

@@ -104,7 +104,19 @@ pub async fn play(seed: u64) -> Course {
     let (day, line) = dawn(&mut dice, (&disk, &shelf), &books, &clock).await;
     let luck = Arc::new(AtomicU64::new(*dice.pick(&[99, 90, 70, 40])));
     let crew = Crew { books: books.clone(), line: Arc::new(Mutex::new((0, line))), luck };
-    let mut world = World { dice, disk, shelf, books, clock, crew, day, restarts: 0, looks: 0, workflows: Vec::new(), asked: Vec::new() };
+    let mut world = World {
+        dice,
+        disk,
+        shelf,
+        books,
+        clock,
+        crew,
+        day,
+        restarts: 0,
+        looks: 0,
+        workflows: Vec::new(),
+        asked: Vec::new(),
+    };
     world.staff();
     world.course().await
 }

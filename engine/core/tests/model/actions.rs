@@ -5,7 +5,8 @@ use std::sync::Arc;
 use patchloom_core::record::{Decision, End, Event, Extent, Rerun, Resolution, Tune};
 use patchloom_core::run::{Hold, Phase, Run, Status, StepRun, Undo, WaveAt};
 use patchloom_core::{
-    Action, CloudEvent, Effect, Failure, FailureClass, Leg, Outcome, Partition, RunId, Step, StepName, TaskKey, UtcMs, Wait,
+    Action, CloudEvent, Effect, Failure, FailureClass, Leg, Outcome, Partition, RunId, Step, StepName, TaskKey, UtcMs,
+    Wait,
 };
 use serde_json::{Map, Value, json};
 
@@ -214,7 +215,8 @@ fn give(world: &World, order: Order, say: &mut impl FnMut(Event)) {
                 say(Event::QuarantineRequested { run: id, reason: "a look at it".into() });
             }
             Order::Migrate if id == ROOT && matches!(run.phase, Phase::Running | Phase::Queued { .. }) => {
-                let other = world.partition.versions(&run.start.workflow).find(|other| other.digest != run.start.version);
+                let other =
+                    world.partition.versions(&run.start.workflow).find(|other| other.digest != run.start.version);
                 let version = other.expect("it has two versions").digest.clone();
                 say(Event::Migrated { run: id, version, pins: Arc::clone(&run.start.pins) });
             }

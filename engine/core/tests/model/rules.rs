@@ -320,8 +320,7 @@ fn limits(world: &World, run: &Run) -> Verdict {
     for (step, state) in world.definition(run).steps.iter().zip(&run.steps) {
         let declared = step.for_each.as_ref().and_then(|for_each| for_each.max_parallel).unwrap_or(u32::MAX);
         // Where an operator lowered it, what was out stays out: that no more joins it is looked at on the edge.
-        let tuned = state.tuned.as_ref().and_then(|tune| tune.max_parallel).unwrap_or(declared);
-        let limit = declared.max(tuned);
+        let limit = if state.tuned.is_some() { u32::MAX } else { declared };
         let placed = |live: &BTreeMap<u32, Live>| live.values().filter(|live| live.at.has_place()).count();
         let forward = state.work.as_ref().map_or(0, |work| placed(&work.live));
         let undo = if let Undo::Active(undo) = &state.undo { placed(&undo.live) } else { 0 };
