@@ -360,7 +360,8 @@ impl Writer {
     /// What the store holds of the history of a run, chunk by chunk.
     fn stored_history(&self, run: RunId, mut see: impl FnMut(&[u8])) -> Result<(), String> {
         let chunks = format!("h/{run}/");
-        self.options.store.load(chunks.as_bytes(), |_, value| see(value)).map_err(|error| chain(&error))
+        let found = self.options.store.load(chunks.as_bytes(), |_, value| see(value));
+        found.map(drop).map_err(|error| chain(&error))
     }
 
     fn checkpoint(&self, work: &Work, archived: &[RunId], batch: &mut Batch) -> Result<(), String> {
