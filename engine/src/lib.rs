@@ -7,6 +7,7 @@ pub mod datadir;
 pub mod disk;
 pub mod events;
 pub mod journal;
+pub mod nats;
 pub mod queue;
 pub mod rate;
 pub mod runtime;

@@ -1,5 +1,7 @@
 //! `patchloom doctor`: what this machine lacks, and how to get it. Changes nothing.
 
+mod nats;
+
 use std::ffi::OsStr;
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -16,10 +18,11 @@ use crate::fault::{Exit, Fault};
 use crate::output::{Screen, Style, text, time};
 
 /// Looks at this machine.
-#[derive(Clone, Copy, Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(after_long_help = concat!(
     "Examples:\n",
     "  patchloom doctor\n",
+    "  patchloom doctor --nats nats://localhost:4222 --nats-monitor http://localhost:8222\n",
     "  patchloom doctor --json | jq '.checks[] | select(.state != \"ok\")'\n\n",
     "Ends with 3 where something is missing without which Patchloom cannot work here.\n\n",
     include_str!("exit_codes.txt")
@@ -28,6 +31,8 @@ pub struct DoctorArgs {
     /// Print the findings as JSON
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    nats: nats::NatsArgs,
 }
 
 /// How one thing is.
@@ -82,7 +87,8 @@ pub(super) fn run(args: &DoctorArgs, context: &Context) -> Result<Exit, Fault> {
         .context("cannot start the runtime")
         .map_err(|error| Fault::new("E0905", Exit::Internal, error))?;
     let data_dir = context.data_dir();
-    let checks = runtime.block_on(examine(data_dir.as_deref().ok()));
+    let mut checks = runtime.block_on(examine(data_dir.as_deref().ok()));
+    checks.extend(runtime.block_on(nats::examine(&args.nats)));
     let worst_is = |state| checks.iter().any(|check| check.state == state);
     let (verdict, exit) = match (worst_is(State::Missing), worst_is(State::Warn)) {
         (true, _) => ("unable", Exit::Unable),

@@ -1,4 +1,4 @@
-//! The test bed: fresh, real Debian roots, and ways to make their lives hard. For tests only; it knows nothing of
+//! The test bed: fresh, real Debian roots and NATS servers, and ways to make their lives hard. For tests only; it knows nothing of
 //! Patchloom and panics with one clear line wherever a test could not go on.
 //!
 //! ```no_run
@@ -11,6 +11,7 @@
 
 mod disk;
 mod hardship;
+pub mod nats;
 mod root;
 mod tree;
 
@@ -18,7 +19,10 @@ pub use hardship::{HeldLock, Repository};
 pub use root::{Pair, Root};
 pub use tree::Tree;
 
+use std::path::PathBuf;
 use std::process::Command;
+
+use tempfile::TempDir;
 
 /// Whether this run leaves the tests on real roots out: `tests/run --quick` says so.
 ///
@@ -30,6 +34,23 @@ pub fn left_out() -> bool {
         eprintln!("left out: this test needs a real root, and the run is a quick one");
     }
     left_out
+}
+
+/// Where tests/run keeps what it fetched and built.
+fn cache() -> Option<PathBuf> {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    set("PATCHLOOM_TEST_CACHE")
+        .or_else(|| set("XDG_CACHE_HOME").map(|dir| dir.join("patchloom-tests")))
+        .or_else(|| set("HOME").map(|dir| dir.join(".cache/patchloom-tests")))
+}
+
+/// A temporary directory that says whose it is: tests/run clears those of processes that are gone.
+#[track_caller]
+fn home() -> TempDir {
+    tempfile::Builder::new()
+        .prefix(&format!("patchloom-bed-{}-", std::process::id()))
+        .tempdir()
+        .unwrap_or_else(|error| panic!("cannot make a temporary directory: {error}"))
 }
 
 /// Runs a command and returns what it printed; panics with its errors where it fails.

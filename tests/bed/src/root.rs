@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 use tempfile::TempDir;
 
 use crate::disk::Disk;
-use crate::run;
+use crate::{cache, home, run};
 
 /// A fresh Debian root directory, gone with all its mounts when dropped, after a panic too.
 ///
@@ -51,11 +51,7 @@ impl Kind {
     /// Where the cache keeps it.
     #[track_caller]
     fn directory(self) -> PathBuf {
-        let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        let cache = set("PATCHLOOM_TEST_CACHE")
-            .or_else(|| set("XDG_CACHE_HOME").map(|dir| dir.join("patchloom-tests")))
-            .or_else(|| set("HOME").map(|dir| dir.join(".cache/patchloom-tests")));
-        let directory = cache.map(|dir| dir.join(self.name())).filter(|dir| dir.join("root.tar").is_file());
+        let directory = cache().map(|dir| dir.join(self.name())).filter(|dir| dir.join("root.tar").is_file());
         directory.unwrap_or_else(|| {
             panic!("the cached root '{}' is missing: run tests/run once as root, it builds it", self.name())
         })
@@ -317,13 +313,4 @@ impl Drop for Root {
         }
         drop(self.disk.take());
     }
-}
-
-/// A temporary directory that says whose it is: tests/run clears those of processes that are gone.
-#[track_caller]
-fn home() -> TempDir {
-    tempfile::Builder::new()
-        .prefix(&format!("patchloom-bed-{}-", std::process::id()))
-        .tempdir()
-        .unwrap_or_else(|error| panic!("cannot make a temporary directory: {error}"))
 }
