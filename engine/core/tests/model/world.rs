@@ -326,15 +326,15 @@ impl World {
     }
 }
 
-/// Two nights, of an hour each: the calendar of the models that have a window.
+/// More nights than any model needs, of an hour each: the calendar of the models that have a window.
 fn nights(now: UtcMs) -> Event {
     const HOUR: u64 = 3_600_000;
     let span = |open: u64| {
         let close = UtcMs(now.0 + (open + 1) * HOUR);
         OpenSpan { open: UtcMs(now.0 + open * HOUR), close, last_start: close }
     };
-    let spans = Arc::new(vec![span(1), span(25)]);
-    Event::CalendarSet { name: "night".into(), rules: None, spans, until: UtcMs(now.0 + 48 * HOUR) }
+    let spans = Arc::new((0..8).map(|day| span(1 + 24 * day)).collect());
+    Event::CalendarSet { name: "night".into(), rules: None, spans, until: UtcMs(now.0 + 8 * 24 * HOUR) }
 }
 
 /// How a run of the workflow `name` begins.
