@@ -35,12 +35,14 @@ pub use journal::{JournalArgs, JournalCommand, JournalExportArgs};
 pub use patch::PatchArgs;
 pub use run::{
     Choice, Exceed, RunCancelArgs, RunCommand, RunDecideArgs, RunExportArgs, RunHistoryArgs, RunImportArgs,
-    RunListArgs, RunMigrateArgs, RunPauseArgs, RunQuarantineArgs, RunReleaseArgs, RunRerunArgs, RunResolveArgs,
+    RunListArgs, RunMigrateArgs, RunPauseArgs, RunPruneArgs, RunQuarantineArgs, RunReleaseArgs, RunRerunArgs, RunResolveArgs,
     RunRetryArgs, RunSelector, RunShowArgs, RunSignalArgs, RunSkipArgs, RunStartArgs, RunState, RunTuneArgs,
     RunWatchArgs, RunWhyArgs, Signal,
 };
 pub use task::{TaskCommand, TaskListArgs, TaskShowArgs};
-pub use window::{CalendarSelector, WindowCheckArgs, WindowCommand, WindowExplainArgs, WindowNextArgs};
+pub use window::{
+    CalendarSelector, WindowCheckArgs, WindowCommand, WindowExplainArgs, WindowListArgs, WindowNextArgs, WindowSetArgs,
+};
 pub use workflow::{
     CheckFormat, WorkflowCheckArgs, WorkflowCommand, WorkflowDiffArgs, WorkflowGraphArgs, WorkflowImportArgs,
     WorkflowSchemaArgs, WorkflowTestArgs, WorkflowUnwindArgs,

@@ -199,7 +199,7 @@ pub fn handlers() -> anyhow::Result<Handlers> {
 /// What the engine's refusal means to a person.
 pub fn engine_fault(error: runtime::EngineError) -> Fault {
     let exit = match &error {
-        runtime::EngineError::Stopped { .. } => Exit::Internal,
+        runtime::EngineError::Stopped { .. } | runtime::EngineError::Archive(_) => Exit::Internal,
         runtime::EngineError::UnknownWorkflow(_)
         | runtime::EngineError::Inputs(_)
         | runtime::EngineError::Calendars(_) => Exit::BadInput,

@@ -11,6 +11,8 @@ mod task;
 mod diagnostic;
 pub mod yaml;
 
+mod fields;
+
 pub mod calendar;
 
 mod expr;
@@ -35,7 +37,7 @@ mod triggers;
 pub use calendar::Span as OpenSpan;
 pub use contract::{Contract, Contracts};
 pub use definition::{
-    Action, CatchUp, Change, Compensate, Concurrency, Definition, Definitions, Digest, Emit, EventTrigger, EventWait,
+    Action, CatchUp, Change, Compensate, Concurrency, Definition, Definitions, Digest, Draft, Emit, EventTrigger, EventWait,
     ForEach, Gate, Input, OnExceed, OnFailure, OnFull, OnTimeout, Overlap, Per, Portion, Rate, Retry, ScheduleTrigger,
     Set, SignalWait, Step, Tolerate, Trigger, Wait, Wave, Window, World, differences,
 };

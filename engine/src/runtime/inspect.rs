@@ -37,7 +37,7 @@ pub struct Inspected {
 }
 
 /// The begin of an archived run's payload; the run itself comes right behind it.
-const PAYLOAD_BEGIN: &[u8] = b"{\"run\":";
+pub(super) const PAYLOAD_BEGIN: &[u8] = b"{\"run\":";
 
 /// Looks at the data directory at `path`.
 ///
@@ -56,7 +56,7 @@ pub fn inspect(path: &Path) -> Result<Inspected, OpenError> {
     let archive = Archive::inspect(RealDisk, &dir.archive());
     let mut places = BTreeMap::new();
     if dir.archive().is_dir() {
-        let problems = archive.scan(|place, key, _| {
+        let problems = archive.index(|place, key| {
             places.insert(RunId(uuid::Uuid::from_bytes(*key)), place);
         })?;
         notes.extend(problems.into_iter().map(|what| format!("archive: {what}")));
@@ -104,12 +104,15 @@ fn fold(dir: &DataDir) -> Result<Folded, OpenError> {
     head = walk(dir, &mut state, head, Until::Now, |state, seq, at, _, entry| {
         // What the state refuses it refused when it was led, too.
         let applied = state.apply(seq, at, &entry);
-        match (&entry.event, entry.event.run()) {
-            (Event::RunRetired { .. }, Some(run)) if applied.is_ok() => {
-                histories.remove(&run);
-            }
-            (_, Some(run)) => histories.entry(run).or_default().push(Item { seq, at, entry }),
-            (_, None) => {}
+        if let (Event::RunRetired { run }, Ok(_)) = (&entry.event, &applied) {
+            histories.remove(run);
+            return;
+        }
+        // What moved another run belongs to its history too.
+        let own = entry.event.run();
+        let moved: BTreeSet<RunId> = applied.map(|applied| applied.touched).unwrap_or_default().into_iter().collect();
+        for run in moved.into_iter().filter(|run| own != Some(*run)).chain(own) {
+            histories.entry(run).or_default().push(Item { seq, at, entry: entry.clone() });
         }
     })?;
     Ok((state, head, histories, notes))

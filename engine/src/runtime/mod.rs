@@ -14,6 +14,7 @@ mod planner;
 mod publish;
 mod recovery;
 mod release;
+mod retention;
 
 pub use export::{Difference, EXPORT_FORMAT, Exported, Line, Point, Replayed, Told};
 pub use handle::{EngineError, Handle, Intake, Notice, Seen, StartRun, Status};
@@ -23,6 +24,6 @@ pub use keeper::{EmbeddedKeeper, Keeper, KeeperOptions, Kept, NoKeeper, Shelf, W
 pub use leader::{Leader, Tuning};
 pub use past::{Past, Until};
 pub use patchloom_core::run::Run as RunState;
-pub use planner::{HORIZON, SPANS_MAX};
+pub use planner::{HORIZON, SPANS_MAX, calendar_events};
 pub use publish::Published;
 pub use recovery::{Archived, Engine, EngineOptions, HistoryError, OpenError, open};

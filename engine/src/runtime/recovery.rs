@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use patchloom_core::record::{Batch, SEMANTICS};
+use patchloom_core::record::{Batch, Entry, Event, SEMANTICS};
+use patchloom_core::run::Refusal;
 use patchloom_core::{Partition, RunId, UtcMs};
 use tokio::task::JoinHandle;
 
-use super::handle::{EngineError, Handle};
+use super::handle::{EngineError, Handle, Intake as _};
 use super::history::{Item, Recent, items};
 use super::keeper::{EmbeddedKeeper, KeeperOptions, archive_key, archive_place};
 use super::leader::{Leader, Tuning};
@@ -354,6 +355,22 @@ impl Engine {
         // Only to read: opening it would cut off what the keeper is writing at this moment.
         let entry = Archive::inspect(RealDisk, &self.archive).get(place)?;
         serde_json::from_slice(&entry.payload).map(Some).map_err(|source| OpenError::Record { seq: 0, source })
+    }
+
+    /// Tells a run something; one that lies in the archive comes back for it, and goes there again where it refuses.
+    ///
+    /// # Errors
+    /// A refusal; the leader has stopped, or what is stored cannot be read.
+    pub async fn tell_recalled(&self, by: &str, id: RunId, event: Event) -> Result<u64, HistoryError> {
+        let mut entries = vec![Entry { by: by.into(), event }];
+        if self.handle.run(id).await?.is_none()
+            && let Some(archived) = self.archived(id)?
+        {
+            let event = Event::RunRecalled { run: Arc::new(archived.run) };
+            entries.insert(0, Entry { by: by.into(), event });
+        }
+        let seen = self.handle.submit(entries).await?.pop();
+        Ok(seen.unwrap_or(Err(Refusal::Stale("nothing was said"))).map_err(EngineError::from)?)
     }
 
     /// All that happened to a run, archived or not.

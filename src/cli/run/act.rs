@@ -13,6 +13,7 @@ use patchloom_engine::runtime::{EngineError, StartRun, inspect};
 use serde_json::{Map, Value};
 
 use super::watching::{self, Patience, Rest};
+use super::operate::history_fault;
 use super::{RunCancelArgs, RunRetryArgs, RunSignalArgs, RunStartArgs, RunWatchArgs, show};
 use crate::cli::Context;
 use crate::cli::store::{find, look, open_fault, select};
@@ -26,7 +27,7 @@ use crate::shipped;
 const INPUTS_BYTES_MAX: u64 = 64 << 20;
 
 /// The threads that an engine runs on.
-pub(super) fn threads() -> Result<tokio::runtime::Runtime, Fault> {
+pub(in crate::cli) fn threads() -> Result<tokio::runtime::Runtime, Fault> {
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .worker_threads(2)
@@ -117,7 +118,7 @@ pub(super) fn start(args: &RunStartArgs, context: &Context) -> Result<Exit, Faul
             let hint = match &error {
                 EngineError::UnknownWorkflow(_) => format!("name a file in YAML, or one of {}", names.join(", ")),
                 EngineError::Inputs(_) => "give them with --input NAME=VALUE or --inputs FILE".to_owned(),
-                EngineError::Stopped { .. } | EngineError::Refused(_) | EngineError::Calendars(_) => {
+                EngineError::Stopped { .. } | EngineError::Refused(_) | EngineError::Calendars(_) | EngineError::Archive(_) => {
                     "see `patchloom run list`".to_owned()
                 }
             };
@@ -207,7 +208,8 @@ pub(super) fn retry(args: &RunRetryArgs, context: &Context) -> Result<Exit, Faul
     let data = context.data_dir()?;
     let id = select(&look(context)?, &args.run.run)?;
     let rest = lead(&data, async |host| {
-        host.handle().tell(&lifecycle::by(), Event::RetryRequested { run: id }).await.map_err(engine_fault)?;
+        let event = Event::RetryRequested { run: id };
+        host.engine().tell_recalled(&lifecycle::by(), id, event).await.map_err(history_fault)?;
         if args.wait { watching::drive(&host, id, Patience::People, context).await.map(Some) } else { Ok(None) }
     })?;
     match rest {

@@ -18,22 +18,19 @@ pub(super) fn run(args: &RunListArgs, context: &Context) -> Result<Exit, Fault> 
     let inspected = look(context)?;
     let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
     let asked = Asked::of(args);
-    let (mut runs, mut more) = (Vec::new(), 0);
-    for id in inspected.ids().into_iter().rev().filter(|id| args.children || is_root(*id)) {
-        // Where nothing is asked of them, the rest is counted without being read.
-        if runs.len() == limit && !asked.reads() {
-            more += 1;
-            continue;
+    let mut runs = Vec::new();
+    let ids = inspected.ids();
+    let mut rest = ids.into_iter().rev().filter(|id| (args.children || is_root(*id)) && asked.may_be(*id));
+    for id in rest.by_ref() {
+        if let Some(run) = inspected.brief(id).map_err(open_fault)?.filter(|run| asked.is_met(run)) {
+            runs.push(run);
         }
-        if !asked.may_be(id) {
-            continue;
-        }
-        match inspected.brief(id).map_err(open_fault)? {
-            Some(run) if asked.is_met(&run) && runs.len() < limit => runs.push(run),
-            Some(run) if asked.is_met(&run) => more += 1,
-            Some(_) | None => {}
+        if runs.len() == limit {
+            break;
         }
     }
+    // The rest is counted without being read: of how many is asked for, is not told where they would have to be.
+    let more = rest.count();
     if args.json {
         context.print_json(&runs.iter().map(|run| as_json(run)).collect::<Vec<Value>>())?;
     } else if runs.is_empty() {
@@ -41,7 +38,10 @@ pub(super) fn run(args: &RunListArgs, context: &Context) -> Result<Exit, Fault> 
     } else {
         context.print(&render(&runs, context.out))?;
     }
-    if more > 0 {
+    if more > 0 && asked.reads() {
+        let more = text::count(more, "older run was", "older runs were");
+        eprintln!("{more} not looked at; see more with --limit, or ask for less with --until, --state, --text");
+    } else if more > 0 {
         let more = text::count(more, "more run", "more runs");
         eprintln!("{more}; see them with --limit, or ask for less with --since, --state, --text");
     }
@@ -107,7 +107,7 @@ fn fails_with(run: &Run, text: &str) -> bool {
     failures.any(|failure| format!("{}: {}", failure.code, failure.message).to_lowercase().contains(text))
 }
 
-fn is_in(run: &Run, state: RunState) -> bool {
+pub(super) fn is_in(run: &Run, state: RunState) -> bool {
     match state {
         RunState::Open => run.end().is_none(),
         RunState::Ended => run.end().is_some(),
