@@ -147,8 +147,7 @@ fn calendars_are_set_for_all_workflows_and_what_changes_is_shown() {
 
     let listed = window(dir.path(), &["list", "--json"]);
     let listed: serde_json::Value = serde_json::from_slice(&listed.stdout).unwrap();
-    let names: Vec<&str> =
-        listed.as_array().unwrap().iter().map(|one| one["calendar"].as_str().unwrap()).collect();
+    let names: Vec<&str> = listed.as_array().unwrap().iter().map(|one| one["calendar"].as_str().unwrap()).collect();
     assert_eq!(names, ["allowed", "freeze", "never", "patch-night"]);
     assert_eq!(listed[3]["rules"]["duration"], "6h");
     assert_eq!(listed[2]["next"], serde_json::Value::Null);

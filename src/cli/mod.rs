@@ -35,9 +35,9 @@ pub use journal::{JournalArgs, JournalCommand, JournalExportArgs};
 pub use patch::PatchArgs;
 pub use run::{
     Choice, Exceed, RunCancelArgs, RunCommand, RunDecideArgs, RunExportArgs, RunHistoryArgs, RunImportArgs,
-    RunListArgs, RunMigrateArgs, RunPauseArgs, RunPruneArgs, RunQuarantineArgs, RunReleaseArgs, RunRerunArgs, RunResolveArgs,
-    RunRetryArgs, RunSelector, RunShowArgs, RunSignalArgs, RunSkipArgs, RunStartArgs, RunState, RunTuneArgs,
-    RunWatchArgs, RunWhyArgs, Signal,
+    RunListArgs, RunMigrateArgs, RunPauseArgs, RunPruneArgs, RunQuarantineArgs, RunReleaseArgs, RunRerunArgs,
+    RunResolveArgs, RunRetryArgs, RunSelector, RunShowArgs, RunSignalArgs, RunSkipArgs, RunStartArgs, RunState,
+    RunTuneArgs, RunWatchArgs, RunWhyArgs, Signal,
 };
 pub use task::{TaskCommand, TaskListArgs, TaskShowArgs};
 pub use window::{

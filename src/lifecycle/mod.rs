@@ -92,7 +92,8 @@ fn target_name(target: &Target) -> String {
 /// The engine has stopped, or refuses.
 pub async fn take(host: &Host, wish: &Wish) -> Result<Taken, Fault> {
     let name = target_name(&wish.target);
-    let labelled = |run: &CutOff, label: &str, value: &str| run.labels.get(label).is_some_and(|of| of.as_ref() == value);
+    let labelled =
+        |run: &CutOff, label: &str, value: &str| run.labels.get(label).is_some_and(|of| of.as_ref() == value);
     let ours = |run: &&CutOff| run.workflow.as_ref() == WORKFLOW && labelled(run, "target", &name);
     let open: Vec<(RunId, UtcMs, bool)> = host
         .cut_off()

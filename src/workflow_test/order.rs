@@ -13,8 +13,29 @@ use super::place::Place;
 use super::read::place;
 
 pub(super) const ORDER: &[&str] = &[
-    "at", "when", "after", "to", "signal", "with", "id", "roles", "cancel", "compensate", "retry", "resolve", "note",
-    "pause", "resume", "step", "items", "tune", "max_parallel", "per", "skip", "event", "subject",
+    "at",
+    "when",
+    "after",
+    "to",
+    "signal",
+    "with",
+    "id",
+    "roles",
+    "cancel",
+    "compensate",
+    "retry",
+    "resolve",
+    "note",
+    "pause",
+    "resume",
+    "step",
+    "items",
+    "tune",
+    "max_parallel",
+    "per",
+    "skip",
+    "event",
+    "subject",
 ];
 /// What may be done, each with the keys that may stand beside it.
 const ORDERS: [(&str, &[&str]); 9] = [
@@ -42,9 +63,16 @@ pub(super) fn read(reader: &mut Reader<'_>, node: &Node, at: usize) -> Option<Or
         return None;
     };
     let beside = ORDERS.iter().find(|(name, _)| name == what).map_or(ALWAYS, |(_, beside)| *beside);
-    for stray in fields.present(ORDER).iter().filter(|key| *key != what && !ALWAYS.contains(key) && !beside.contains(key)) {
+    for stray in
+        fields.present(ORDER).iter().filter(|key| *key != what && !ALWAYS.contains(key) && !beside.contains(key))
+    {
         let reason = format!("beside `{what}` stand {}", [ALWAYS, beside].concat().join(", "));
-        reader.bad(fields.key(stray), format!("`{stray}` says nothing beside `{what}`"), &reason, Some("remove it".into()));
+        reader.bad(
+            fields.key(stray),
+            format!("`{stray}` says nothing beside `{what}`"),
+            &reason,
+            Some("remove it".into()),
+        );
     }
     let when = when(reader, node)?;
     let to = fields.get("to").and_then(|node| {
@@ -102,12 +130,7 @@ fn say(reader: &mut Reader<'_>, fields: &Fields<'_>, what: &str, at: usize) -> O
 }
 
 /// The step that is held, and which of its items; all of the run where no step is named.
-#[allow(clippy::option_option, reason = "the outer one says that something is wrong")]
-fn held(
-    reader: &mut Reader<'_>,
-    fields: &Fields<'_>,
-    step: Option<Place>,
-) -> Option<Option<(Place, Option<String>)>> {
+fn held(reader: &mut Reader<'_>, fields: &Fields<'_>, step: Option<Place>) -> Option<Option<(Place, Option<String>)>> {
     let items = fields.get("items").and_then(|node| reader.text(node, "`items`")).map(str::to_owned);
     match (step, items) {
         (Some(step), items) => Some(Some((step, items))),

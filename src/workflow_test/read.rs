@@ -14,7 +14,8 @@ use super::place::Place;
 
 pub(super) const HEAD: &[&str] = &["description", "workflow", "defaults", "cases"];
 pub(super) const DEFAULTS: &[&str] = &["clock", "calendars", "inputs", "tasks", "steps", "workflows"];
-pub(super) const CASE: &[&str] = &["description", "clock", "calendars", "inputs", "tasks", "steps", "workflows", "do", "expect"];
+pub(super) const CASE: &[&str] =
+    &["description", "clock", "calendars", "inputs", "tasks", "steps", "workflows", "do", "expect"];
 pub(super) const ANSWER: &[&str] = &["output", "fail", "takes", "dies", "ignores_stop"];
 pub(super) const CHILD: &[&str] = &["output", "fail", "takes", "dies", "ignores_stop", "undo"];
 pub(super) const FAIL: &[&str] = &["code", "class", "message", "details"];
@@ -58,13 +59,8 @@ fn head(reader: &mut Reader<'_>, root: &Node) -> Option<File> {
     fields.get("description").map(|node| reader.text(node, "`description`"));
     let workflow = fields.get("workflow");
     let workflow = workflow.and_then(|node| Some((reader.text(node, "`workflow`")?.to_owned(), node.span)));
-    let mut base = Base {
-        clock: CLOCK,
-        calendars: Map::new(),
-        inputs: Map::new(),
-        inputs_span: None,
-        mocks: Mocks::default(),
-    };
+    let mut base =
+        Base { clock: CLOCK, calendars: Map::new(), inputs: Map::new(), inputs_span: None, mocks: Mocks::default() };
     if let Some(node) = fields.get("defaults") {
         reader.open(node, "`defaults`", DEFAULTS)?;
         lay_over(reader, &mut base, node);

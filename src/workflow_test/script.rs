@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use patchloom_core::record::{Decision, Entry, Event, Extent, Resolution};
-use patchloom_core::{CloudEvent, Failure, FailureClass, Leg, Millis, Outcome, Partition, RunId, Scope, Template, UtcMs};
+use patchloom_core::{
+    CloudEvent, Failure, FailureClass, Leg, Millis, Outcome, Partition, RunId, Scope, Template, UtcMs,
+};
 use patchloom_engine::queue::Lease;
 use patchloom_engine::sim::{Reply, Script};
 use serde_json::{Value, json};

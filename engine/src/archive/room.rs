@@ -87,6 +87,11 @@ impl<D: Disk> Archive<D> {
         let path = self.path_of(number);
         let file = self.disk.open(&path, Access::Read).map_err(failed("open", &path))?;
         let end = file.bytes().map_err(failed("look at", &path))?;
+        let mut header = [0; HEADER_BYTES];
+        let read = file.read_at(&mut header, 0).map_err(failed("read", &path))?;
+        if frame::check_header(&header[..read], number).is_err() {
+            return Ok(None);
+        }
         let mut found = Vec::new();
         let mut head = [0; FRAME_BYTES];
         let mut before: Option<(u32, u32)> = None;

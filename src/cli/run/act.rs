@@ -12,8 +12,8 @@ use patchloom_core::{Definition, RunId};
 use patchloom_engine::runtime::{EngineError, StartRun, inspect};
 use serde_json::{Map, Value};
 
-use super::watching::{self, Patience, Rest};
 use super::operate::history_fault;
+use super::watching::{self, Patience, Rest};
 use super::{RunCancelArgs, RunRetryArgs, RunSignalArgs, RunStartArgs, RunWatchArgs, show};
 use crate::cli::Context;
 use crate::cli::store::{find, look, open_fault, select};
@@ -118,9 +118,10 @@ pub(super) fn start(args: &RunStartArgs, context: &Context) -> Result<Exit, Faul
             let hint = match &error {
                 EngineError::UnknownWorkflow(_) => format!("name a file in YAML, or one of {}", names.join(", ")),
                 EngineError::Inputs(_) => "give them with --input NAME=VALUE or --inputs FILE".to_owned(),
-                EngineError::Stopped { .. } | EngineError::Refused(_) | EngineError::Calendars(_) | EngineError::Archive(_) => {
-                    "see `patchloom run list`".to_owned()
-                }
+                EngineError::Stopped { .. }
+                | EngineError::Refused(_)
+                | EngineError::Calendars(_)
+                | EngineError::Archive(_) => "see `patchloom run list`".to_owned(),
             };
             engine_fault(error).hint(hint)
         })?;

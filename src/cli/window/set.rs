@@ -143,7 +143,8 @@ fn show(
     let mut table =
         Table::new(vec![Column::flexible("CALENDAR", 12), Column::new("BECOMES"), Column::new("OPENS NEXT")]);
     for (name, becomes) in changes {
-        let opens = next(calendars, name, now).map_or_else(|| "never".to_owned(), |span| calendars.show(name, span.open));
+        let opens =
+            next(calendars, name, now).map_or_else(|| "never".to_owned(), |span| calendars.show(name, span.open));
         table.row([(*name).to_owned(), becomes.name().to_owned(), opens]);
     }
     context.print(&table.render(context.out))

@@ -24,7 +24,14 @@ impl<'a> Fields<'a> {
     }
 
     /// Says that `key` is missing, where it is.
-    pub(super) fn demanded(&self, key: &str, what: &str, reason: &str, fix: &str, mistakes: &mut Vec<Diagnostic>) -> bool {
+    pub(super) fn demanded(
+        &self,
+        key: &str,
+        what: &str,
+        reason: &str,
+        fix: &str,
+        mistakes: &mut Vec<Diagnostic>,
+    ) -> bool {
         let found = self.get(key).is_some();
         if !found {
             let place = Span::at(self.span.start, 1);

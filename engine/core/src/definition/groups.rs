@@ -45,9 +45,10 @@ pub(super) fn check(definition: &Definition, place: Place<'_>, known: &Definitio
 impl<'a> Walk<'a> {
     /// The steps of the definition itself, those of its sub-DAGs too.
     fn own(&mut self, definition: &'a Definition, place: Place<'_>, mistakes: &mut Vec<Diagnostic>) {
+        let (ordinary, last) = (place.maps("steps"), place.maps("finally"));
         for step in &definition.steps {
-            let steps = if step.finally { "finally" } else { "steps" };
-            let place = place.below(steps).and_then(|steps| steps.below(step.name.as_str())).unwrap_or(Place(None));
+            let steps = if step.finally { &last } else { &ordinary };
+            let place = steps.get(step.name.as_str()).copied().unwrap_or(Place(None));
             let who = format!("the step `{}`", step.name);
             if let Some(stuck) = self.stuck(step.concurrency.as_ref(), &who) {
                 mistakes.push(told(stuck, place.key("concurrency")));

@@ -27,11 +27,16 @@ fn a_step_that_waits_for_a_child_in_its_own_group_is_found() {
     let parent = "name: all\nsteps:\n  each: { workflow: host, concurrency: { group: relay, limit: 5 } }\n";
     assert_eq!(
         found(&[&STEP.replace("LIMIT", "1")], parent),
-        ["E0115 at concurrency: the step `each` holds a place in the group `relay` while the step `a` of `host` needs one"]
+        [
+            "E0115 at concurrency: the step `each` holds a place in the group `relay` while the step `a` of `host` needs one"
+        ]
     );
     assert_eq!(found(&[&STEP.replace("LIMIT", "2")], parent), Vec::<String>::new(), "one of two places is left");
     assert_eq!(found(&[&STEP.replace("LIMIT", "1").replace("relay", "other")], parent), Vec::<String>::new());
-    assert_eq!(found(&[&STEP.replace("LIMIT", "1").replace("relay", "\"${{ run.id }}\"")], parent), Vec::<String>::new());
+    assert_eq!(
+        found(&[&STEP.replace("LIMIT", "1").replace("relay", "\"${{ run.id }}\"")], parent),
+        Vec::<String>::new()
+    );
 }
 
 #[test]
@@ -40,7 +45,9 @@ fn a_run_that_holds_a_place_and_waits_below_is_found_at_any_depth() {
     let run = "name: all\nconcurrency: { group: relay }\nsteps:\n  each: { workflow: site }\n";
     assert_eq!(
         found(&[child, &STEP.replace("LIMIT", "1")], run),
-        ["E0115 at workflow: the run of `all` holds a place in the group `relay` while the step `a` of `host` needs one"]
+        [
+            "E0115 at workflow: the run of `all` holds a place in the group `relay` while the step `a` of `host` needs one"
+        ]
     );
     let queued = "name: host\nconcurrency: { group: relay, on_full: replace }\nsteps:\n  a: { uses: t.a }\n";
     assert_eq!(found(&[child, queued], run).len(), 1);

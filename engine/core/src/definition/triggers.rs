@@ -105,11 +105,8 @@ fn schedule(node: &Node, source: &str, mistakes: &mut Vec<Diagnostic>) -> Option
     }
     check_rule(node, &rules, mistakes);
     check_every(&fields, mistakes);
-    let rule: Map<String, Value> = RULES
-        .into_iter()
-        .chain(BESIDE)
-        .filter_map(|key| Some((key.to_owned(), fields.get(key)?.to_json())))
-        .collect();
+    let rule: Map<String, Value> =
+        RULES.into_iter().chain(BESIDE).filter_map(|key| Some((key.to_owned(), fields.get(key)?.to_json()))).collect();
     let overlaps =
         [("skip", Overlap::Skip), ("queue", Overlap::Queue), ("replace", Overlap::Replace), ("allow", Overlap::Allow)];
     let missed = [("none", CatchUp::None), ("last", CatchUp::Last), ("all", CatchUp::All)];

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::machine::{Machine, Refusal, permanent};
-use super::unwind::revocable;
 use super::state::CANCELLED;
+use super::unwind::revocable;
 use super::{Cause, Phase, Status, Undo};
 use crate::record::{End, Resolution, TimerKind};
 use crate::{Failure, StepName, TaskKey};
