@@ -329,11 +329,11 @@ cases:
     beside(workflow, tests).ends(0);
     // What does not fit together is refused where it stands.
     let wrong = tests.replace("resume: true", "resume: true, note: x");
-    assert!(beside(workflow, &wrong).ends(4).err.contains("`note` says nothing beside `resume`"));
+    assert!(beside(workflow, &wrong).ends(4).out.contains("`note` says nothing beside `resume`"));
     let wrong = tests.replace("tune: work, max_parallel: 2", "tune: work");
-    assert!(beside(workflow, &wrong).ends(4).err.contains("`tune` changes nothing"));
+    assert!(beside(workflow, &wrong).ends(4).out.contains("`tune` changes nothing"));
     let wrong = tests.replace("duration: 4h", "druation: 4h");
-    assert!(beside(workflow, &wrong).ends(4).err.contains("the calendars of this case do not hold"));
+    assert!(beside(workflow, &wrong).ends(4).out.contains("the calendars of this case do not hold"));
     let early = tests.replace("{ at: 11h, resume: true }", "{ at: 10h, resume: true }");
     assert!(beside(workflow, &early).ends(1).out.contains("not paused"), "an order that is refused fails its case");
 }
