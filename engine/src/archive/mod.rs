@@ -249,11 +249,22 @@ impl<D: Disk> Archive<D> {
     /// # Errors
     /// [`Error::Pruned`], [`Error::Damaged`], or what the disk says.
     pub fn get(&self, location: Location) -> Result<Entry, Error> {
+        self.get_with(&mut None, location)
+    }
+
+    /// As [`get`](Self::get), for many: the file of the entry before is kept open in `opened`.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn get_with(&self, opened: &mut Option<(u32, D::File)>, location: Location) -> Result<Entry, Error> {
         let path = self.path_of(location.file);
-        let file = match self.disk.open(&path, Access::Read) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Error::Pruned { path }),
-            Err(source) => return Err(failed("open", &path)(source)),
+        let (_, file) = match opened.take().filter(|(number, _)| *number == location.file) {
+            Some(same) => opened.insert(same),
+            None => match self.disk.open(&path, Access::Read) {
+                Ok(file) => opened.insert((location.file, file)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Error::Pruned { path }),
+                Err(source) => return Err(failed("open", &path)(source)),
+            },
         };
         let damaged =
             |reason: &str| Error::Damaged { path: path.clone(), offset: location.offset, reason: reason.to_owned() };

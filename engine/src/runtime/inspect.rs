@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use patchloom_core::record::{Event, SEMANTICS};
 use patchloom_core::run::Run;
@@ -14,7 +14,7 @@ use super::past::{Until, first_record, walk};
 use super::recovery::{Archived, OpenError};
 use crate::archive::{Archive, Location};
 use crate::datadir::DataDir;
-use crate::disk::RealDisk;
+use crate::disk::{RealDisk, RealFile};
 use crate::journal;
 use crate::snapshot::{self, Snapshots};
 
@@ -33,6 +33,8 @@ pub struct Inspected {
     histories: BTreeMap<RunId, Vec<Item>>,
     archive: Archive<RealDisk>,
     places: BTreeMap<RunId, Location>,
+    /// The file of the archive that was read last.
+    opened: Mutex<Option<(u32, RealFile)>>,
     dir: DataDir,
 }
 
@@ -61,7 +63,7 @@ pub fn inspect(path: &Path) -> Result<Inspected, OpenError> {
         })?;
         notes.extend(problems.into_iter().map(|what| format!("archive: {what}")));
     }
-    Ok(Inspected { state, head, notes, histories, archive, places, dir })
+    Ok(Inspected { state, head, notes, histories, archive, places, opened: Mutex::new(None), dir })
 }
 
 /// Whether a file went away while it was looked at: an engine trims behind snapshots, and drops old ones.
@@ -162,11 +164,26 @@ impl Inspected {
     /// # Errors
     /// The archive cannot be read.
     pub fn brief(&self, id: RunId) -> Result<Option<Arc<Run>>, OpenError> {
+        self.brief_where(id, |_| true)
+    }
+
+    /// As [`brief`](Self::brief), but `None` also where `may_be` says so to the JSON of an archived run and its history:
+    /// to read one whole takes much longer than to look for a word in it.
+    ///
+    /// # Errors
+    /// The archive cannot be read.
+    pub fn brief_where(&self, id: RunId, may_be: impl Fn(&str) -> bool) -> Result<Option<Arc<Run>>, OpenError> {
         if let Some(run) = self.state.run(id) {
             return Ok(Some(Arc::clone(run)));
         }
         let Some(place) = self.places.get(&id) else { return Ok(None) };
-        let payload = self.archive.get(*place)?.payload;
+        let payload = {
+            let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+            self.archive.get_with(&mut opened, *place)?.payload
+        };
+        if std::str::from_utf8(&payload).is_ok_and(|text| !may_be(text)) {
+            return Ok(None);
+        }
         match payload.strip_prefix(PAYLOAD_BEGIN) {
             // What stands behind the run is not even looked at.
             Some(rest) => {

@@ -22,7 +22,9 @@ pub(super) fn run(args: &RunListArgs, context: &Context) -> Result<Exit, Fault> 
     let ids = inspected.ids();
     let mut rest = ids.into_iter().rev().filter(|id| (args.children || is_root(*id)) && asked.may_be(*id));
     for id in rest.by_ref() {
-        if let Some(run) = inspected.brief(id).map_err(open_fault)?.filter(|run| asked.is_met(run)) {
+        let found =
+            inspected.brief_where(id, |json| asked.words.iter().all(|any| any.iter().any(|word| json.contains(word))));
+        if let Some(run) = found.map_err(open_fault)?.filter(|run| asked.is_met(run)) {
             runs.push(run);
         }
         if runs.len() == limit {
@@ -52,11 +54,42 @@ pub(super) fn run(args: &RunListArgs, context: &Context) -> Result<Exit, Fault> 
 struct Asked<'a> {
     args: &'a RunListArgs,
     text: Option<String>,
+    /// Words of which the JSON of a run that is asked for has at least one of each list.
+    words: Vec<Vec<String>>,
+}
+
+/// What the JSON of a run has that is in this state, where it can be in the archive then; else none.
+fn word(state: RunState) -> Option<String> {
+    let end = match state {
+        RunState::Succeeded => "\"succeeded\"",
+        RunState::Failed => "\"failed\"",
+        RunState::Compensated => "\"compensated\"",
+        RunState::Cancelled => "\"cancelled\"",
+        RunState::Open
+        | RunState::Ended
+        | RunState::Queued
+        | RunState::Running
+        | RunState::Paused
+        | RunState::Held
+        | RunState::Halting
+        | RunState::Compensating
+        | RunState::CompensationFailed
+        | RunState::Quarantined => return None,
+    };
+    Some(format!("\"phase\":{{\"ended\":{end}}}"))
 }
 
 impl<'a> Asked<'a> {
     fn of(args: &'a RunListArgs) -> Self {
-        Self { args, text: args.text.as_ref().map(|text| text.to_lowercase()) }
+        let mut words = Vec::new();
+        // One that has no such word may be any run: then this says nothing.
+        let states: Option<Vec<String>> = args.state.iter().map(|state| word(*state)).collect();
+        words.extend(states.filter(|states| !states.is_empty()));
+        words.extend(args.workflow.iter().map(|name| vec![format!("\"workflow\":{}", json!(name))]));
+        words.extend(args.key.iter().map(|key| vec![format!("\"key\":{}", json!(key))]));
+        // A run without any failure has none with a text.
+        words.extend(args.text.iter().map(|_| vec!["\"message\":".to_owned()]));
+        Self { args, text: args.text.as_ref().map(|text| text.to_lowercase()), words }
     }
 
     /// Whether a run must be read to know whether it is asked for.
