@@ -87,6 +87,7 @@ impl<'a> Asked<'a> {
         words.extend(states.filter(|states| !states.is_empty()));
         words.extend(args.workflow.iter().map(|name| vec![format!("\"workflow\":{}", json!(name))]));
         words.extend(args.key.iter().map(|key| vec![format!("\"key\":{}", json!(key))]));
+        words.extend(args.labels.iter().map(|(name, value)| vec![format!("{}:{}", json!(name), json!(value))]));
         // A run without any failure has none with a text.
         words.extend(args.text.iter().map(|_| vec!["\"message\":".to_owned()]));
         Self { args, text: args.text.as_ref().map(|text| text.to_lowercase()), words }
