@@ -116,3 +116,41 @@ fn what_is_mistaken_is_told_with_its_remedy() {
     assert!(said.contains("bad.yaml:1:11") && said.contains("E0128") && said.contains("E0131"), "{said}");
     assert!(said.contains("cannot open none.ics"), "{said}");
 }
+
+#[test]
+fn calendars_are_set_for_all_workflows_and_what_changes_is_shown() {
+    let dir = calendars();
+    let none = window(dir.path(), &["set", "etc/bad.yaml"]);
+    assert_eq!(none.status.code(), Some(4));
+    std::fs::write(dir.path().join("etc/bad.yaml"), "night: {cron: 0 22 * * *, duration: 4h}\n").unwrap();
+    let bad = window(dir.path(), &["set", "etc/bad.yaml"]);
+    assert_eq!(bad.status.code(), Some(4));
+    let said = text(&bad.stderr);
+    assert!(said.contains("E0104") && said.contains("etc/bad.yaml:1:") && said.contains("`timezone`"), "{said}");
+
+    let shown = window(dir.path(), &["set", FILE, "--dry-run"]);
+    assert_eq!(shown.status.code(), Some(0), "{}", text(&shown.stderr));
+    assert!(text(&shown.stdout).contains("patch-night  new"), "{}", text(&shown.stdout));
+    assert!(!dir.path().join("data").exists(), "nothing was made");
+    assert_eq!(window(dir.path(), &["set", FILE]).status.code(), Some(0));
+    let again = window(dir.path(), &["set", FILE]);
+    assert!(text(&again.stderr).contains("Nothing changes."), "{}", text(&again.stderr));
+    let other = CALENDARS.replace("duration: 4h", "duration: 6h");
+    std::fs::write(dir.path().join("etc/calendars.yaml"), other).unwrap();
+    let changed = window(dir.path(), &["set", FILE, "--json"]);
+    let changed: serde_json::Value = serde_json::from_slice(&changed.stdout).unwrap();
+    let becomes = |name: &str| {
+        let all = changed["calendars"].as_array().unwrap();
+        all.iter().find(|one| one["calendar"] == name).unwrap()["becomes"].clone()
+    };
+    assert_eq!((becomes("patch-night"), becomes("freeze")), ("changed".into(), "unchanged".into()));
+
+    let listed = window(dir.path(), &["list", "--json"]);
+    let listed: serde_json::Value = serde_json::from_slice(&listed.stdout).unwrap();
+    let names: Vec<&str> = listed.as_array().unwrap().iter().map(|one| one["calendar"].as_str().unwrap()).collect();
+    assert_eq!(names, ["allowed", "freeze", "never", "patch-night"]);
+    assert_eq!(listed[3]["rules"]["duration"], "6h");
+    assert_eq!(listed[2]["next"], serde_json::Value::Null);
+    let table = text(&window(dir.path(), &["list"]).stdout);
+    assert!(table.contains("all workflows") && table.contains("CET") | table.contains("CEST"), "{table}");
+}

@@ -120,7 +120,7 @@ async fn seat(dir: &Path) -> (Seat<EmbeddedQueue, EmbeddedJournal>, EmbeddedQueu
     options.tuning.checkpoint = Duration::from_millis(5);
     let dir = DataDir::open(dir).unwrap();
     let (journal, opened) = EmbeddedJournal::open(&dir.journal(), Options::new(SEMANTICS)).unwrap();
-    let recovered = recover(dir, journal, opened.id, &options).await.unwrap();
+    let recovered = recover(dir, journal, opened.id, true, &options).await.unwrap();
     let clock = Clock::system();
     let queue = EmbeddedQueue::new(clock.clone(), Limits::default());
     (recovered.seat(queue.clone(), InProcess::default(), clock, options.tuning), queue)

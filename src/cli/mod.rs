@@ -39,13 +39,15 @@ pub use nats::NatsArgs;
 pub use patch::PatchArgs;
 pub use run::{
     Choice, Exceed, RunCancelArgs, RunCommand, RunDecideArgs, RunExportArgs, RunHistoryArgs, RunImportArgs,
-    RunListArgs, RunMigrateArgs, RunPauseArgs, RunQuarantineArgs, RunReleaseArgs, RunRerunArgs, RunResolveArgs,
-    RunRetryArgs, RunSelector, RunShowArgs, RunSignalArgs, RunSkipArgs, RunStartArgs, RunState, RunTuneArgs,
-    RunWatchArgs, RunWhyArgs, Signal,
+    RunListArgs, RunMigrateArgs, RunPauseArgs, RunPruneArgs, RunQuarantineArgs, RunReleaseArgs, RunRerunArgs,
+    RunResolveArgs, RunRetryArgs, RunSelector, RunShowArgs, RunSignalArgs, RunSkipArgs, RunStartArgs, RunState,
+    RunTuneArgs, RunWatchArgs, RunWhyArgs, Signal,
 };
 pub use serve::ServeArgs;
 pub use task::{TaskCommand, TaskListArgs, TaskShowArgs};
-pub use window::{CalendarSelector, WindowCheckArgs, WindowCommand, WindowExplainArgs, WindowNextArgs};
+pub use window::{
+    CalendarSelector, WindowCheckArgs, WindowCommand, WindowExplainArgs, WindowListArgs, WindowNextArgs, WindowSetArgs,
+};
 pub use worker::WorkerArgs;
 pub use workflow::{
     CheckFormat, WorkflowCheckArgs, WorkflowCommand, WorkflowDiffArgs, WorkflowGraphArgs, WorkflowImportArgs,

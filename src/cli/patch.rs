@@ -102,7 +102,7 @@ pub fn run(args: &PatchArgs, context: &Context) -> Result<Exit, Fault> {
         let error = anyhow!("cannot ask whether this machine may be changed without a terminal");
         return Err(Fault::new("E0903", Exit::Usage, error).hint("say yes beforehand with --yes"));
     }
-    let data = context.data_dir()?;
+    let data = context.own_dir()?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(2).build().map_err(|error| {
             Fault::new("E0450", Exit::Internal, anyhow::Error::new(error).context("cannot start threads"))

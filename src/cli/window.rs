@@ -1,4 +1,6 @@
-//! `patchloom window`: when calendars are open. Reads files only; touches no data directory.
+//! `patchloom window`: when calendars are open, in a file or as the engine knows them.
+
+mod set;
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +15,9 @@ use super::workflow::{Source, bad};
 use crate::fault::{Exit, Fault};
 use crate::output::{Column, Screen, Table, text, time};
 
-/// Asks calendars: maintenance windows, freezes, holidays. Touches no data directory.
+pub use set::{WindowListArgs, WindowSetArgs};
+
+/// Asks calendars: maintenance windows, freezes, holidays.
 #[derive(Clone, Debug, Subcommand)]
 #[command(subcommand_required = true)]
 pub enum WindowCommand {
@@ -23,6 +27,10 @@ pub enum WindowCommand {
     Check(WindowCheckArgs),
     /// Tell why a calendar is open or closed at an instant
     Explain(WindowExplainArgs),
+    /// Make the calendars of a file known to the engine, for all workflows
+    Set(WindowSetArgs),
+    /// List the calendars that the engine knows, and when each is open next
+    List(WindowListArgs),
 }
 
 /// A calendar in a file.
@@ -109,6 +117,8 @@ pub(super) fn run(command: &WindowCommand, context: &Context) -> Result<Exit, Fa
         WindowCommand::Next(args) => next(args, context),
         WindowCommand::Check(args) => check(args, context),
         WindowCommand::Explain(args) => explain(args, context),
+        WindowCommand::Set(args) => set::set(args, context),
+        WindowCommand::List(args) => set::list(args, context),
     }
 }
 
@@ -169,18 +179,23 @@ fn explain(args: &WindowExplainArgs, context: &Context) -> Result<Exit, Fault> {
 
 /// Reads a file of calendars with the iCalendar files that it names, and looks the wanted one up.
 fn read(selector: &CalendarSelector) -> Result<Calendars, Fault> {
-    let source = Source::read(&selector.file)?;
-    let beside = selector.file.parent().unwrap_or(Path::new(""));
+    let calendars = read_file(&selector.file)?;
+    match calendars.get(&selector.name) {
+        Some(_) => Ok(calendars),
+        None => Err(unknown(&calendars, &selector.name)),
+    }
+}
+
+/// Reads a file of calendars with the iCalendar files that it names.
+fn read_file(file: &Path) -> Result<Calendars, Fault> {
+    let source = Source::read(file)?;
+    let beside = file.parent().unwrap_or(Path::new(""));
     let text = |path: String| {
         let found = Source::read(&beside.join(&path)).map(|found| found.text).map_err(|fault| fault.to_string());
         (path, found)
     };
     let texts: Texts = ical_paths(&source.text).into_iter().map(text).collect();
-    let calendars = Calendars::parse_with(&source.file, &source.text, &texts).map_err(|found| bad(&found))?;
-    match calendars.get(&selector.name) {
-        Some(_) => Ok(calendars),
-        None => Err(unknown(&calendars, &selector.name)),
-    }
+    Calendars::parse_with(&source.file, &source.text, &texts).map_err(|found| bad(&found))
 }
 
 fn unknown(calendars: &Calendars, name: &str) -> Fault {

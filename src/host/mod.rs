@@ -14,7 +14,7 @@ use anyhow::Context as _;
 use patchloom_core::{Definition, RunId, TaskKey, UtcMs};
 use patchloom_engine::events::InProcess;
 use patchloom_engine::nats::{Connection, Stand, StandOptions, stand};
-use patchloom_engine::runtime::{self, Engine, EngineOptions, Handle, OpenError};
+use patchloom_engine::runtime::{self, Books, Engine, EngineOptions, Handle, OpenError};
 use patchloom_workers::runtime::{DataDir, Handlers, PoolConfig, Progress, WorkerPool};
 use patchloom_workers::{changes, observe, patching};
 use tokio::sync::watch;
@@ -140,11 +140,17 @@ impl Host {
         }
     }
 
-    fn archived(&self, id: RunId) -> Result<Option<runtime::Archived>, OpenError> {
+    /// What lies behind the journal, to read.
+    #[must_use]
+    pub fn books(&self) -> &Books {
         match &self.engine {
-            Place::Here { engine, .. } => engine.archived(id),
-            Place::Elsewhere(stand) => stand.books.archived(id),
+            Place::Here { engine, .. } => engine.books(),
+            Place::Elsewhere(stand) => &stand.books,
         }
+    }
+
+    fn archived(&self, id: RunId) -> Result<Option<runtime::Archived>, OpenError> {
+        self.books().archived(id)
     }
 
     /// The data directory as the workers see it.
@@ -245,7 +251,7 @@ pub fn handlers() -> anyhow::Result<Handlers> {
 /// What the engine's refusal means to a person.
 pub fn engine_fault(error: runtime::EngineError) -> Fault {
     let exit = match &error {
-        runtime::EngineError::Stopped { .. } => Exit::Internal,
+        runtime::EngineError::Stopped { .. } | runtime::EngineError::Archive(_) => Exit::Internal,
         runtime::EngineError::UnknownWorkflow(_)
         | runtime::EngineError::Inputs(_)
         | runtime::EngineError::Calendars(_) => Exit::BadInput,

@@ -50,8 +50,9 @@ impl Checker<'_> {
             if let When::Steps(steps, _) = &order.when {
                 list.extend(steps.iter().filter_map(|(place, _)| self.place(place, order.span)));
             }
-            if let Say::Resolve { step, .. } = &order.what {
-                list.extend(self.place(&Place { leg: Leg::Undo, ..step.clone() }, order.span));
+            if let Some(step) = order.what.step() {
+                let leg = if matches!(order.what, Say::Resolve { .. }) { Leg::Undo } else { Leg::Forward };
+                list.extend(self.place(&Place { leg, ..step.clone() }, order.span));
             }
             list.extend(order.to.as_ref().and_then(|place| self.place(place, order.span)));
         }

@@ -9,6 +9,7 @@ mod fields;
 mod judge;
 mod library;
 mod model;
+mod order;
 mod pattern;
 mod place;
 mod read;
@@ -20,8 +21,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use patchloom_core::record::Start;
+use patchloom_core::record::{Entry, Start};
 use patchloom_core::{Diagnostics, Leg, Millis, Partition, RunId, Span};
+use patchloom_engine::runtime::calendar_events;
 use patchloom_engine::sim::{Played, Rest, Scene, play};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -145,9 +147,16 @@ impl Suite {
         };
         let root = start.run;
         let mut player = Player::new(case, root, case.clock);
-        let scene = Scene { state: Partition::clone(stage), start, at: case.clock, shuffle: seed };
+        let stage = match with_calendars(stage, case) {
+            Ok(stage) => stage,
+            Err(why) => {
+                verdict.misses.push(Miss::new(case.span, "the calendars", "they are taken", why));
+                return verdict;
+            }
+        };
+        let scene = Scene { state: Partition::clone(&stage), start, at: case.clock, shuffle: seed };
         match play(scene, &mut player) {
-            Ok(played) => self.judge(case, stage, root, played, &player, &mut verdict),
+            Ok(played) => self.judge(case, &stage, root, played, &player, &mut verdict),
             Err(error) => verdict.misses.push(Miss::new(case.span, "the run", "it is played", error.to_string())),
         }
         verdict
@@ -222,6 +231,19 @@ impl Suite {
             }
         }
     }
+}
+
+/// The stage of a case with its calendars, as they are worked out when its clock starts.
+fn with_calendars(stage: &Arc<Partition>, case: &Case) -> Result<Arc<Partition>, String> {
+    if case.calendars.is_empty() {
+        return Ok(Arc::clone(stage));
+    }
+    let mut stage = Partition::clone(stage);
+    for event in calendar_events(&case.calendars, case.clock) {
+        let entry = Entry { by: "test".into(), event };
+        stage.apply(0, case.clock, &entry).map_err(|refusal| refusal.to_string())?;
+    }
+    Ok(Arc::new(stage))
 }
 
 /// Plays cases side by side; the verdicts come in the order of the cases.

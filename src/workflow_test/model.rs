@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use patchloom_core::calendar::Calendars;
+use patchloom_core::record::Tune;
 use patchloom_core::yaml::Node;
-use patchloom_core::{FailureClass, Millis, Span, Template, UtcMs};
+use patchloom_core::{CloudEvent, FailureClass, Millis, Span, Template, UtcMs};
 use serde_json::Value;
 
 use super::place::Place;
@@ -30,6 +32,8 @@ pub struct Case {
     pub inputs_span: Span,
     /// What the clock shows when the run starts.
     pub clock: UtcMs,
+    /// The calendars that the engine knows, besides those of the workflows themselves.
+    pub calendars: Calendars,
     /// Who answers.
     pub mocks: Mocks,
     /// What people do.
@@ -152,6 +156,41 @@ pub enum Say {
         /// What was done.
         note: String,
     },
+    /// Start nothing new, or go on.
+    Hold {
+        /// Why it pauses; `None`: it goes on.
+        why: Option<String>,
+        /// Of a step, and which items of it.
+        of: Option<(Place, Option<String>)>,
+    },
+    /// Other limits of a fan-out.
+    Tune {
+        /// Of which step.
+        step: Place,
+        /// What changes.
+        tune: Tune,
+    },
+    /// Go on without a step that failed and waits for a decision.
+    Skip {
+        /// Which.
+        step: Place,
+        /// Why.
+        note: String,
+    },
+    /// Something happened outside.
+    Event(Box<CloudEvent>),
+}
+
+impl Say {
+    /// The step that it is about, where it names one.
+    #[must_use]
+    pub fn step(&self) -> Option<&Place> {
+        match self {
+            Self::Resolve { step, .. } | Self::Tune { step, .. } | Self::Skip { step, .. } => Some(step),
+            Self::Hold { of, .. } => of.as_ref().map(|(step, _)| step),
+            Self::Signal { .. } | Self::Cancel { .. } | Self::Retry | Self::Event(_) => None,
+        }
+    }
 }
 
 /// What is expected. Patterns keep their nodes: each mismatch is told with its own place.

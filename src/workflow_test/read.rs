@@ -1,27 +1,27 @@
 //! From the YAML of a test file to its cases: who answers and who orders. Knows no workflow.
 
 use jiff::Timestamp;
+use patchloom_core::calendar::Calendars;
 use patchloom_core::yaml::{self, Kind, Node};
-use patchloom_core::{Diagnostics, FailureClass, Millis, Span, Template, UtcMs, nearest};
+use patchloom_core::{Diagnostics, FailureClass, Span, Template, UtcMs, nearest};
 use serde_json::{Map, Value, json};
 
 use super::expect;
 use super::fields::Reader;
-use super::model::{Answer, Answers, Case, Child, File, Mocks, Order, Say, What, When};
+use super::model::{Answer, Answers, Case, Child, File, Mocks, What};
+use super::order;
 use super::place::Place;
 
 pub(super) const HEAD: &[&str] = &["description", "workflow", "defaults", "cases"];
-pub(super) const DEFAULTS: &[&str] = &["clock", "inputs", "tasks", "steps", "workflows"];
-pub(super) const CASE: &[&str] = &["description", "clock", "inputs", "tasks", "steps", "workflows", "do", "expect"];
+pub(super) const DEFAULTS: &[&str] = &["clock", "calendars", "inputs", "tasks", "steps", "workflows"];
+pub(super) const CASE: &[&str] =
+    &["description", "clock", "calendars", "inputs", "tasks", "steps", "workflows", "do", "expect"];
 pub(super) const ANSWER: &[&str] = &["output", "fail", "takes", "dies", "ignores_stop"];
 pub(super) const CHILD: &[&str] = &["output", "fail", "takes", "dies", "ignores_stop", "undo"];
 pub(super) const FAIL: &[&str] = &["code", "class", "message", "details"];
-pub(super) const ORDER: &[&str] =
-    &["at", "when", "after", "to", "signal", "with", "id", "roles", "cancel", "compensate", "retry", "resolve", "note"];
 pub(super) const CLASSES: &[&str] = &["transient", "permanent", "ambiguous"];
 /// What the expressions of an answer may read.
 const NAMES: &[&str] = &["input", "attempt", "index"];
-const ORDERS: &[&str] = &["signal", "cancel", "retry", "resolve"];
 /// 2026-01-05T08:00:00Z, a Monday: what the clock shows where a test does not care.
 const CLOCK: UtcMs = UtcMs(1_767_600_000_000);
 
@@ -29,6 +29,7 @@ const CLOCK: UtcMs = UtcMs(1_767_600_000_000);
 #[derive(Clone)]
 struct Base {
     clock: UtcMs,
+    calendars: Map<String, Value>,
     inputs: Map<String, Value>,
     inputs_span: Option<Span>,
     mocks: Mocks,
@@ -58,7 +59,8 @@ fn head(reader: &mut Reader<'_>, root: &Node) -> Option<File> {
     fields.get("description").map(|node| reader.text(node, "`description`"));
     let workflow = fields.get("workflow");
     let workflow = workflow.and_then(|node| Some((reader.text(node, "`workflow`")?.to_owned(), node.span)));
-    let mut base = Base { clock: CLOCK, inputs: Map::new(), inputs_span: None, mocks: Mocks::default() };
+    let mut base =
+        Base { clock: CLOCK, calendars: Map::new(), inputs: Map::new(), inputs_span: None, mocks: Mocks::default() };
     if let Some(node) = fields.get("defaults") {
         reader.open(node, "`defaults`", DEFAULTS)?;
         lay_over(reader, &mut base, node);
@@ -83,7 +85,7 @@ fn case(reader: &mut Reader<'_>, base: &Base, (name, span): (&str, Span), node: 
     let mut orders = Vec::new();
     if let Some(node) = fields.get("do") {
         let nodes = reader.list(node, "`do`");
-        orders.extend(nodes.iter().filter_map(|node| order(reader, node)));
+        orders.extend(nodes.iter().enumerate().filter_map(|(at, node)| order::read(reader, node, at)));
     }
     Some(Case {
         name: name.to_owned(),
@@ -91,6 +93,7 @@ fn case(reader: &mut Reader<'_>, base: &Base, (name, span): (&str, Span), node: 
         inputs: base.inputs,
         inputs_span: base.inputs_span.unwrap_or(span),
         clock: base.clock,
+        calendars: calendars(reader, base.calendars, fields.get("calendars").map_or(span, |node| node.span)),
         mocks: base.mocks,
         orders,
         expect: expect::read(reader, span, fields.get("expect")),
@@ -103,6 +106,10 @@ fn lay_over(reader: &mut Reader<'_>, base: &mut Base, node: &Node) {
     for (key, node) in entries {
         match key.text.as_str() {
             "clock" => base.clock = clock(reader, node).unwrap_or(base.clock),
+            "calendars" => {
+                let given = reader.map(node, "`calendars`").unwrap_or_default();
+                base.calendars.extend(given.iter().map(|(key, value)| (key.text.clone(), value.to_json())));
+            }
             "inputs" => {
                 let given = reader.map(node, "`inputs`").unwrap_or_default();
                 base.inputs.extend(given.iter().map(|(key, value)| (key.text.clone(), value.to_json())));
@@ -129,6 +136,15 @@ fn lay_over(reader: &mut Reader<'_>, base: &mut Base, node: &Node) {
             _ => {}
         }
     }
+}
+
+/// The calendars of a case; they may name each other, so they are held together only here.
+fn calendars(reader: &mut Reader<'_>, rules: Map<String, Value>, span: Span) -> Calendars {
+    serde_json::from_value(Value::Object(rules)).unwrap_or_else(|error| {
+        let fix = Some("see docs/calendars.md for what a calendar may say".to_owned());
+        reader.bad(span, "the calendars of this case do not hold".into(), &error.to_string(), fix);
+        Calendars::default()
+    })
 }
 
 fn clock(reader: &mut Reader<'_>, node: &Node) -> Option<UtcMs> {
@@ -217,69 +233,6 @@ fn class(reader: &mut Reader<'_>, node: &Node) -> Option<FailureClass> {
             let near = nearest(text, CLASSES.iter().copied()).map(|near| format!("write `{near}`"));
             let reason = format!("a failure is {}", CLASSES.join(", "));
             reader.bad(node.span, format!("`{text}` is no class of failures"), &reason, near);
-            None
-        }
-    }
-}
-
-fn order(reader: &mut Reader<'_>, node: &Node) -> Option<Order> {
-    let fields = reader.open(node, "something to do", ORDER)?;
-    let found = fields.present(ORDERS);
-    let [what] = found.as_slice() else {
-        let message =
-            if found.is_empty() { "this does nothing".into() } else { format!("this does {}", found.join(" and ")) };
-        reader.bad(node.span, message, "it does one of signal, cancel, retry, resolve", None);
-        return None;
-    };
-    let when = when(reader, node)?;
-    let to = fields.get("to").and_then(|node| {
-        let text = reader.text(node, "`to`")?;
-        place(reader, text, node.span)
-    });
-    let said = fields.get(what)?;
-    let what = match *what {
-        "signal" => Say::Signal {
-            name: reader.text(said, "`signal`")?.to_owned(),
-            with: fields.get("with").map(Node::to_json).unwrap_or_default(),
-            id: fields.get("id").and_then(|node| reader.text(node, "`id`")).map(str::to_owned),
-            roles: fields.get("roles").map(|node| roles(reader, node)).unwrap_or_default(),
-        },
-        "cancel" => {
-            let compensate = fields.get("compensate").and_then(|node| reader.flag(node, "`compensate`"));
-            Say::Cancel { reason: reader.text(said, "`cancel`")?.to_owned(), compensate: compensate.unwrap_or(true) }
-        }
-        "retry" => Say::Retry,
-        _ => {
-            let text = reader.text(said, "`resolve`")?;
-            let note = fields.get("note").and_then(|node| reader.text(node, "`note`"));
-            Say::Resolve { step: place(reader, text, said.span)?, note: note.unwrap_or("by hand").to_owned() }
-        }
-    };
-    Some(Order { span: node.span, when, to, what })
-}
-
-fn roles(reader: &mut Reader<'_>, node: &Node) -> Vec<String> {
-    let nodes = reader.one_or_many(node);
-    nodes.into_iter().filter_map(|node| reader.text(node, "a role")).map(str::to_owned).collect()
-}
-
-fn when(reader: &mut Reader<'_>, node: &Node) -> Option<When> {
-    let fields = reader.open(node, "something to do", ORDER)?;
-    match (fields.get("at"), fields.get("when")) {
-        (Some(at), None) => reader.duration(at, "`at`").map(When::At),
-        (None, Some(when)) => {
-            let after = fields.get("after").and_then(|node| reader.duration(node, "`after`")).unwrap_or(Millis(0));
-            let mut steps = Vec::new();
-            for (key, node) in reader.map(when, "`when`")? {
-                let place = place(reader, &key.text, key.span);
-                let status = expect::status(reader, node, place.as_ref());
-                steps.extend(place.zip(status));
-            }
-            (!steps.is_empty()).then_some(When::Steps(steps, after))
-        }
-        _ => {
-            let reason = "it is done `at` a time after the start, or `when` steps have come to a status";
-            reader.bad(node.span, "nothing says when this is done".into(), reason, Some("add `at: 1h`".into()));
             None
         }
     }

@@ -54,6 +54,10 @@ fn parts() -> Value {
     let answers = json!({ "type": "object", "additionalProperties": { "$ref": "#/$defs/answers" } });
     json!({
         "clock": { "type": "string", "format": "date-time", "description": "What the clock shows at the start." },
+        "calendars": {
+            "type": "object", "additionalProperties": { "type": "object" },
+            "description": "The calendars that the engine knows, as in a file of calendars."
+        },
         "inputs": { "type": "object", "description": "What the run is given." },
         "tasks": answers,
         "steps": answers,
@@ -111,12 +115,25 @@ fn order() -> Value {
             "compensate": { "type": "boolean" },
             "retry": {},
             "resolve": { "$ref": "#/$defs/place" },
-            "note": { "type": "string" }
+            "note": { "type": "string" },
+            "pause": { "type": "string", "description": "Why." },
+            "resume": {},
+            "step": { "$ref": "#/$defs/place" },
+            "items": { "type": "string", "description": "A condition over item and index." },
+            "tune": { "$ref": "#/$defs/place" },
+            "max_parallel": { "type": "integer", "minimum": 0 },
+            "per": { "type": "object", "propertyNames": { "pattern": "^[1-9][0-9]*$" },
+                "additionalProperties": { "type": "integer", "minimum": 0 } },
+            "skip": { "$ref": "#/$defs/place" },
+            "event": { "type": "string", "description": "Its CloudEvents type; `with` is its data." },
+            "subject": { "type": "string" }
         },
         "allOf": [
             { "oneOf": [{ "required": ["at"] }, { "required": ["when"] }] },
             { "oneOf": [
-                { "required": ["signal"] }, { "required": ["cancel"] }, { "required": ["retry"] }, { "required": ["resolve"] }
+                { "required": ["signal"] }, { "required": ["cancel"] }, { "required": ["retry"] },
+                { "required": ["resolve"] }, { "required": ["pause"] }, { "required": ["resume"] },
+                { "required": ["tune"] }, { "required": ["skip"] }, { "required": ["event"] }
             ] }
         ]
     })
@@ -180,7 +197,7 @@ fn failure() -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::workflow_test::{expect, read};
+    use crate::workflow_test::{expect, order, read};
 
     #[test]
     fn the_schema_knows_the_keys_that_the_reader_knows_and_no_others() {
@@ -192,7 +209,7 @@ mod tests {
             ("/$defs/answer/properties", read::ANSWER),
             ("/$defs/child/properties", read::CHILD),
             ("/$defs/fail/oneOf/1/properties", read::FAIL),
-            ("/$defs/order/properties", read::ORDER),
+            ("/$defs/order/properties", order::ORDER),
             ("/$defs/expect/properties", expect::EXPECT),
             ("/$defs/expect/properties/takes/oneOf/1/properties", expect::TAKES),
             ("/$defs/expect/properties/at/additionalProperties/properties", expect::AT),

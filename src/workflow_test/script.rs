@@ -1,9 +1,12 @@
 //! A case as the script of a play: its mocks answer, its orders are given when their time has come.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use patchloom_core::record::{Entry, Event, Resolution};
-use patchloom_core::{Failure, FailureClass, Leg, Millis, Outcome, Partition, RunId, Scope, Template, UtcMs};
+use patchloom_core::record::{Decision, Entry, Event, Extent, Resolution};
+use patchloom_core::{
+    CloudEvent, Failure, FailureClass, Leg, Millis, Outcome, Partition, RunId, Scope, Template, UtcMs,
+};
 use patchloom_engine::queue::Lease;
 use patchloom_engine::sim::{Reply, Script};
 use serde_json::{Value, json};
@@ -106,7 +109,7 @@ impl<'a> Player<'a> {
         let parents = |place: &Place| runs(&looking, &place.path[..place.path.len() - 1]).first().map(|run| run.id());
         match (&order.to, &order.what, &order.when) {
             (Some(child), ..) => runs(&looking, &child.path).first().map(|run| run.id()),
-            (None, Say::Resolve { step, .. }, _) => parents(step),
+            (None, said, _) if said.step().is_some() => said.step().and_then(parents),
             (None, Say::Signal { .. }, When::Steps(steps, _)) => steps.first().and_then(|(place, status)| {
                 looking.run_in(place, status).map(|run| run.id()).or_else(|| parents(place))
             }),
@@ -114,7 +117,16 @@ impl<'a> Player<'a> {
         }
     }
 
-    fn event(&self, order: &Order, run: RunId) -> Event {
+    /// What is said: to the run, and to those below it where the order is for all of it.
+    fn said(&self, order: &Order, run: RunId, state: &Partition, now: UtcMs) -> Vec<Event> {
+        let Say::Hold { why, of: None } = &order.what else { return vec![self.event(order, run, now)] };
+        let open = state.runs().filter(|below| below.end().is_none() && below.paused.is_some() != why.is_some());
+        let below = open.filter(|below| state.ancestors(below).any(|above| above.id() == run)).map(|below| below.id());
+        std::iter::once(run).chain(below).map(|run| self.event(order, run, now)).collect()
+    }
+
+    fn event(&self, order: &Order, run: RunId, now: UtcMs) -> Event {
+        let name = |place: &Place| place.path.last().map_or_else(|| "".into(), |segment| segment.step.clone());
         match &order.what {
             Say::Signal { name, with, id, roles } => Event::SignalReceived {
                 run,
@@ -132,6 +144,26 @@ impl<'a> Player<'a> {
                 let name = last.map_or_else(|| "".into(), |segment| segment.step.clone());
                 let item = last.and_then(|segment| segment.item).unwrap_or(0);
                 Event::UndoResolved { run, step: name, item, how: Resolution::Resolved { note: note.as_str().into() } }
+            }
+            Say::Hold { why, of } => {
+                let what = match of {
+                    None => Extent::Run,
+                    Some((step, None)) => Extent::Step(name(step)),
+                    Some((step, Some(when))) => Extent::Items { step: name(step), when: when.as_str().into() },
+                };
+                match why {
+                    Some(why) => Event::PauseRequested { run, what, reason: why.as_str().into() },
+                    None => Event::ResumeRequested { run, what },
+                }
+            }
+            Say::Tune { step, tune } => Event::Tuned { run, step: name(step), tune: tune.clone() },
+            Say::Skip { step, note } => {
+                Event::StepDecided { run, step: name(step), how: Decision::Skip { note: note.as_str().into() } }
+            }
+            Say::Event(event) => {
+                let at = i64::try_from(now.0).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+                let event = CloudEvent { time: at.map(|at| at.to_string()), ..CloudEvent::clone(event) };
+                Event::EventReceived { event: Arc::new(event) }
             }
         }
     }
@@ -178,7 +210,8 @@ impl Script for Player<'_> {
             match self.addressee(order, state) {
                 Some(run) => {
                     self.given[at] = true;
-                    said.push(Entry { by: format!("test:{at}").into(), event: self.event(order, run) });
+                    let events = self.said(order, run, state, now).into_iter();
+                    said.extend(events.map(|event| Entry { by: format!("test:{at}").into(), event }));
                 }
                 // There is no such run when its time has come: it is told of as an order that was never given.
                 None => self.due[at] = Some(NEVER),

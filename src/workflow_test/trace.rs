@@ -96,6 +96,21 @@ fn said(order: &Order) -> String {
         Say::Cancel { reason, compensate: false } => format!("cancel and leave what was done: {reason}"),
         Say::Retry => "retry".to_owned(),
         Say::Resolve { step, note } => format!("resolve {step}: {note}"),
+        Say::Skip { step, note } => format!("skip {step}: {note}"),
+        Say::Hold { why, of } => {
+            let of = of.as_ref().map_or_else(String::new, |(step, items)| match items {
+                Some(items) => format!(" {step} where {items}"),
+                None => format!(" {step}"),
+            });
+            why.as_ref().map_or_else(|| format!("resume{of}"), |why| format!("pause{of}: {why}"))
+        }
+        Say::Tune { step, tune } => {
+            let limits = tune.max_parallel.map(|limit| format!(" max_parallel {limit}"));
+            let per = tune.per.iter().map(|(at, limit)| format!(" per {} {limit}", at + 1));
+            format!("tune {step}:{}", limits.into_iter().chain(per).collect::<String>())
+        }
+        Say::Event(event) if event.data.is_null() => format!("event {}", event.kind),
+        Say::Event(event) => format!("event {} with {}", event.kind, short(&event.data)),
     }
 }
 

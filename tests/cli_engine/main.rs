@@ -3,6 +3,7 @@
 mod bed;
 mod changes;
 mod damage;
+mod keep;
 mod measure;
 mod operate;
 mod runs;

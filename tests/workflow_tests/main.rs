@@ -285,3 +285,55 @@ fn the_schema_takes_all_test_files_there_are_and_no_misspelt_one() {
         assert!(workflow_test::read("x", text).is_err(), "{text}");
     }
 }
+
+#[test]
+fn events_calendars_and_the_orders_of_operators_come_at_times_of_the_virtual_clock() {
+    let workflow = r#"
+name: w
+inputs: { hosts: { type: array, default: [a, b, c] } }
+steps:
+  up: { wait: { event: host.up, by: subject, key: web } }
+  work:
+    needs: [up]
+    window: night
+    for_each: { items: "${{ inputs.hosts }}", max_parallel: 1 }
+    uses: t.work
+  odd: { needs: [work], uses: t.odd, on_failure: pause }
+"#;
+    let tests = r#"
+defaults:
+  clock: 2026-03-10T12:00:00Z
+  calendars: { night: { cron: 0 22 * * *, timezone: UTC, duration: 4h } }
+  tasks: { t.work: { takes: 10m }, t.odd: { fail: { code: ODD } } }
+cases:
+  all of them:
+    do:
+      - { at: 5m, event: host.up, subject: other }
+      - { at: 1h, event: host.up, subject: web, with: { load: 3 } }
+      - { at: 10h5m, pause: change freeze }
+      - { at: 11h, resume: true }
+      - { at: 11h1m, tune: work, max_parallel: 2 }
+      - { when: { odd: held }, after: 1m, skip: odd, note: not needed }
+    expect:
+      takes: 11h12m
+      steps:
+        up: { output: { subject: web, data: { load: 3 } } }
+        odd: skipped
+      at:
+        30m: { steps: { up: waiting } }
+        9h: { steps: { "work[0]": pending } }
+        10h5m: { steps: { "work[0]": active, "work[1]": pending } }
+        10h30m: { steps: { "work[0]": done, "work[1]": pending } }
+        11h2m: { steps: { "work[1]": active, "work[2]": active } }
+"#;
+    beside(workflow, tests).ends(0);
+    // What does not fit together is refused where it stands.
+    let wrong = tests.replace("resume: true", "resume: true, note: x");
+    assert!(beside(workflow, &wrong).ends(4).out.contains("`note` says nothing beside `resume`"));
+    let wrong = tests.replace("tune: work, max_parallel: 2", "tune: work");
+    assert!(beside(workflow, &wrong).ends(4).out.contains("`tune` changes nothing"));
+    let wrong = tests.replace("duration: 4h", "druation: 4h");
+    assert!(beside(workflow, &wrong).ends(4).out.contains("the calendars of this case do not hold"));
+    let early = tests.replace("{ at: 11h, resume: true }", "{ at: 10h, resume: true }");
+    assert!(beside(workflow, &early).ends(1).out.contains("not paused"), "an order that is refused fails its case");
+}

@@ -11,6 +11,8 @@ mod task;
 mod diagnostic;
 pub mod yaml;
 
+mod fields;
+
 pub mod calendar;
 
 mod expr;
@@ -36,9 +38,9 @@ pub mod wire;
 pub use calendar::Span as OpenSpan;
 pub use contract::{Contract, Contracts};
 pub use definition::{
-    Action, CatchUp, Change, Compensate, Concurrency, Definition, Definitions, Digest, Emit, EventTrigger, EventWait,
-    ForEach, Gate, Input, OnExceed, OnFailure, OnFull, OnTimeout, Overlap, Per, Portion, Rate, Retry, ScheduleTrigger,
-    Set, SignalWait, Step, Tolerate, Trigger, Wait, Wave, Window, World, differences,
+    Action, CatchUp, Change, Compensate, Concurrency, Definition, Definitions, Digest, Draft, Emit, EventTrigger,
+    EventWait, ForEach, Gate, Input, OnExceed, OnFailure, OnFull, OnTimeout, Overlap, Per, Portion, Rate, Retry,
+    ScheduleTrigger, Set, SignalWait, Step, Tolerate, Trigger, Wait, Wave, Window, World, differences,
 };
 pub use diagnostic::{Diagnostic, Diagnostics, Place, Span, nearest, place};
 pub use effect::{Effect, EffectKey};

@@ -372,6 +372,11 @@ impl Partition {
         self.definitions.values().filter(move |known| known.captures.is_none() && known.name.as_ref() == name)
     }
 
+    /// All versions of all workflows, those of sub-DAGs too.
+    pub fn definitions(&self) -> impl Iterator<Item = &Arc<Definition>> {
+        self.definitions.values()
+    }
+
     /// The version that a name means now.
     #[must_use]
     pub fn latest(&self, name: &str) -> Option<&Digest> {

@@ -15,7 +15,7 @@ use crate::run::Run;
 use crate::{Digest, Failure, Leg, Outcome, RunId, StepName, TaskKey, Tolerate, UtcMs};
 
 /// The meaning of the records written by this code. An engine that meets a higher number does not lead.
-pub const SEMANTICS: u32 = 2;
+pub const SEMANTICS: u32 = 3;
 
 /// All that one append commits: entries that share an instant.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -476,9 +476,9 @@ pub struct Report {
 pub enum End {
     /// All its steps did what they should.
     Succeeded,
-    /// It failed and there was nothing to undo, or its point of no return was behind it.
+    /// It failed and there was nothing to undo, in it or below, or its point of no return was behind it.
     Failed,
-    /// It failed, was cancelled or was taken back, and all that it had done is undone.
+    /// It failed, was cancelled or was taken back, and all that it and its child runs had done is undone.
     Compensated,
     /// It was cancelled and nothing was undone.
     Cancelled,

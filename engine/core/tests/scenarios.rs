@@ -389,6 +389,44 @@ steps:
 }
 
 #[test]
+fn a_run_whose_child_undid_itself_is_compensated_though_it_has_nothing_of_its_own_to_undo() {
+    let parent = "\nname: parent\nsteps:\n  kid: { workflow: leaf }\n";
+    let above = "\nname: above\nsteps:\n  inner: { workflow: parent }\n";
+    let mut stage = Stage::new(&[LEAF, parent, above]);
+    stage.finish("x/0/1", failure("X", FailureClass::Permanent));
+    stage.finish("x/0/1/undo", ok(Value::Null));
+    stage.shows("run compensated\n inner failed X");
+    // In the next try nothing is begun below, so nothing was undone in it.
+    stage.tell(Event::RetryRequested { run: stage.root });
+    stage.tell(Event::CancelRequested { run: stage.root, compensate: false, reason: "enough".into() });
+    stage.finish("x/0/1", Outcome::Cancelled);
+    stage.finish("x/0/1/undo", ok(Value::Null));
+    stage.shows("run cancelled\n inner halted");
+    // Where nothing was undone, it says so.
+    let plain = "\nname: leaf\nsteps:\n  x: { uses: t.x }\n";
+    let mut stage = Stage::new(&[plain, parent]);
+    stage.finish("x/0/1", failure("X", FailureClass::Permanent));
+    stage.shows("run failed\n kid failed X");
+}
+
+#[test]
+fn the_reason_of_a_cancel_reaches_the_runs_below() {
+    let parent = "\nname: parent\nsteps:\n  kid: { workflow: leaf }\n";
+    let above = "\nname: above\nsteps:\n  inner: { workflow: parent }\n";
+    let mut stage = Stage::new(&[LEAF, parent, above]);
+    stage.tell(Event::CancelRequested { run: stage.root, compensate: true, reason: "change freeze".into() });
+    for run in stage.partition.runs() {
+        let cause = run.cause.as_ref().expect("each run knows why it ends");
+        assert_eq!(cause.failure.message, "cancelled: change freeze", "{}", run.start.workflow);
+    }
+    let mut stage = Stage::new(&[LEAF, "\nname: two\nsteps:\n  kid: { workflow: leaf }\n  b: { uses: t.b }\n"]);
+    stage.finish("b/0/1", failure("X", FailureClass::Permanent));
+    let child = stage.root.child(&"kid".into(), 0, 1);
+    let cause = stage.partition.run(child).unwrap().cause.clone().unwrap();
+    assert_eq!(cause.failure.message, "cancelled: its parent run does not go on");
+}
+
+#[test]
 fn waits_end_by_signal_time_or_limit() {
     let text = "
 name: waits

@@ -68,6 +68,28 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Frame<'_>> {
     })
 }
 
+/// What stands before the payload of an entry, unchecked.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Head {
+    pub(super) batch: u32,
+    pub(super) left: u32,
+    pub(super) key: [u8; 16],
+    /// The length of the payload.
+    pub(super) bytes: u32,
+}
+
+/// The head of an entry; `None` where no entry is that long.
+pub(super) fn read_head(bytes: &[u8; FRAME_BYTES]) -> Option<Head> {
+    let length = u32_at(bytes, 0);
+    let plausible = usize::try_from(length).is_ok_and(|length| length <= PAYLOAD_BYTES_MAX);
+    plausible.then(|| Head {
+        batch: u32_at(bytes, 8),
+        left: u32_at(bytes, 12),
+        key: bytes[16..].try_into().expect("a key has 16 bytes"),
+        bytes: length,
+    })
+}
+
 /// The offset of the next valid entry in `bytes`, at or behind `from`.
 pub(super) fn find(bytes: &[u8], from: usize) -> Option<usize> {
     (from..bytes.len().saturating_sub(FRAME_BYTES - 1)).find(|at| {

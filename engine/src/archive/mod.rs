@@ -3,12 +3,15 @@
 //! The index from key to location is the caller's, and can be made again by [`Archive::scan`].
 
 mod frame;
+mod room;
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::disk::{Access, Disk, DiskFile, is_full, read_all, widen};
 use frame::{FRAME_BYTES, HEADER_BYTES};
+
+pub use room::Carried;
 
 /// The version of the files' format.
 pub const FORMAT_VERSION: u32 = 1;
@@ -270,11 +273,22 @@ impl<D: Disk> Archive<D> {
     /// # Errors
     /// [`Error::Pruned`], [`Error::Damaged`], or what the disk says.
     pub fn get(&self, location: Location) -> Result<Entry, Error> {
+        self.get_with(&mut None, location)
+    }
+
+    /// As [`get`](Self::get), for many: the file of the entry before is kept open in `opened`.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn get_with(&self, opened: &mut Option<(u32, D::File)>, location: Location) -> Result<Entry, Error> {
         let path = self.path_of(location.file);
-        let file = match self.disk.open(&path, Access::Read) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Error::Pruned { path }),
-            Err(source) => return Err(failed("open", &path)(source)),
+        let (_, file) = match opened.take().filter(|(number, _)| *number == location.file) {
+            Some(same) => opened.insert(same),
+            None => match self.disk.open(&path, Access::Read) {
+                Ok(file) => opened.insert((location.file, file)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Error::Pruned { path }),
+                Err(source) => return Err(failed("open", &path)(source)),
+            },
         };
         let damaged =
             |reason: &str| Error::Damaged { path: path.clone(), offset: location.offset, reason: reason.to_owned() };
@@ -294,29 +308,39 @@ impl<D: Disk> Archive<D> {
     pub fn scan(&self, mut see: impl FnMut(Location, &[u8; 16], &[u8])) -> Result<Vec<String>, Error> {
         let mut problems = Vec::new();
         for number in self.numbers()? {
-            let path = self.path_of(number);
-            let file = self.disk.open(&path, Access::Read).map_err(failed("open", &path))?;
-            let bytes = read_all(&file).map_err(failed("read", &path))?;
-            let mut problem = |offset: usize, reason: String| {
-                problems.push(Error::Damaged { path: path.clone(), offset: widen(offset), reason }.to_string());
-            };
-            if let Err(reason) = frame::check_header(&bytes, number) {
-                problem(0, reason);
-            }
-            let mut at = HEADER_BYTES;
-            while at < bytes.len() {
-                if let Some(found) = frame::parse(&bytes[at..]) {
-                    let length = u32::try_from(found.payload.len()).unwrap_or(u32::MAX);
-                    see(Location { file: number, bytes: length, offset: widen(at) }, &found.key, found.payload);
-                    at += found.bytes;
-                } else {
-                    let next = frame::find(&bytes, at + 1).unwrap_or(bytes.len());
-                    problem(at, format!("{} bytes are no entry", next - at));
-                    at = next;
-                }
-            }
+            self.scan_file(number, &mut see, &mut problems)?;
         }
         Ok(problems)
+    }
+
+    fn scan_file(
+        &self,
+        number: u32,
+        see: &mut impl FnMut(Location, &[u8; 16], &[u8]),
+        problems: &mut Vec<String>,
+    ) -> Result<(), Error> {
+        let path = self.path_of(number);
+        let file = self.disk.open(&path, Access::Read).map_err(failed("open", &path))?;
+        let bytes = read_all(&file).map_err(failed("read", &path))?;
+        let mut problem = |offset: usize, reason: String| {
+            problems.push(Error::Damaged { path: path.clone(), offset: widen(offset), reason }.to_string());
+        };
+        if let Err(reason) = frame::check_header(&bytes, number) {
+            problem(0, reason);
+        }
+        let mut at = HEADER_BYTES;
+        while at < bytes.len() {
+            if let Some(found) = frame::parse(&bytes[at..]) {
+                let length = u32::try_from(found.payload.len()).unwrap_or(u32::MAX);
+                see(Location { file: number, bytes: length, offset: widen(at) }, &found.key, found.payload);
+                at += found.bytes;
+            } else {
+                let next = frame::find(&bytes, at + 1).unwrap_or(bytes.len());
+                problem(at, format!("{} bytes are no entry", next - at));
+                at = next;
+            }
+        }
+        Ok(())
     }
 
     /// Its files, oldest first.

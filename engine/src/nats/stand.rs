@@ -115,7 +115,7 @@ pub async fn stand(
     connection: &Connection,
     path: &Path,
     events: impl Events,
-    options: StandOptions,
+    mut options: StandOptions,
 ) -> Result<Stand, OpenError> {
     let stream = |error: StreamError| OpenError::Journal(Error::Stream(error));
     let dir = DataDir::open(path)?;
@@ -123,9 +123,12 @@ pub async fn stand(
     let journal = JournalOptions::new(SEMANTICS, options.replicas);
     let nats = NatsJournal::open(context, &options.partition, journal).await.map_err(stream)?;
     let id = nats.id();
+    // A record is closed behind the entry that passes this: there must be room for that entry too.
+    let tuning = &mut options.engine.tuning;
+    tuning.bytes_max = tuning.bytes_max.min(nats.record_bytes_max() / 2);
     let (mirror, caught_up) = catch_up(nats, &dir).await?;
     let mut notes: Vec<String> = caught_up.notes.into_iter().map(|note| format!("journal: {note}")).collect();
-    let recovered = recover(dir, mirror, id, &options.engine).await?;
+    let recovered = recover(dir, mirror, id, true, &options.engine).await?;
     notes.extend_from_slice(&recovered.notes);
     let lease = Lease::open(context, &options.partition, &options.name, options.ttl, options.replicas);
     let lease = lease.await.map_err(stream)?;

@@ -1,6 +1,7 @@
 //! When the leader has something written behind, and what: whole checkpoints at the pace of the journal, runs that go
 //! to the archive at once.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use patchloom_core::run::Run;
@@ -8,8 +9,11 @@ use patchloom_core::{Millis, RunId, UtcMs};
 
 use super::keeper::{Keeper, Work};
 use super::leader::{Leader, millis};
+use super::retention::Sweep;
 use crate::queue::TaskQueue;
 
+/// How often the archive may have to be looked through: the keeper does so once a day.
+const SWEEP_EVERY: Millis = Millis(3_600_000);
 /// The most runs archived with one unit of work.
 const RETIRE_MAX: usize = 5_000;
 /// A checkpoint of so many bytes is written whenever it is time.
@@ -23,7 +27,7 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
         let now = self.clock.now();
         let waited = now.since(self.checked) >= millis(self.tuning.checkpoint);
         let full = self.recent.bytes() >= self.tuning.checkpoint_bytes;
-        if !last && !waited && !full && self.sought.is_empty() {
+        if !last && !waited && !full && self.sought.is_empty() && self.forget.is_empty() {
             return None;
         }
         self.checked = now;
@@ -36,16 +40,38 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
         if changed && (last || full || snapshot || self.pays(now)) {
             return Some(self.whole(now, retire, snapshot));
         }
-        if retire.is_empty() && self.sought.is_empty() {
+        let forget = self.cleared();
+        let sweep = self.sweep(now);
+        if retire.is_empty() && self.sought.is_empty() && forget.is_empty() && sweep.is_none() {
             return None;
         }
         Some(Work {
+            forget,
+            sweep,
             at: now,
             recent: self.recent.split(retire.iter().map(|run| run.id())),
             retire,
             sought: std::mem::take(&mut self.sought),
             ..Work::default()
         })
+    }
+
+    /// What is to go from the archive now: one unit of work at a time, so that each asker hears of its own.
+    fn cleared(&mut self) -> BTreeSet<RunId> {
+        if !self.clearing.is_empty() {
+            return BTreeSet::new();
+        }
+        self.clearing = std::mem::take(&mut self.forgetters);
+        std::mem::take(&mut self.forget)
+    }
+
+    /// By what the archive is looked through, where that is to be done again.
+    fn sweep(&mut self, now: UtcMs) -> Option<Box<Sweep>> {
+        if now.since(self.swept_archive) < SWEEP_EVERY {
+            return None;
+        }
+        self.swept_archive = now;
+        Sweep::of(&self.state).map(Box::new)
     }
 
     /// Whether the journal has grown enough for a whole checkpoint. A run with a hundred thousand items has a row of
@@ -90,6 +116,8 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
             recent: self.recent.take(),
             retire,
             sought: std::mem::take(&mut self.sought),
+            forget: BTreeSet::new(),
+            sweep: None,
             snapshot: snapshot.then(|| Box::new(self.state.clone())),
         }
     }

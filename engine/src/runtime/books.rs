@@ -1,10 +1,13 @@
 //! What lies behind the journal, to read: the archive and the histories in the store.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use patchloom_core::RunId;
+use patchloom_core::record::{Entry, Event};
+use patchloom_core::run::Refusal;
 
-use super::handle::{EngineError, Handle};
+use super::handle::{EngineError, Handle, Intake as _};
 use super::history::{Item, items};
 use super::keeper::archive_place;
 use super::recovery::OpenError;
@@ -67,6 +70,23 @@ impl Books {
             all.extend(later.into_iter().filter(|item| item.seq > known));
         }
         Ok(all)
+    }
+
+    /// Tells a run something through `handle`; one that lies in the archive comes back for it, and goes there again where it
+    /// refuses.
+    ///
+    /// # Errors
+    /// A refusal; the leader has stopped, or what is stored cannot be read.
+    pub async fn tell_recalled(&self, handle: &Handle, by: &str, id: RunId, event: Event) -> Result<u64, HistoryError> {
+        let mut entries = vec![Entry { by: by.into(), event }];
+        if handle.run(id).await?.is_none()
+            && let Some(archived) = self.archived(id)?
+        {
+            let event = Event::RunRecalled { run: Arc::new(archived.run) };
+            entries.insert(0, Entry { by: by.into(), event });
+        }
+        let seen = handle.submit(entries).await?.pop();
+        Ok(seen.unwrap_or(Err(Refusal::Stale("nothing was said".into()))).map_err(EngineError::from)?)
     }
 
     /// The ids of all archived runs.

@@ -174,6 +174,10 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
             Message::History { run, reply } => {
                 let _ = reply.send(self.recent.of(run));
             }
+            Message::Forget { reply, .. } => {
+                // Whoever asked may have gone.
+                let _ = reply.send(Err("this engine follows: ask the one that leads".to_owned()));
+            }
             Message::Stop { reply } => self.stopping.push(reply),
         }
     }

@@ -1,5 +1,6 @@
 //! How the rest of the program speaks to a leader.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -34,6 +35,9 @@ pub enum EngineError {
     /// The text of calendars does not hold.
     #[error(transparent)]
     Calendars(Box<patchloom_core::Diagnostics>),
+    /// What lies behind the journal could not be changed.
+    #[error("cannot clear the archive: {0}")]
+    Archive(String),
     /// The state does not allow it.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -48,6 +52,7 @@ impl EngineError {
             Self::UnknownWorkflow(_) => "E0302",
             Self::Inputs(_) => "E0301",
             Self::Calendars(mistakes) => mistakes.list.first().map_or("E0101", |mistake| mistake.code),
+            Self::Archive(_) => "E0441",
             Self::Refused(_) => "E0303",
         }
     }
@@ -99,6 +104,7 @@ pub(super) enum Message {
     Publish { event: Arc<CloudEvent>, by: Arc<str>, reply: oneshot::Sender<Published> },
     Read(Query),
     History { run: RunId, reply: oneshot::Sender<Vec<Item>> },
+    Forget { runs: BTreeSet<RunId>, reply: oneshot::Sender<Result<usize, String>> },
     Stop { reply: oneshot::Sender<()> },
 }
 
@@ -130,6 +136,7 @@ impl std::fmt::Debug for Message {
             Self::Publish { .. } => "Publish",
             Self::Read(_) => "Read",
             Self::History { .. } => "History",
+            Self::Forget { .. } => "Forget",
             Self::Stop { .. } => "Stop",
         })
     }
@@ -307,6 +314,19 @@ impl Handle {
         let (reply, answer) = oneshot::channel();
         self.send(Message::History { run, reply }).await?;
         answer.await.map_err(|_| self.stopped())
+    }
+
+    /// Has these runs go from the archive for good; gives how many went. Those in the state stay.
+    ///
+    /// # Errors
+    /// The archive or its index could not be written, or the leader has stopped.
+    pub async fn forget(&self, runs: BTreeSet<RunId>) -> Result<usize, EngineError> {
+        if runs.is_empty() {
+            return Ok(0);
+        }
+        let (reply, answer) = oneshot::channel();
+        self.send(Message::Forget { runs, reply }).await?;
+        answer.await.map_err(|_| self.stopped())?.map_err(EngineError::Archive)
     }
 
     /// What changes from now on. A watcher that lags too far is told so and asks the state instead.

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use patchloom_core::record::{Event, SEMANTICS};
 use patchloom_core::run::Run;
@@ -15,7 +15,7 @@ use super::past::{Until, first_record, walk};
 use super::recovery::OpenError;
 use crate::archive::{Archive, Location};
 use crate::datadir::DataDir;
-use crate::disk::RealDisk;
+use crate::disk::{RealDisk, RealFile};
 use crate::journal;
 use crate::snapshot::{self, Snapshots};
 
@@ -34,11 +34,13 @@ pub struct Inspected {
     histories: BTreeMap<RunId, Vec<Item>>,
     archive: Archive<RealDisk>,
     places: BTreeMap<RunId, Location>,
+    /// The file of the archive that was read last.
+    opened: Mutex<Option<(u32, RealFile)>>,
     dir: DataDir,
 }
 
 /// The begin of an archived run's payload; the run itself comes right behind it.
-const PAYLOAD_BEGIN: &[u8] = b"{\"run\":";
+pub(super) const PAYLOAD_BEGIN: &[u8] = b"{\"run\":";
 
 /// Looks at the data directory at `path`.
 ///
@@ -57,12 +59,12 @@ pub fn inspect(path: &Path) -> Result<Inspected, OpenError> {
     let archive = Archive::inspect(RealDisk, &dir.archive());
     let mut places = BTreeMap::new();
     if dir.archive().is_dir() {
-        let problems = archive.scan(|place, key, _| {
+        let problems = archive.index(|place, key| {
             places.insert(RunId(uuid::Uuid::from_bytes(*key)), place);
         })?;
         notes.extend(problems.into_iter().map(|what| format!("archive: {what}")));
     }
-    Ok(Inspected { state, head, notes, histories, archive, places, dir })
+    Ok(Inspected { state, head, notes, histories, archive, places, opened: Mutex::new(None), dir })
 }
 
 /// Whether a file went away while it was looked at: an engine trims behind snapshots, and drops old ones.
@@ -105,12 +107,15 @@ fn fold(dir: &DataDir) -> Result<Folded, OpenError> {
     head = walk(dir, &mut state, head, Until::Now, |state, seq, at, _, entry| {
         // What the state refuses it refused when it was led, too.
         let applied = state.apply(seq, at, &entry);
-        match (&entry.event, entry.event.run()) {
-            (Event::RunRetired { .. }, Some(run)) if applied.is_ok() => {
-                histories.remove(&run);
-            }
-            (_, Some(run)) => histories.entry(run).or_default().push(Item { seq, at, entry }),
-            (_, None) => {}
+        if let (Event::RunRetired { run }, Ok(_)) = (&entry.event, &applied) {
+            histories.remove(run);
+            return;
+        }
+        // What moved another run belongs to its history too.
+        let own = entry.event.run();
+        let moved: BTreeSet<RunId> = applied.map(|applied| applied.touched).unwrap_or_default().into_iter().collect();
+        for run in moved.into_iter().filter(|run| own != Some(*run)).chain(own) {
+            histories.entry(run).or_default().push(Item { seq, at, entry: entry.clone() });
         }
     })?;
     Ok((state, head, histories, notes))
@@ -160,11 +165,26 @@ impl Inspected {
     /// # Errors
     /// The archive cannot be read.
     pub fn brief(&self, id: RunId) -> Result<Option<Arc<Run>>, OpenError> {
+        self.brief_where(id, |_| true)
+    }
+
+    /// As [`brief`](Self::brief), but `None` also where `may_be` says so to the JSON of an archived run and its history:
+    /// to read one whole takes much longer than to look for a word in it.
+    ///
+    /// # Errors
+    /// The archive cannot be read.
+    pub fn brief_where(&self, id: RunId, may_be: impl Fn(&str) -> bool) -> Result<Option<Arc<Run>>, OpenError> {
         if let Some(run) = self.state.run(id) {
             return Ok(Some(Arc::clone(run)));
         }
         let Some(place) = self.places.get(&id) else { return Ok(None) };
-        let payload = self.archive.get(*place)?.payload;
+        let payload = {
+            let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+            self.archive.get_with(&mut opened, *place)?.payload
+        };
+        if std::str::from_utf8(&payload).is_ok_and(|text| !may_be(text)) {
+            return Ok(None);
+        }
         match payload.strip_prefix(PAYLOAD_BEGIN) {
             // What stands behind the run is not even looked at.
             Some(rest) => {

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 
 use super::books::Archived;
 use super::history::{Item, Recent, items};
+use super::retention::{RunHead, Sweep};
 use crate::archive::{Archive, Entry, FileInfo, Location};
 use crate::disk::RealDisk;
 use crate::journal::Head;
@@ -51,6 +52,10 @@ pub struct Work {
     pub(super) sought: BTreeSet<RunId>,
     /// The whole state, when a snapshot is due.
     pub(super) snapshot: Option<Box<Partition>>,
+    /// Runs that are to go from the archive for good.
+    pub(super) forget: BTreeSet<RunId>,
+    /// By what the archive is looked through for runs whose time is over, where that is wanted.
+    pub(super) sweep: Option<Box<Sweep>>,
 }
 
 /// What the keeper reports.
@@ -68,6 +73,8 @@ pub struct Kept {
     pub written: Option<u64>,
     /// Records before this one are not needed any more.
     pub trim_before: Option<u64>,
+    /// How many runs went from the archive for good, where some were to: or why they could not.
+    pub forgotten: Option<Result<usize, String>>,
     /// What went wrong, for people.
     pub problem: Option<String>,
 }
@@ -113,7 +120,7 @@ impl NoKeeper {
 
 impl Keeper for NoKeeper {
     fn offer(&mut self, work: Work) -> Result<(), Box<Work>> {
-        if work.retire.is_empty() && work.sought.is_empty() {
+        if work.retire.is_empty() && work.sought.is_empty() && work.forget.is_empty() {
             return Ok(());
         }
         let mut shelf = self.shelf.lock().unwrap_or_else(PoisonError::into_inner);
@@ -121,8 +128,10 @@ impl Keeper for NoKeeper {
         shelf.extend(work.retire.into_iter().map(|run| (run.id(), run)));
         let find = |run: RunId| (run, shelf.get(&run).cloned().ok_or_else(|| NOWHERE.to_owned()));
         let sought = work.sought.into_iter().map(find).collect();
+        let gone = work.forget.iter().filter(|run| shelf.remove(run).is_some()).count();
         drop(shelf);
-        self.reports.push(Kept { archived, sought, ..Kept::default() });
+        let forgotten = (!work.forget.is_empty()).then_some(Ok(gone));
+        self.reports.push(Kept { archived, sought, forgotten, ..Kept::default() });
         Ok(())
     }
 
@@ -209,6 +218,10 @@ impl Keeper for EmbeddedKeeper {
     }
 }
 
+/// The row that says when the archive was last looked through for runs that have had their time.
+const SWEPT_KEY: &[u8] = b"m/swept";
+/// How often that is done: it reads all of the archive.
+const SWEEP_EVERY: Millis = Millis(86_400_000);
 /// How often the archive is looked through for files that have had their time.
 const PRUNE_EVERY: Millis = Millis(3_600_000);
 
@@ -249,6 +262,7 @@ impl Writer {
         if let Err(problem) = self.prune(work.at) {
             kept.problem = Some(problem);
         }
+        self.clear(&work, &mut kept);
         let archived: BTreeSet<RunId> = kept.archived.iter().copied().collect();
         kept.refused = work.retire.iter().map(|run| run.id()).filter(|run| !archived.contains(run)).collect();
         if work.head.is_none() {
@@ -324,6 +338,73 @@ impl Writer {
         self.options.store.load(b"a/", see).map_err(|error| chain(&error))?;
         self.owed.extend(batch);
         Ok(())
+    }
+
+    /// Takes from the archive what people want gone, and what had its time by its own workflow.
+    fn clear(&mut self, work: &Work, kept: &mut Kept) {
+        // Rows that are owed may lead to entries that would look like nobody's.
+        let owed = || (!self.owed.is_empty()).then(|| "the store takes nothing at the moment".to_owned());
+        if !work.forget.is_empty() {
+            kept.forgotten = Some(match owed() {
+                Some(problem) => Err(problem),
+                None => self.forget(&work.forget),
+            });
+        }
+        let Some(sweep) = work.sweep.as_ref().filter(|_| self.owed.is_empty()) else { return };
+        if let Err(problem) = self.sweep(work.at, sweep) {
+            kept.problem = Some(problem);
+        }
+    }
+
+    fn sweep(&mut self, now: UtcMs, sweep: &Sweep) -> Result<(), String> {
+        let store = &self.options.store;
+        let last = store.get(SWEPT_KEY).map_err(|error| chain(&error))?;
+        let last = last.and_then(|row| serde_json::from_slice::<UtcMs>(&row).ok());
+        if last.is_some_and(|last| now.since(last) < SWEEP_EVERY) {
+            return Ok(());
+        }
+        let mut heads = BTreeMap::new();
+        let problems = self.options.archive.scan(|_, key, payload| {
+            heads.extend(RunHead::read(payload).map(|head| (RunId(uuid::Uuid::from_bytes(*key)), head)));
+        });
+        problems.map_err(|error| chain(&error))?;
+        let kept = Millis(u64::try_from(self.options.archive_kept.as_millis()).unwrap_or(u64::MAX));
+        let due = sweep.due(&heads, kept, now);
+        if !due.is_empty() {
+            self.forget(&due)?;
+        }
+        let mut batch = Batch::default();
+        batch.put(SWEPT_KEY, now.0.to_string());
+        self.options.store.put(&batch).map_err(|error| chain(&error))
+    }
+
+    /// Removes the files in which these runs lie; what stands beside them is brought to a newer file first.
+    fn forget(&mut self, runs: &BTreeSet<RunId>) -> Result<usize, String> {
+        let mut files: BTreeMap<u32, Vec<RunId>> = BTreeMap::new();
+        for run in runs {
+            if let Some(place) = archive_place(&self.options.store, *run).map_err(|error| chain(&error))? {
+                files.entry(place.file).or_default().push(*run);
+            }
+        }
+        let mut gone = 0;
+        for (file, here) in files {
+            let store = &self.options.store;
+            let keep = |key: &[u8; 16], place: Location| {
+                let run = RunId(uuid::Uuid::from_bytes(*key));
+                // What the index does not lead to is a former copy; what it cannot tell stays.
+                !runs.contains(&run) && archive_place(store, run).map_or(true, |found| found == Some(place))
+            };
+            let carried = self.options.archive.carry(file, keep).map_err(|error| chain(&error))?;
+            let mut batch = Batch::default();
+            for (key, place) in carried {
+                batch.put(archive_key(RunId(uuid::Uuid::from_bytes(key))), place.to_bytes());
+            }
+            here.iter().for_each(|run| batch.delete(archive_key(*run)));
+            self.options.store.put(&batch).map_err(|error| chain(&error))?;
+            self.options.archive.remove(file).map_err(|error| chain(&error))?;
+            gone += here.len();
+        }
+        Ok(gone)
     }
 
     /// The payload of a run of which the store or the archive may have a part; `None` where the archive has all of it.

@@ -91,6 +91,9 @@ impl Reply {
     }
 }
 
+/// One who wants runs gone from the archive, and hears how many went.
+pub(super) type Forgetter = oneshot::Sender<Result<usize, String>>;
+
 /// One who waits for the outcome of the entries it sent.
 struct Waiter {
     reply: Reply,
@@ -153,6 +156,12 @@ pub struct Leader<Q, K> {
     pub(super) unwinding: BTreeMap<RunId, (TaskKey, Failure)>,
     /// Those of them that are looked for in the archive.
     pub(super) sought: BTreeSet<RunId>,
+    /// Runs that are to go from the archive, who wants it, and who wanted what is under way.
+    pub(super) forget: BTreeSet<RunId>,
+    pub(super) forgetters: Vec<Forgetter>,
+    pub(super) clearing: Vec<Forgetter>,
+    /// When the archive was last to be looked through for runs that have had their time.
+    pub(super) swept_archive: UtcMs,
     /// By how much the journal has grown since the last snapshot.
     pub(super) grown: u64,
     /// By how much it has grown since the last whole checkpoint, when that was, and how many bytes it had.
@@ -208,6 +217,10 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
             follows: false,
             unwinding: BTreeMap::new(),
             sought: BTreeSet::new(),
+            forget: BTreeSet::new(),
+            forgetters: Vec::new(),
+            clearing: Vec::new(),
+            swept_archive: UtcMs(0),
             grown: 0,
             unwritten: 0,
             written: 0,
@@ -423,6 +436,14 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
             Some(Message::History { run, reply }) => {
                 let _ = reply.send(self.recent.of(run));
             }
+            Some(Message::Forget { runs, reply }) => {
+                self.forget.extend(runs.into_iter().filter(|run| self.state.run(*run).is_none()));
+                match self.forget.is_empty() {
+                    // Whoever asked may have gone.
+                    true => drop(reply.send(Ok(0))),
+                    false => self.forgetters.push(reply),
+                }
+            }
             Some(Message::Stop { reply }) => self.stopping.push(reply),
             None => {}
         }
@@ -551,6 +572,10 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
             self.set_ended(run.id(), work.at);
         }
         self.sought.extend(work.sought);
+        if !work.forget.is_empty() {
+            self.forget.extend(work.forget);
+            self.forgetters.append(&mut self.clearing);
+        }
         self.gone.extend(work.gone);
         self.dirty_shared.extend(work.shared_rows.into_iter().map(|(key, _)| key));
         self.dirty_head |= !work.head_rows.is_empty();

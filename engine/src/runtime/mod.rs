@@ -16,6 +16,7 @@ mod planner;
 mod publish;
 mod recovery;
 mod release;
+mod retention;
 
 pub use books::{Archived, Books, HistoryError};
 pub use export::{Difference, EXPORT_FORMAT, Exported, Line, Point, Replayed, Told};
@@ -27,6 +28,6 @@ pub use keeper::{EmbeddedKeeper, Keeper, KeeperOptions, Kept, NoKeeper, Shelf, W
 pub use leader::{Leader, Tuning};
 pub use past::{Past, Until};
 pub use patchloom_core::run::Run as RunState;
-pub use planner::{HORIZON, SPANS_MAX};
+pub use planner::{HORIZON, SPANS_MAX, calendar_events};
 pub use publish::Published;
 pub use recovery::{Engine, EngineOptions, OpenError, Recovered, Seat, open, recover};

@@ -228,6 +228,13 @@ pub(super) fn set_event(set: &Calendars, name: &str, full: &str, rules: Option<V
     Event::CalendarSet { name: full.into(), rules, spans: Arc::new(spans), until }
 }
 
+/// What is recorded of all calendars of a set that belongs to no definition.
+#[must_use]
+pub fn calendar_events(set: &Calendars, now: UtcMs) -> Vec<Event> {
+    let Ok(Value::Object(rules)) = serde_json::to_value(set) else { return Vec::new() };
+    rules.into_iter().map(|(name, rule)| set_event(set, &name, &name, Some(rule), now)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;

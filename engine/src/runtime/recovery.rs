@@ -188,12 +188,16 @@ impl<J: Journal> Recovered<J> {
 /// Rebuilds the state of a data directory out of `journal`, which has the id `id` and can be read from where the
 /// directory's snapshots end.
 ///
+/// With `copies` the journal is a copy of one that others lead too: a run whose retirement is replayed and that is not in the
+/// archive here goes there.
+///
 /// # Errors
 /// [`OpenError`]; nothing was changed but what its notes say.
 pub async fn recover<J: Journal + Sync>(
     dir: DataDir,
     journal: J,
     id: [u8; 16],
+    copies: bool,
     options: &EngineOptions,
 ) -> Result<Recovered<J>, OpenError> {
     let (mut notes, head) = (Vec::new(), journal.head());
@@ -214,7 +218,7 @@ pub async fn recover<J: Journal + Sync>(
         rebuilt = Some(from_snapshot(&snapshots, &journal, &mut loaded, &mut notes)?);
     }
     notes.append(&mut loaded.notes);
-    let replay = replay(&journal, &mut loaded).await?;
+    let replay = replay(&journal, &mut loaded, copies).await?;
     let keeper = KeeperOptions {
         store: loaded.store.clone(),
         archive,
@@ -250,7 +254,7 @@ pub async fn open(path: &Path, options: &EngineOptions) -> Result<Engine, OpenEr
     let dir = DataDir::open(path)?;
     let (journal, opened) = EmbeddedJournal::open(&dir.journal(), Options::new(SEMANTICS))?;
     let mut notes: Vec<String> = opened.repaired.map(|what| format!("journal: {what}")).into_iter().collect();
-    let recovered = recover(dir, journal, opened.id, options).await?;
+    let recovered = recover(dir, journal, opened.id, false, options).await?;
     notes.extend_from_slice(&recovered.notes);
     let replayed = recovered.replayed;
     let clock = Clock::system();
@@ -360,7 +364,7 @@ struct Replay {
 }
 
 /// Folds in what the journal has behind the checkpoint.
-async fn replay<J: Journal + Sync>(journal: &J, loaded: &mut Loaded) -> Result<Replay, OpenError> {
+async fn replay<J: Journal + Sync>(journal: &J, loaded: &mut Loaded, copies: bool) -> Result<Replay, OpenError> {
     let Replay { mut recent, mut touched, mut departing } = Replay::default();
     let mut reader = journal.read_from(loaded.checkpoint + 1).await?;
     while let Some(record) = reader.next().await? {
@@ -369,7 +373,9 @@ async fn replay<J: Journal + Sync>(journal: &J, loaded: &mut Loaded) -> Result<R
             serde_json::from_slice(&record.payload).map_err(|source| OpenError::Record { seq, source })?;
         for entry in &batch.entries {
             let departs = match &entry.event {
-                Event::RunRetired { run } if archive_place(&loaded.store, *run)?.is_none() => loaded.state.run(*run),
+                Event::RunRetired { run } if copies && archive_place(&loaded.store, *run)?.is_none() => {
+                    loaded.state.run(*run)
+                }
                 Event::RunRecalled { run } => {
                     departing.remove(&run.id());
                     None
@@ -439,6 +445,20 @@ impl Engine {
     /// The store or the archive cannot be read.
     pub fn archived(&self, run: RunId) -> Result<Option<Archived>, OpenError> {
         self.books.archived(run)
+    }
+
+    /// Tells a run something: see [`Books::tell_recalled`].
+    ///
+    /// # Errors
+    /// A refusal; the leader has stopped, or what is stored cannot be read.
+    pub async fn tell_recalled(&self, by: &str, id: RunId, event: Event) -> Result<u64, HistoryError> {
+        self.books.tell_recalled(&self.handle, by, id, event).await
+    }
+
+    /// What lies behind the journal, to read.
+    #[must_use]
+    pub fn books(&self) -> &Books {
+        &self.books
     }
 
     /// All that happened to a run, archived or not.

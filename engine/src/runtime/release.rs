@@ -136,6 +136,10 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
                     self.stored.insert(run.id());
                 }
                 self.dirty.insert(run.id());
+                // Should nothing come of it, it goes back there.
+                if let Some(run) = self.state.run(run.id()).filter(|run| run.end().is_some()).cloned() {
+                    self.note_end(&run);
+                }
             }
             other => self.dirty.extend(other.run()),
         }
@@ -210,12 +214,15 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
     /// take it back, it is recalled.
     fn archive_time(&self, run: &Run) -> UtcMs {
         let ended = run.ended.unwrap_or(run.started);
+        let definition = self.state.definition(&run.start.version);
+        let retention = definition.and_then(|definition| definition.retention);
         let stays = match run.end() {
             Some(End::Succeeded) | None => Duration::ZERO,
             Some(End::Failed | End::Compensated | End::Cancelled) if run.start.parent.is_some() => Duration::ZERO,
             Some(End::Failed | End::Compensated | End::Cancelled) => self.tuning.failed_kept,
         };
-        UtcMs(ended.0.saturating_add(u64::try_from(stays.as_millis()).unwrap_or(u64::MAX)))
+        let stays = Millis(u64::try_from(stays.as_millis()).unwrap_or(u64::MAX));
+        UtcMs(ended.0.saturating_add(stays.min(retention.unwrap_or(stays)).0))
     }
 
     /// A child run that is to be taken back cannot be had: its parent's compensation fails, and a person decides.
@@ -253,6 +260,10 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
                 }
                 Err(reason) => self.lost(child, &reason),
             }
+        }
+        if let Some(forgotten) = kept.forgotten {
+            // Whoever asked may have gone.
+            self.clearing.drain(..).for_each(|reply| drop(reply.send(forgotten.clone())));
         }
         if let Some(bytes) = kept.written {
             self.written = bytes;

@@ -99,7 +99,7 @@ pub(super) fn run(command: &ChangeCommand, context: &Context) -> Result<Exit, Fa
 
 /// The register of the data directory of this call.
 fn register(context: &Context) -> Result<Register, Fault> {
-    let dir = DataDir::inspect(&context.data_dir()?).map_err(dir_fault)?;
+    let dir = DataDir::inspect(&context.own_dir()?).map_err(dir_fault)?;
     Register::open(&dir.changes()).map_err(fault)
 }
 

@@ -9,9 +9,10 @@ use anyhow::{Context as _, anyhow};
 use patchloom_core::record::{End, Event};
 use patchloom_core::run::Run;
 use patchloom_core::{Definition, RunId};
-use patchloom_engine::runtime::{EngineError, StartRun, inspect};
+use patchloom_engine::runtime::{Books, EngineError, EngineOptions, Handle, StartRun, inspect, open};
 use serde_json::{Map, Value};
 
+use super::operate::history_fault;
 use super::watching::{self, Patience, Rest};
 use super::{RunCancelArgs, RunRetryArgs, RunSignalArgs, RunStartArgs, RunWatchArgs, show};
 use crate::cli::store::{find, look, open_fault, select};
@@ -55,6 +56,23 @@ pub(in crate::cli) fn lead<T, F: Future<Output = Result<T, Fault>>>(
             host.close().await;
         }
         result
+    })
+}
+
+/// Speaks to the engine of this call's data directory without working on its tasks, or to the one behind NATS.
+pub(in crate::cli) fn reach<T>(
+    context: &Context,
+    work: impl AsyncFnOnce(&Handle, &Books) -> Result<T, Fault>,
+) -> Result<T, Fault> {
+    if context.global.nats.options().is_some() {
+        return lead(context, async |host| work(host.handle(), host.books()).await);
+    }
+    let data = context.data_dir()?;
+    threads()?.block_on(async {
+        let engine = open(&data, &EngineOptions::default()).await.map_err(open_fault)?;
+        let said = work(&engine.handle, engine.books()).await;
+        engine.close().await;
+        said
     })
 }
 
@@ -143,9 +161,10 @@ pub(super) fn start(args: &RunStartArgs, context: &Context) -> Result<Exit, Faul
             let hint = match &error {
                 EngineError::UnknownWorkflow(_) => format!("name a file in YAML, or one of {}", names.join(", ")),
                 EngineError::Inputs(_) => "give them with --input NAME=VALUE or --inputs FILE".to_owned(),
-                EngineError::Stopped { .. } | EngineError::Refused(_) | EngineError::Calendars(_) => {
-                    "see `patchloom run list`".to_owned()
-                }
+                EngineError::Stopped { .. }
+                | EngineError::Refused(_)
+                | EngineError::Calendars(_)
+                | EngineError::Archive(_) => "see `patchloom run list`".to_owned(),
             };
             engine_fault(error).hint(hint)
         })?;
@@ -233,7 +252,9 @@ pub(super) fn retry(args: &RunRetryArgs, context: &Context) -> Result<Exit, Faul
     let data = context.data_dir()?;
     let id = select(&look(context)?, &args.run.run)?;
     let rest = lead(context, async |host| {
-        host.handle().tell(&lifecycle::by(), Event::RetryRequested { run: id }).await.map_err(engine_fault)?;
+        let event = Event::RetryRequested { run: id };
+        let told = host.books().tell_recalled(host.handle(), &lifecycle::by(), id, event).await;
+        told.map_err(history_fault)?;
         if args.wait { watching::drive(&host, id, Patience::People, context).await.map(Some) } else { Ok(None) }
     })?;
     match rest {

@@ -18,22 +18,21 @@ pub(super) fn run(args: &RunListArgs, context: &Context) -> Result<Exit, Fault> 
     let inspected = look(context)?;
     let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
     let asked = Asked::of(args);
-    let (mut runs, mut more) = (Vec::new(), 0);
-    for id in inspected.ids().into_iter().rev().filter(|id| args.children || is_root(*id)) {
-        // Where nothing is asked of them, the rest is counted without being read.
-        if runs.len() == limit && !asked.reads() {
-            more += 1;
-            continue;
+    let mut runs = Vec::new();
+    let ids = inspected.ids();
+    let mut rest = ids.into_iter().rev().filter(|id| (args.children || is_root(*id)) && asked.may_be(*id));
+    for id in rest.by_ref() {
+        let found =
+            inspected.brief_where(id, |json| asked.words.iter().all(|any| any.iter().any(|word| json.contains(word))));
+        if let Some(run) = found.map_err(open_fault)?.filter(|run| asked.is_met(run)) {
+            runs.push(run);
         }
-        if !asked.may_be(id) {
-            continue;
-        }
-        match inspected.brief(id).map_err(open_fault)? {
-            Some(run) if asked.is_met(&run) && runs.len() < limit => runs.push(run),
-            Some(run) if asked.is_met(&run) => more += 1,
-            Some(_) | None => {}
+        if runs.len() == limit {
+            break;
         }
     }
+    // The rest is counted without being read: of how many is asked for, is not told where they would have to be.
+    let more = rest.count();
     if args.json {
         context.print_json(&runs.iter().map(|run| as_json(run)).collect::<Vec<Value>>())?;
     } else if runs.is_empty() {
@@ -41,7 +40,10 @@ pub(super) fn run(args: &RunListArgs, context: &Context) -> Result<Exit, Fault> 
     } else {
         context.print(&render(&runs, context.out))?;
     }
-    if more > 0 {
+    if more > 0 && asked.reads() {
+        let more = text::count(more, "older run was", "older runs were");
+        eprintln!("{more} not looked at; see more with --limit, or ask for less with --until, --state, --text");
+    } else if more > 0 {
         let more = text::count(more, "more run", "more runs");
         eprintln!("{more}; see them with --limit, or ask for less with --since, --state, --text");
     }
@@ -52,11 +54,43 @@ pub(super) fn run(args: &RunListArgs, context: &Context) -> Result<Exit, Fault> 
 struct Asked<'a> {
     args: &'a RunListArgs,
     text: Option<String>,
+    /// Words of which the JSON of a run that is asked for has at least one of each list.
+    words: Vec<Vec<String>>,
+}
+
+/// What the JSON of a run has that is in this state, where it can be in the archive then; else none.
+fn word(state: RunState) -> Option<String> {
+    let end = match state {
+        RunState::Succeeded => "\"succeeded\"",
+        RunState::Failed => "\"failed\"",
+        RunState::Compensated => "\"compensated\"",
+        RunState::Cancelled => "\"cancelled\"",
+        RunState::Open
+        | RunState::Ended
+        | RunState::Queued
+        | RunState::Running
+        | RunState::Paused
+        | RunState::Held
+        | RunState::Halting
+        | RunState::Compensating
+        | RunState::CompensationFailed
+        | RunState::Quarantined => return None,
+    };
+    Some(format!("\"phase\":{{\"ended\":{end}}}"))
 }
 
 impl<'a> Asked<'a> {
     fn of(args: &'a RunListArgs) -> Self {
-        Self { args, text: args.text.as_ref().map(|text| text.to_lowercase()) }
+        let mut words = Vec::new();
+        // One that has no such word may be any run: then this says nothing.
+        let states: Option<Vec<String>> = args.state.iter().map(|state| word(*state)).collect();
+        words.extend(states.filter(|states| !states.is_empty()));
+        words.extend(args.workflow.iter().map(|name| vec![format!("\"workflow\":{}", json!(name))]));
+        words.extend(args.key.iter().map(|key| vec![format!("\"key\":{}", json!(key))]));
+        words.extend(args.labels.iter().map(|(name, value)| vec![format!("{}:{}", json!(name), json!(value))]));
+        // A run without any failure has none with a text.
+        words.extend(args.text.iter().map(|_| vec!["\"message\":".to_owned()]));
+        Self { args, text: args.text.as_ref().map(|text| text.to_lowercase()), words }
     }
 
     /// Whether a run must be read to know whether it is asked for.
@@ -107,7 +141,7 @@ fn fails_with(run: &Run, text: &str) -> bool {
     failures.any(|failure| format!("{}: {}", failure.code, failure.message).to_lowercase().contains(text))
 }
 
-fn is_in(run: &Run, state: RunState) -> bool {
+pub(super) fn is_in(run: &Run, state: RunState) -> bool {
     match state {
         RunState::Open => run.end().is_none(),
         RunState::Ended => run.end().is_some(),

@@ -9,6 +9,7 @@ mod list;
 mod operate;
 mod orders;
 mod portable;
+mod prune;
 mod show;
 mod story;
 mod watching;
@@ -23,6 +24,7 @@ pub use orders::{
     RunResolveArgs, RunSkipArgs, RunTuneArgs,
 };
 pub use portable::{RunExportArgs, RunImportArgs};
+pub use prune::RunPruneArgs;
 
 use super::Context;
 use crate::fault::{Exit, Fault};
@@ -69,6 +71,8 @@ pub enum RunCommand {
     Quarantine(RunQuarantineArgs),
     /// Have a run that was set aside go on
     Release(RunReleaseArgs),
+    /// Take runs that are over from the archive for good
+    Prune(RunPruneArgs),
     /// Write a whole run into one file: versions, entries, how it stands
     Export(RunExportArgs),
     /// Replay a run out of such a file, and compare
@@ -370,6 +374,7 @@ pub(super) fn run(command: &RunCommand, context: &Context) -> Result<Exit, Fault
         RunCommand::Migrate(args) => operate::migrate(args, context),
         RunCommand::Quarantine(args) => operate::quarantine(args, context),
         RunCommand::Release(args) => operate::release(args, context),
+        RunCommand::Prune(args) => prune::run(args, context),
         RunCommand::Export(args) => portable::export(args, context),
         RunCommand::Import(args) => portable::import(args, context),
     }

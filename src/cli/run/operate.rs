@@ -10,7 +10,7 @@ use anyhow::anyhow;
 use patchloom_core::record::{Decision, Event, Extent, Rerun, Resolution, Tune};
 use patchloom_core::run::{Run, Undo};
 use patchloom_core::{Definition, Digest, Partition, RunId, StepName, Tolerate, nearest};
-use patchloom_engine::runtime::{EngineError, EngineOptions, Handle, Inspected, open};
+use patchloom_engine::runtime::{Engine, EngineError, EngineOptions, Handle, HistoryError, Inspected, open};
 
 use super::orders::{
     Choice, RunDecideArgs, RunMigrateArgs, RunPauseArgs, RunQuarantineArgs, RunReleaseArgs, RunRerunArgs,
@@ -48,6 +48,14 @@ fn chosen(wanted: &str, context: &Context) -> Result<(Inspected, Arc<Run>, Arc<D
     Ok((inspected, run, definition))
 }
 
+/// What it means to a person that a run could not be told something.
+pub(super) fn history_fault(error: HistoryError) -> Fault {
+    match error {
+        HistoryError::Engine(error) => engine_fault(error),
+        HistoryError::Stored(error) => open_fault(error),
+    }
+}
+
 /// Gives the order to the engine of the data directory; with `wait` drives the run on to its end.
 fn give(
     id: RunId,
@@ -55,24 +63,25 @@ fn give(
     context: &Context,
     order: impl AsyncFnOnce(&Handle) -> Result<String, Fault>,
 ) -> Result<Exit, Fault> {
+    give_engine(id, wait, context, async |handle: &Handle, _: &Books| order(handle).await)
+}
+
+/// As [`give`], for orders that need more than the leader.
+fn give_engine(
+    id: RunId,
+    wait: bool,
+    context: &Context,
+    order: impl AsyncFnOnce(&Handle, &Books) -> Result<String, Fault>,
+) -> Result<Exit, Fault> {
     let data = context.data_dir()?;
     if wait {
         let rest = act::lead(context, async |host| {
-            eprintln!("{}", order(host.handle()).await?);
+            eprintln!("{}", order(host.handle(), host.books()).await?);
             watching::drive(&host, id, Patience::People, context).await
         })?;
         return act::end(&data, id, &rest, false, context);
     }
-    let said = if context.global.nats.options().is_some() {
-        act::lead(context, async |host| order(host.handle()).await)?
-    } else {
-        act::threads()?.block_on(async {
-            let engine = open(&data, &EngineOptions::default()).await.map_err(open_fault)?;
-            let said = order(&engine.handle).await;
-            engine.close().await;
-            said
-        })?
-    };
+    let said = act::reach(context, order)?;
     let (inspected, run, definition) = chosen(&id.to_string(), context)?;
     let mut out = format!("{id} {}\n", state_name(&run));
     out.push_str(&why::sentences(&inspected, &run, &definition, 1)?);
@@ -243,14 +252,11 @@ pub(super) fn rerun(args: &RunRerunArgs, context: &Context) -> Result<Exit, Faul
     };
     let inputs = act::inputs(args.inputs_file.as_deref(), &args.inputs)?;
     let id = run.id();
-    if inspected.is_archived(id) {
-        let error = anyhow!("run {id} lies in the archive, and does not come back from there");
-        return Err(Fault::new("E0303", Exit::Failed, error)
-            .hint(format!("start another one: patchloom run start {}", run.start.workflow)));
-    }
-    give(id, args.wait, context, async |handle: &Handle| {
-        tell(handle, Event::RerunRequested { run: id, from, inputs }).await?;
-        Ok(words)
+    let archived = inspected.is_archived(id);
+    give_engine(id, args.wait, context, async |handle: &Handle, books: &Books| {
+        let event = Event::RerunRequested { run: id, from, inputs };
+        books.tell_recalled(handle, &lifecycle::by(), id, event).await.map_err(history_fault)?;
+        Ok(if archived { format!("{words}; it came back from the archive for that") } else { words })
     })
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use patchloom_core::{Definition, Diagnostics, World};
+use patchloom_core::{Definition, Diagnostics, Draft, World};
 use serde_json::{Value, json};
 
 use super::source::{Source, shipped_definitions};
@@ -56,18 +56,21 @@ pub(super) fn run(args: &WorkflowCheckArgs, context: &Context) -> Result<Exit, F
 
 fn check(sources: Vec<Source>) -> Vec<Checked> {
     let mut known = shipped_definitions();
-    for source in &sources {
-        if let Ok(definition) = source.parse() {
-            known.insert(Arc::clone(&definition.name), Arc::new(definition));
-        }
+    let read = |source: Source| {
+        let draft = Draft::read(&source.file, &source.text);
+        (source, draft)
+    };
+    let drafts: Vec<(Source, Result<Draft, Diagnostics>)> = sources.into_iter().map(read).collect();
+    for definition in drafts.iter().filter_map(|(_, draft)| draft.as_ref().ok()?.definition()) {
+        known.insert(Arc::clone(&definition.name), Arc::new(definition.clone()));
     }
     let contracts = patchloom_workers::contracts();
     let world = World { known: &known, contracts: &contracts };
-    let check = |source: Source| {
-        let result = Definition::check(&source.file, &source.text, world).map(|good| Good::Workflow(Arc::new(good)));
+    let check = |(source, draft): (Source, Result<Draft, Diagnostics>)| {
+        let result = draft.and_then(|draft| draft.check(world)).map(|good| Good::Workflow(Arc::new(good)));
         Checked { source, result }
     };
-    sources.into_iter().map(check).collect()
+    drafts.into_iter().map(check).collect()
 }
 
 fn render(checked: &[Checked], screen: Screen) -> String {

@@ -1,54 +1,37 @@
-//! Taking the map of a calendar apart key by key, so that what nobody took is a mistake.
+//! What only the map of a calendar holds: spans that may be zero, local times, names of other calendars.
 
 use jiff::civil::DateTime;
 
 use crate::Millis;
-use crate::diagnostic::{Diagnostic, Span, nearest};
-use crate::yaml::{Key, Kind, Node};
+use crate::diagnostic::{Diagnostic, Span};
+use crate::yaml::{Kind, Node};
 
-/// One map while it is read.
-pub(super) struct Fields<'a> {
-    entries: &'a [(Key, Node)],
-    /// The whole map.
-    pub span: Span,
-}
+pub(super) use crate::fields::{Fields, wrong_type};
 
 pub(super) fn mistake(code: &'static str, span: Span, message: String, reason: &str, fix: Option<&str>) -> Diagnostic {
     Diagnostic { code, message, span, reason: reason.to_owned(), fix: fix.map(str::to_owned) }
 }
 
-pub(super) fn wrong_type(node: &Node, what: &str, wanted: &str) -> Diagnostic {
-    let message = format!("{what} is {}, not {wanted}", node.describe());
-    mistake("E0105", node.span, message, &format!("{what} has to be {wanted}"), None)
-}
-
 impl<'a> Fields<'a> {
-    /// Opens the map `node`, called `what` in messages, in which only the `known` keys may stand.
-    pub fn open(node: &'a Node, what: &str, known: &[&str], mistakes: &mut Vec<Diagnostic>) -> Option<Self> {
-        let Kind::Map(entries) = &node.kind else {
-            mistakes.push(wrong_type(node, what, "a map"));
-            return None;
-        };
-        for (key, _) in entries.iter().filter(|(key, _)| !known.contains(&key.text.as_str())) {
-            let near = nearest(&key.text, known.iter().copied());
-            let fix = near.map_or_else(|| "remove it".to_owned(), |near| format!("write `{near}`"));
-            let message = format!("unknown key `{}` in {what}", key.text);
-            let reason = format!("{what} knows {}", known.join(", "));
-            mistakes.push(mistake("E0103", key.span, message, &reason, Some(&fix)));
-        }
-        Some(Self { entries, span: node.span })
-    }
-
-    pub fn get(&self, key: &str) -> Option<&'a Node> {
-        self.entries.iter().find(|(found, _)| found.text == key).map(|(_, node)| node)
-    }
-
-    pub fn key_span(&self, key: &str) -> Span {
-        self.entries.iter().find(|(found, _)| found.text == key).map_or(self.span, |(found, _)| found.span)
+    /// Opens the map of a calendar, or one inside of it.
+    pub(super) fn calendar(
+        node: &'a Node,
+        what: &str,
+        known: &'static [&'static str],
+        mistakes: &mut Vec<Diagnostic>,
+    ) -> Option<Self> {
+        Self::open_below(node, what, (known, |_| None), mistakes)
     }
 
     /// Says that `key` is missing, where it is.
-    pub fn required(&self, key: &str, what: &str, reason: &str, fix: &str, mistakes: &mut Vec<Diagnostic>) -> bool {
+    pub(super) fn demanded(
+        &self,
+        key: &str,
+        what: &str,
+        reason: &str,
+        fix: &str,
+        mistakes: &mut Vec<Diagnostic>,
+    ) -> bool {
         let found = self.get(key).is_some();
         if !found {
             let place = Span::at(self.span.start, 1);
@@ -57,19 +40,13 @@ impl<'a> Fields<'a> {
         found
     }
 
-    pub fn text(&self, key: &str, mistakes: &mut Vec<Diagnostic>) -> Option<(&'a str, Span)> {
-        let node = self.get(key)?;
-        match &node.kind {
-            Kind::Text(text) => Some((text, node.span)),
-            Kind::Other(_) | Kind::List(_) | Kind::Map(_) => {
-                mistakes.push(wrong_type(node, &format!("`{key}`"), "text"));
-                None
-            }
-        }
+    /// A text, and where it stands.
+    pub(super) fn placed(&self, key: &str, mistakes: &mut Vec<Diagnostic>) -> Option<(&'a str, Span)> {
+        Some((self.text(key, mistakes)?, self.get(key)?.span))
     }
 
     /// A span of time; zero is one.
-    pub fn duration(&self, key: &str, mistakes: &mut Vec<Diagnostic>) -> Option<(Millis, Span)> {
+    pub(super) fn duration(&self, key: &str, mistakes: &mut Vec<Diagnostic>) -> Option<(Millis, Span)> {
         let node = self.get(key)?;
         let written = match &node.kind {
             Kind::Text(text) => text.clone(),
@@ -92,8 +69,8 @@ impl<'a> Fields<'a> {
     }
 
     /// A local time; a date alone is its first instant, or behind its last day where it is an `end`.
-    pub fn local(&self, key: &str, end: bool, mistakes: &mut Vec<Diagnostic>) -> Option<(DateTime, Span)> {
-        let (text, span) = self.text(key, mistakes)?;
+    pub(super) fn local(&self, key: &str, end: bool, mistakes: &mut Vec<Diagnostic>) -> Option<(DateTime, Span)> {
+        let (text, span) = self.placed(key, mistakes)?;
         let found = local(text, end);
         if found.is_none() {
             let reason = "a local time is written 2026-12-20T22:00, a day 2026-12-20; the zone stands in `timezone`";
@@ -103,7 +80,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Names of other calendars.
-    pub fn names(&self, key: &str, mistakes: &mut Vec<Diagnostic>) -> Vec<(String, Span)> {
+    pub(super) fn names(&self, key: &str, mistakes: &mut Vec<Diagnostic>) -> Vec<(String, Span)> {
         let Some(node) = self.get(key) else { return Vec::new() };
         let items = match &node.kind {
             Kind::List(items) => items.as_slice(),

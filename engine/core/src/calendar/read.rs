@@ -147,7 +147,7 @@ fn is_name(text: &str) -> bool {
 /// Reads one calendar; with it the text of its iCalendar file, where it names one.
 fn calendar(key: &Key, node: &Node, texts: &Texts, mistakes: &mut Vec<Diagnostic>) -> Option<(Draft, Option<String>)> {
     let what = format!("the calendar `{}`", key.text);
-    let fields = Fields::open(node, &what, &KEYS, mistakes)?;
+    let fields = Fields::calendar(node, &what, &KEYS, mistakes)?;
     let kind = kind(&fields, key, &what, mistakes)?;
     let cutoff = fields.duration("cutoff", mistakes);
     let except = fields.names("except", mistakes);
@@ -165,7 +165,7 @@ fn calendar(key: &Key, node: &Node, texts: &Texts, mistakes: &mut Vec<Diagnostic
             let list = names.iter().map(|(name, _)| name.as_str().into()).collect();
             Some(if kind == "any_of" { Rule::AnyOf(list) } else { Rule::AllOf(list) })
         }
-        "base" => fields.text("base", mistakes).map(|(name, span)| {
+        "base" => fields.placed("base", mistakes).map(|(name, span)| {
             names.push((name.to_owned(), span));
             Rule::Base(name.into())
         }),
@@ -223,7 +223,7 @@ fn recurring(
 ) -> Option<Rule> {
     let schedule = Schedule::from_fields(fields, what, mistakes);
     let reason = "it says how long the calendar stays open";
-    if !fields.required("duration", what, reason, "add `duration: 4h`", mistakes) {
+    if !fields.demanded("duration", what, reason, "add `duration: 4h`", mistakes) {
         return None;
     }
     let (duration, span) = fields.duration("duration", mistakes)?;
@@ -254,8 +254,8 @@ fn once(
     mistakes: &mut Vec<Diagnostic>,
 ) -> Option<Rule> {
     let reason = "a span has a beginning and an end";
-    let from = fields.required("from", what, reason, "add `from: 2026-12-20T00:00`", mistakes);
-    let until = fields.required("until", what, reason, "add `until: 2027-01-04T00:00`", mistakes);
+    let from = fields.demanded("from", what, reason, "add `from: 2026-12-20T00:00`", mistakes);
+    let until = fields.demanded("until", what, reason, "add `until: 2027-01-04T00:00`", mistakes);
     let zone = read_zone(fields, what, mistakes);
     if !from || !until {
         return None;
@@ -281,11 +281,11 @@ fn events(
     texts: &Texts,
     mistakes: &mut Vec<Diagnostic>,
 ) -> Option<(Rule, Option<String>)> {
-    let zone = match fields.text("timezone", mistakes) {
+    let zone = match fields.placed("timezone", mistakes) {
         Some((name, span)) => Some(Zone::read(name, span, mistakes)?),
         None => None,
     };
-    let (written, span) = fields.text(key, mistakes)?;
+    let (written, span) = fields.placed(key, mistakes)?;
     let embedded = match (key, texts.get(written)) {
         ("ical_text", _) => None,
         (_, Some(Ok(text))) => Some(text.clone()),

@@ -67,7 +67,7 @@ impl Schedule {
     /// Reads the map `node`, called `what` in messages, with the keys of [`SCHEDULE_KEYS`] and no other.
     pub(crate) fn read(node: &Node, what: &str, mistakes: &mut Vec<Diagnostic>) -> Option<Self> {
         let before = mistakes.len();
-        let fields = Fields::open(node, what, &SCHEDULE_KEYS, mistakes)?;
+        let fields = Fields::calendar(node, what, &SCHEDULE_KEYS, mistakes)?;
         let found = match (fields.get("cron"), fields.get("rrule")) {
             (Some(_), Some(_)) => {
                 let reason = "a schedule has one rule";
@@ -95,7 +95,7 @@ impl Schedule {
         let offset = read_offset(fields, mistakes);
         let (valid_from, valid_until) = read_valid(fields, mistakes);
         let text = if fields.get("cron").is_some() { "cron" } else { "rrule" };
-        let written = fields.text(text, mistakes);
+        let written = fields.placed(text, mistakes);
         let rule = match (written, &zone) {
             (Some((written, span)), Some(zone)) if mistakes.len() == before => {
                 read_rule(text, written, start, zone, mistakes).map_err(|found| mistakes.push(found.at(span))).ok()
@@ -310,10 +310,10 @@ fn rate(text: &str) -> Result<Millis, Wrong> {
 /// The zone of a map, which has to name one.
 pub(super) fn read_zone(fields: &Fields<'_>, what: &str, mistakes: &mut Vec<Diagnostic>) -> Option<Zone> {
     let reason = "local times mean nothing without a zone, and none is taken silently";
-    if !fields.required("timezone", what, reason, "add `timezone: Europe/Berlin`, or UTC", mistakes) {
+    if !fields.demanded("timezone", what, reason, "add `timezone: Europe/Berlin`, or UTC", mistakes) {
         return None;
     }
-    let (name, span) = fields.text("timezone", mistakes)?;
+    let (name, span) = fields.placed("timezone", mistakes)?;
     Zone::read(name, span, mistakes)
 }
 
@@ -330,7 +330,7 @@ fn read_offset(fields: &Fields<'_>, mistakes: &mut Vec<Diagnostic>) -> Option<i6
 
 fn read_valid(fields: &Fields<'_>, mistakes: &mut Vec<Diagnostic>) -> (Option<DateTime>, Option<DateTime>) {
     let Some(node) = fields.get("valid") else { return (None, None) };
-    let Some(valid) = Fields::open(node, "`valid`", &["from", "until"], mistakes) else { return (None, None) };
+    let Some(valid) = Fields::calendar(node, "`valid`", &["from", "until"], mistakes) else { return (None, None) };
     if valid.get("from").is_none() && valid.get("until").is_none() {
         mistakes.push(wrong_type(node, "`valid`", "a map with `from`, `until` or both"));
     }

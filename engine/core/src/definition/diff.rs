@@ -146,7 +146,7 @@ fn plain(key: &str, value: &Value) -> Value {
 
 fn is_span(key: &str) -> bool {
     let spans = ["backoff", "max_backoff", "queue", "attempt", "heartbeat", "total", "for", "since", "debounce"];
-    spans.contains(&key) || ["soak", "timeout", "jitter", "every", "expected", "per"].contains(&key)
+    spans.contains(&key) || ["soak", "timeout", "retention", "jitter", "every", "expected", "per"].contains(&key)
 }
 
 fn span(text: &str) -> String {

@@ -242,6 +242,32 @@ fn every_rule_of_a_schedule_is_read() {
 }
 
 #[test]
+fn a_schedule_may_begin_and_end() {
+    let whole = |rule: &str| format!("name: x\non: [{{ schedule: {{ {rule} }} }}]\nsteps:\n  b: {{ uses: t.b }}\n");
+    let valid = "valid: { from: 2026-12-01, until: 2026-12-24T12:00 }";
+    let good = format!("cron: rate(15 minutes), start: 2026-11-01T22:00, timezone: Europe/Berlin, {valid}");
+    let Trigger::Schedule(schedule) = parse(&whole(&good)).triggers.remove(0) else { panic!("no schedule") };
+    let told = crate::calendar::Schedule::parse("rule", &schedule.rule.to_string()).unwrap();
+    let first = told.next_after(crate::UtcMs(0)).expect("it begins");
+    assert_eq!(first, crate::UtcMs(1_796_079_600_000), "2026-12-01T00:00 in Berlin");
+    assert_eq!(told.next_after(crate::UtcMs(1_798_109_100_000)), None, "2026-12-24T11:45 in Berlin was the last");
+    one(&whole(&format!("every: 1h, {valid}")), "E0107", "`valid` stands beside `every`");
+    one(&whole("every: 1h, start: 2026-11-01"), "E0107", "`start` stands beside `every`");
+    one(&whole("cron: 0 6 * * *, timezone: UTC, start: 2026-11-01"), "E0126", "`start` says nothing here");
+    one(&whole("cron: 0 6 * * *, timezone: UTC, valid: { until: soon }"), "E0124", "no local time");
+    one(&whole("cron: 0 6 * * *, timezone: UTC, valid: { form: 2026-11-01, until: 2026-12-01 }"), "E0103", "form");
+}
+
+#[test]
+fn retention_is_a_span_of_time() {
+    let with = |line: &str| format!("name: x\n{line}\nsteps:\n  b: {{ uses: t.b }}\n");
+    assert_eq!(parse(&with("retention: 90d")).retention, Some(Millis(90 * 86_400_000)));
+    assert_eq!(parse(&with("")).retention, None);
+    one(&with("retention: 0s"), "E0106", "zero");
+    one(&with("retention: for ever"), "E0106", "no duration");
+}
+
+#[test]
 fn a_step_may_say_what_it_is_for() {
     step("{ description: Reads the packages., uses: t.b }");
     refused("{ description: [no text], uses: t.b }", "E0105", "description");

@@ -10,6 +10,7 @@ mod fanout;
 mod fields;
 mod fits;
 mod graph;
+mod groups;
 mod model;
 mod nest;
 mod places;
@@ -123,6 +124,8 @@ pub struct Definition {
     pub output: Option<Template>,
     /// How long a run may take before it fails and is compensated.
     pub timeout: Option<Millis>,
+    /// How long runs of it are kept once they are over, with those below them; `None`: as the engine is set up.
+    pub retention: Option<Millis>,
     /// What starts runs of it besides people and parents.
     pub triggers: Vec<Trigger>,
     /// How many runs of it go at once.
@@ -365,12 +368,7 @@ impl Definition {
     /// # Errors
     /// All mistakes found in one pass, with their places.
     pub fn check(file: &str, source: &str, world: World<'_>) -> Result<Self, Diagnostics> {
-        let root = crate::yaml::read(source).map_err(|list| told(file, source, list))?;
-        let mut read = read::definition(&root, source);
-        if let Some(definition) = read.definition.as_ref().filter(|_| read.is_sound) {
-            typing::check(definition, Some(&root), world, &mut read.mistakes);
-        }
-        finished(file, source, read.definition, read.mistakes)
+        Draft::read(file, source)?.check(world)
     }
 
     /// The position of the step called `name`.
@@ -418,6 +416,44 @@ impl Definition {
     }
 }
 
+/// A definition that was read and not yet held against others: several are read first, each once, then checked.
+pub struct Draft {
+    file: String,
+    source: String,
+    root: crate::yaml::Node,
+    read: read::Reading,
+}
+
+impl Draft {
+    /// Reads a definition; `file` names the text in messages.
+    ///
+    /// # Errors
+    /// The text is no YAML. What else is wrong in it, [`Self::check`] says.
+    pub fn read(file: &str, source: &str) -> Result<Self, Diagnostics> {
+        let root = crate::yaml::read(source).map_err(|list| told(file, source, list))?;
+        let read = read::definition(&root, source);
+        Ok(Self { file: file.to_owned(), source: source.to_owned(), root, read })
+    }
+
+    /// The definition, where nothing is wrong in itself.
+    #[must_use]
+    pub fn definition(&self) -> Option<&Definition> {
+        self.read.definition.as_ref().filter(|_| self.read.mistakes.is_empty())
+    }
+
+    /// Checks it as [`Definition::check`] does.
+    ///
+    /// # Errors
+    /// All mistakes, with their places.
+    pub fn check(mut self, world: World<'_>) -> Result<Definition, Diagnostics> {
+        if let Some(definition) = self.read.definition.as_ref().filter(|_| self.read.is_sound) {
+            typing::check(definition, Some(&self.root), world, &mut self.read.mistakes);
+            groups::check(definition, places::Place(Some(&self.root)), world.known, &mut self.read.mistakes);
+        }
+        finished(&self.file, &self.source, self.read.definition, self.read.mistakes)
+    }
+}
+
 fn finished(
     file: &str,
     source: &str,
@@ -438,6 +474,8 @@ fn told(file: &str, source: &str, mut list: Vec<Diagnostic>) -> Diagnostics {
 
 #[cfg(test)]
 mod grammar_tests;
+#[cfg(test)]
+mod groups_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

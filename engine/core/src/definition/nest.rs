@@ -48,6 +48,7 @@ pub(super) fn read(
         steps,
         output,
         timeout: None,
+        retention: None,
         triggers: Vec::new(),
         concurrency: None,
         priority: around.defaults.priority.unwrap_or(0),

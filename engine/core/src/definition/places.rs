@@ -1,7 +1,9 @@
 //! Where the parts of a definition stand in its text: a definition itself knows no places.
 
+use std::collections::BTreeMap;
+
 use crate::diagnostic::Span;
-use crate::yaml::{Kind, Node};
+use crate::yaml::{Key, Kind, Node};
 
 /// A map of the text; `None` where there is no text.
 #[derive(Clone, Copy)]
@@ -20,6 +22,16 @@ impl<'a> Place<'a> {
     /// The map behind `key`, where it is one.
     pub fn below(self, key: &str) -> Option<Self> {
         self.entry(key).filter(|(_, node)| matches!(node.kind, Kind::Map(_))).map(|(_, node)| Self(Some(node)))
+    }
+
+    /// The maps behind the keys of the map behind `key`.
+    pub fn maps(self, key: &str) -> BTreeMap<&'a str, Self> {
+        let entries = match self.entry(key).map(|(_, node)| &node.kind) {
+            Some(Kind::Map(entries)) => entries.as_slice(),
+            _ => &[],
+        };
+        let is_map = |(_, node): &&(Key, Node)| matches!(node.kind, Kind::Map(_));
+        entries.iter().filter(is_map).map(|(key, node)| (key.text.as_str(), Self(Some(node)))).collect()
     }
 
     /// The map at position `at` of the list behind `key`.

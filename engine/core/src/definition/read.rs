@@ -25,6 +25,7 @@ pub(crate) const HEAD: &[&str] = &[
     "concurrency",
     "priority",
     "timeout",
+    "retention",
     "calendars",
     "defaults",
     "steps",
@@ -139,6 +140,7 @@ pub(super) fn definition(root: &Node, source: &str) -> Reading {
         steps: graph.steps,
         output: head.template("output", source, &mut mistakes),
         timeout: head.span_of_time("timeout", &mut mistakes),
+        retention: head.span_of_time("retention", &mut mistakes),
         triggers: head.get("on").map(|node| triggers::read(node, source, &mut mistakes)).unwrap_or_default(),
         concurrency: concurrency(&head, true, source, &mut mistakes),
         priority: priority.unwrap_or(0),
@@ -304,7 +306,9 @@ fn read_steps(node: &Node, what: &str, around: &Around<'_>, mistakes: &mut Vec<D
 
 /// The names of steps that are written down but could not be read: others may well name them.
 fn broken<'a>(steps: Option<&'a Node>, drafts: &[Draft]) -> Vec<&'a str> {
-    names(steps).filter(|name| drafts.iter().all(|draft| draft.step.name.as_str() != *name)).collect()
+    // The drafts are sorted by name.
+    let known = |name: &str| drafts.binary_search_by(|draft| draft.step.name.as_str().cmp(name)).is_ok();
+    names(steps).filter(|name| !known(name)).collect()
 }
 
 /// Puts the steps in the order of their needs; with a broken graph, in the order of their names.

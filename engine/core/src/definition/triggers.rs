@@ -13,8 +13,10 @@ use crate::yaml::{Kind, Node};
 pub(crate) const TRIGGER: &[&str] = &["event", "schedule"];
 pub(crate) const EVENT: &[&str] = &["type", "if", "key", "debounce", "inputs"];
 pub(crate) const SCHEDULE: &[&str] =
-    &["cron", "rrule", "every", "timezone", "offset", "overlap", "catch_up", "jitter", "inputs"];
+    &["cron", "rrule", "every", "start", "timezone", "offset", "valid", "overlap", "catch_up", "jitter", "inputs"];
 const RULES: [&str; 3] = ["cron", "rrule", "every"];
+/// What stands beside a rule of the calendars, and is told with it.
+const BESIDE: [&str; 4] = ["start", "timezone", "offset", "valid"];
 
 /// Reads the list behind `on`.
 pub(super) fn read(node: &Node, source: &str, mistakes: &mut Vec<Diagnostic>) -> Vec<Trigger> {
@@ -69,10 +71,22 @@ fn event(node: &Node, source: &str, mistakes: &mut Vec<Diagnostic>) -> Option<Ev
 /// Has the calendars look at a rule of theirs: the leader must be able to follow it.
 fn check_rule(node: &Node, rules: &[&str], mistakes: &mut Vec<Diagnostic>) {
     if let (Kind::Map(entries), ["cron" | "rrule"]) = (&node.kind, rules) {
-        let theirs = |key: &str| RULES.contains(&key) || ["timezone", "offset"].contains(&key);
+        let theirs = |key: &str| RULES.contains(&key) || BESIDE.contains(&key);
         let entries = entries.iter().filter(|(key, _)| theirs(&key.text)).cloned().collect();
         let rule = Node { kind: Kind::Map(entries), span: node.span };
         let _ = Schedule::read(&rule, "`schedule`", mistakes);
+    }
+}
+
+/// `every` counts from 1970 and knows no local times: what is told beside it would not hold.
+fn check_every(fields: &Fields<'_>, mistakes: &mut Vec<Diagnostic>) {
+    for key in ["start", "valid"].into_iter().filter(|key| fields.has("every") && fields.has(key)) {
+        mistakes.push(misfit(
+            fields.key_span(key),
+            format!("`{key}` stands beside `every`"),
+            "`every` is counted from 1970 in UTC, and never ends",
+            "write cron: rate(15 minutes) with `start`, `timezone` and perhaps `valid` instead",
+        ));
     }
 }
 
@@ -90,11 +104,9 @@ fn schedule(node: &Node, source: &str, mistakes: &mut Vec<Diagnostic>) -> Option
         mistakes.push(misfit(span, message, reason, "write one of them, such as cron: \"0 6 * * TUE#2\""));
     }
     check_rule(node, &rules, mistakes);
-    let rule: Map<String, Value> = RULES
-        .into_iter()
-        .chain(["timezone", "offset"])
-        .filter_map(|key| Some((key.to_owned(), fields.get(key)?.to_json())))
-        .collect();
+    check_every(&fields, mistakes);
+    let rule: Map<String, Value> =
+        RULES.into_iter().chain(BESIDE).filter_map(|key| Some((key.to_owned(), fields.get(key)?.to_json()))).collect();
     let overlaps =
         [("skip", Overlap::Skip), ("queue", Overlap::Queue), ("replace", Overlap::Replace), ("allow", Overlap::Allow)];
     let missed = [("none", CatchUp::None), ("last", CatchUp::Last), ("all", CatchUp::All)];

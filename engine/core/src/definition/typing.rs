@@ -94,9 +94,10 @@ impl Checker<'_, '_> {
         let positions = definition.steps.iter().enumerate().map(|(at, step)| (step.name.as_str(), at)).collect();
         let outputs = Vec::with_capacity(definition.steps.len());
         let mut frame = Frame { positions, outputs, item, outer };
+        let (ordinary, last) = (place.maps("steps"), place.maps("finally"));
         for step in &definition.steps {
-            let steps = if step.finally { "finally" } else { "steps" };
-            let place = place.below(steps).and_then(|steps| steps.below(step.name.as_str())).unwrap_or(Place(None));
+            let steps = if step.finally { &last } else { &ordinary };
+            let place = steps.get(step.name.as_str()).copied().unwrap_or(Place(None));
             let output = self.step(step, place, &frame);
             frame.outputs.push(output);
         }

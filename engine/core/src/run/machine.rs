@@ -130,6 +130,7 @@ pub(crate) fn begin(
         signal_ids: Vec::new(),
         paused: None,
         beyond: false,
+        undone_below: false,
         place: None,
         rested: Millis(0),
         output: Value::Null,

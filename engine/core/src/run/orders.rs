@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::machine::{Machine, Refusal, permanent};
+use super::state::CANCELLED;
 use super::unwind::revocable;
 use super::{Cause, Phase, Status, Undo};
 use crate::record::{End, Resolution, TimerKind};
@@ -60,7 +61,7 @@ impl Machine<'_> {
     pub fn cancel(&mut self, compensate: bool, reason: &Arc<str>) -> Result<(), Refusal> {
         match self.run.phase {
             Phase::Running | Phase::Queued { .. } => {
-                let failure = permanent("E0316", format!("cancelled: {reason}"));
+                let failure = permanent("E0316", format!("{CANCELLED}{reason}"));
                 self.doom(Cause { step: None, failure, cancelled: true, compensate });
                 Ok(())
             }

@@ -74,7 +74,7 @@ fn forward(run: &Run, definition: &Definition, at: usize, owed: &mut Vec<Effect>
                 if !started {
                     owed.extend(send(run, definition, at, *item, live.attempt));
                 } else if *stopping {
-                    owed.push(Effect::CancelChild { child: *child, reason: stop_reason() });
+                    owed.push(Effect::CancelChild { child: *child, reason: stop_reason(work) });
                 }
             }
         }
@@ -298,7 +298,7 @@ pub(super) fn inform(run: &Run, definition: &Definition) -> Option<Effect> {
     Some(Effect::InformParent { link, report: Box::new(report) })
 }
 
-/// Why a child is told to stop. Always the same words: what is owed must not change while it is owed.
-pub(super) fn stop_reason() -> Arc<str> {
-    "its parent run does not go on".into()
+/// Why the children of a step are told to stop. Settled when the step stops: what is owed must not change while it is.
+pub(super) fn stop_reason(work: &Work) -> Arc<str> {
+    work.stop_reason.clone().unwrap_or_else(|| "its parent run does not go on".into())
 }

@@ -97,6 +97,7 @@ impl Machine<'_> {
         let items = matches!(from, Rerun::Items(_)).then_some(chosen).flatten();
         self.run.cause = None;
         self.run.ended = None;
+        self.run.undone_below = false;
         // The run's own limit counts from here: it is a new try.
         self.run.started = self.now;
         self.run.rested = crate::Millis(0);

@@ -42,6 +42,9 @@ pub struct Run {
     /// Whether its point of no return came through, in whichever try.
     #[serde(default, skip_serializing_if = "is_false")]
     pub beyond: bool,
+    /// Whether a child run of this try undid what it had done, without being asked.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub undone_below: bool,
     /// The concurrency group in which it holds a place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub place: Option<Arc<str>>,
@@ -128,6 +131,18 @@ pub struct Cause {
     pub cancelled: bool,
     /// Whether what was done is undone.
     pub compensate: bool,
+}
+
+/// What stands before the reason in the failure of a run that was cancelled.
+pub(super) const CANCELLED: &str = "cancelled: ";
+
+impl Cause {
+    /// Why somebody cancelled it, in their words.
+    #[must_use]
+    pub fn cancel_reason(&self) -> Option<Arc<str>> {
+        let reason = self.failure.message.strip_prefix(CANCELLED).filter(|_| self.cancelled);
+        reason.map(Into::into)
+    }
 }
 
 /// Why nothing new starts.
@@ -329,6 +344,9 @@ pub struct Work {
     /// Whether no further item is started, and what is out was called back.
     #[serde(default, skip_serializing_if = "is_false")]
     pub stopping: bool,
+    /// Why child runs are told to stop, where somebody cancelled the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_reason: Option<Arc<str>>,
     /// Whether no further item is started; what is at work comes to its end.
     #[serde(default, skip_serializing_if = "is_false")]
     pub draining: bool,

@@ -42,7 +42,12 @@ impl Machine<'_> {
             (0..self.run.steps.len()).filter(|at| undoable(self.run, self.definition, *at)).collect()
         };
         if owed.is_empty() {
-            return self.end(if cancelled { End::Cancelled } else { End::Failed });
+            // Where nothing of its own is left to undo, what its child runs undid by themselves counts.
+            return self.end(match (self.run.undone_below && !blocked, cancelled) {
+                (true, _) => End::Compensated,
+                (false, true) => End::Cancelled,
+                (false, false) => End::Failed,
+            });
         }
         for at in owed {
             self.set_undo(at, Undo::Owed);
@@ -265,12 +270,13 @@ impl Machine<'_> {
     /// A child run exists.
     pub fn child_started(&mut self, link: &Parent, known: crate::RunId) -> Result<(), Refusal> {
         let at = self.step(&link.step)?;
-        let reason = pending::stop_reason();
-        let live = self.run.steps[at].work.as_mut().and_then(|work| work.live.get_mut(&link.item));
+        let work = self.run.steps[at].work.as_mut();
+        let reason = work.as_deref().map(|work| pending::stop_reason(work));
+        let live = work.and_then(|work| work.live.get_mut(&link.item));
         match live.map(|live| &mut live.at) {
             Some(At::Child { child, started, stopping }) if *child == known && !*started => {
                 *started = true;
-                if *stopping {
+                if let Some(reason) = reason.filter(|_| *stopping) {
                     self.owe(Effect::CancelChild { child: known, reason });
                 }
                 Ok(())
@@ -297,6 +303,7 @@ impl Machine<'_> {
             Some(Live { at: At::Child { child, stopping, .. }, .. }) if *child == report.child => *stopping,
             Some(_) | None => return Err(Refusal::Stale("no child of this name is at work".into())),
         };
+        self.run.undone_below |= report.end == End::Compensated;
         match (report.end, stopping) {
             (End::Succeeded, _) => {
                 if report.revocable

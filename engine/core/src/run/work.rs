@@ -242,13 +242,15 @@ impl Machine<'_> {
     pub(super) fn stop(&mut self, at: usize) {
         let run = self.run.id();
         let step = self.definition.steps[at].name.clone();
-        let reason = pending::stop_reason();
+        let cancelled = self.run.cause.as_ref().and_then(super::Cause::cancel_reason);
         let base = self.run.steps[at].base;
         let Some(work) = self.run.steps[at].work.as_mut() else { return };
         if work.stopping {
             return;
         }
         work.stopping = true;
+        work.stop_reason = cancelled;
+        let reason = pending::stop_reason(work);
         self.retracted = true;
         work.lanes.clear();
         let sent_now: BTreeSet<TaskKey> = self.applied.effects.iter().filter_map(sent_by).collect();

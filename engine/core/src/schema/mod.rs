@@ -107,6 +107,7 @@ fn head() -> Value {
         "concurrency": { "$ref": "#/$defs/run_concurrency" },
         "priority": { "$ref": "#/$defs/priority" },
         "timeout": { "$ref": "#/$defs/duration" },
+        "retention": { "$ref": "#/$defs/duration" },
         "calendars": { "type": "object", "additionalProperties": { "type": "object" } },
         "defaults": { "$ref": "#/$defs/defaults" },
         "steps": steps(),
@@ -166,8 +167,13 @@ fn schedule() -> Value {
             "cron": {},
             "rrule": {},
             "every": {},
+            "start": { "type": "string" },
             "timezone": {},
             "offset": {},
+            "valid": {
+                "type": "object", "minProperties": 1, "additionalProperties": false,
+                "properties": { "from": { "type": "string" }, "until": { "type": "string" } }
+            },
             "overlap": { "enum": ["skip", "queue", "replace", "allow"] },
             "catch_up": { "enum": ["none", "last", "all"] },
             "jitter": { "$ref": "#/$defs/duration" },

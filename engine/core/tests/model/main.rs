@@ -113,7 +113,7 @@ fn a_parent_and_its_child() {
 
 #[test]
 fn two_children_side_by_side() {
-    holds(&[CHILD, FAMILY], &[], &[COMPENSATED, FAILED, SUCCEEDED]);
+    holds(&[CHILD, FAMILY], &[], &[COMPENSATED, SUCCEEDED]);
 }
 
 #[test]
@@ -128,8 +128,9 @@ fn a_child_of_a_child() {
 
 #[test]
 fn a_child_that_passes_its_point_of_no_return() {
-    holds(&[BEYOND, ABOVE], &[Cancel, Operate, Signal], &[CANCELLED, FAILED, SUCCEEDED]);
-    holds(&[BEYOND, ABOVE], &[Cancel, Retry], &[CANCELLED, FAILED, SUCCEEDED]);
+    let all = [CANCELLED, COMPENSATED, FAILED, SUCCEEDED];
+    holds(&[BEYOND, ABOVE], &[Cancel, Operate, Signal], &all);
+    holds(&[BEYOND, ABOVE], &[Cancel, Retry], &all);
 }
 
 #[test]
@@ -236,8 +237,8 @@ fn an_event_that_a_step_publishes() {
 
 #[test]
 fn steps_inside_of_a_step() {
-    holds(&[NESTED], &[], &[COMPENSATED, FAILED, SUCCEEDED]);
-    holds(&[NESTED], &[Cancel], &[CANCELLED, COMPENSATED, FAILED, SUCCEEDED]);
+    holds(&[NESTED], &[], &[COMPENSATED, SUCCEEDED]);
+    holds(&[NESTED], &[Cancel], &[CANCELLED, COMPENSATED, SUCCEEDED]);
 }
 
 #[test]
