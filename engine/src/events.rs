@@ -19,6 +19,10 @@ pub trait Events: Send + 'static {
 
     /// Tells events, in order. Never waits: a listener that is too slow misses some.
     fn publish(&self, events: Vec<CloudEvent>);
+
+    /// Hears the events of a record that another one leads, who tells them: kept, perhaps, in case it does not come to
+    /// it.
+    fn overheard(&self, _events: Vec<CloudEvent>) {}
 }
 
 /// The events that the facts of one record are.

@@ -85,6 +85,77 @@ impl fmt::Debug for StepName {
     }
 }
 
+/// Which workers a task is for: those that serve the queue of this name.
+///
+/// `a-z`, `0-9` and `-`, at most 64 characters: it stands in subjects, and in what a site may read and write.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct QueueName(Arc<str>);
+
+/// A text that is no name of a queue.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no name for a queue: a name is made of a-z, 0-9 and `-` and has 1 to 64 characters")]
+pub struct QueueNameError(pub String);
+
+impl QueueName {
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether it is the queue of tasks that name none.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        *self.0 == *DEFAULT_QUEUE
+    }
+}
+
+/// The queue of tasks that name none.
+const DEFAULT_QUEUE: &str = "default";
+
+impl Default for QueueName {
+    fn default() -> Self {
+        Self(DEFAULT_QUEUE.into())
+    }
+}
+
+impl FromStr for QueueName {
+    type Err = QueueNameError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let good = (1..=64).contains(&text.len())
+            && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+        if good { Ok(Self(text.into())) } else { Err(QueueNameError(text.to_owned())) }
+    }
+}
+
+impl TryFrom<String> for QueueName {
+    type Error = QueueNameError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<QueueName> for String {
+    fn from(name: QueueName) -> Self {
+        name.0.as_ref().to_owned()
+    }
+}
+
+impl fmt::Display for QueueName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for QueueName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// Which way a task goes: the step's own work, or its compensation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

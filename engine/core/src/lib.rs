@@ -31,6 +31,7 @@ mod partition;
 pub mod run;
 pub mod shared;
 mod triggers;
+pub mod wire;
 
 pub use calendar::Span as OpenSpan;
 pub use contract::{Contract, Contracts};
@@ -43,7 +44,7 @@ pub use diagnostic::{Diagnostic, Diagnostics, Place, Span, nearest, place};
 pub use effect::{Effect, EffectKey};
 pub use event::{CloudEvent, EVENT_BYTES_MAX, EventMistake};
 pub use expr::{EvalError, Expr, Reference, Scope};
-pub use id::{Leg, RunId, StepName, TaskKey};
+pub use id::{Leg, QueueName, QueueNameError, RunId, StepName, TaskKey};
 pub use partition::{KEY_KEPT, Partition, RowError, StartKey};
 pub use schema::{reference, schema};
 pub use task::{Failure, FailureClass, Outcome, Task, TaskTimeouts};

@@ -99,7 +99,7 @@ impl Partition {
             }
             Event::TimerFired { timer } if timer.kind == TimerKind::Debounce => self.burst_over(stamp, timer.run),
             event => {
-                let id = event.run().ok_or(Refusal::Stale("no run is named"))?;
+                let id = event.run().ok_or(Refusal::Stale("no run is named".into()))?;
                 self.fold_run(stamp, id, (event, &entry.by))
             }
         }
@@ -112,7 +112,8 @@ impl Partition {
         id: RunId,
         (event, by): (&Event, &Arc<str>),
     ) -> Result<Applied, Refusal> {
-        let run = self.runs.get_mut(&id).ok_or(Refusal::Stale("the run is not known, or lies in the archive"))?;
+        let run =
+            self.runs.get_mut(&id).ok_or(Refusal::Stale("the run is not known, or lies in the archive".into()))?;
         let Some(definition) = self.definitions.get(&run.start.version) else {
             return Ok(quarantine(run, stamp.seq, "the version it is pinned to is not known"));
         };
@@ -195,7 +196,7 @@ impl Partition {
     /// A run comes back from the archive.
     fn recall(&mut self, seq: u64, run: &Arc<Run>) -> Result<Applied, Refusal> {
         if self.runs.contains_key(&run.id()) {
-            return Err(Refusal::Stale("the run is in the state"));
+            return Err(Refusal::Stale("the run is in the state".into()));
         }
         if !self.definitions.contains_key(&run.start.version) {
             return Err(Refusal::Illegal(format!("no version {} is known", run.start.version)));
@@ -213,14 +214,15 @@ impl Partition {
         version: &Digest,
         pins: &Arc<BTreeMap<Arc<str>, Digest>>,
     ) -> Result<Applied, Refusal> {
-        let run = self.runs.get_mut(&id).ok_or(Refusal::Stale("the run is not known, or lies in the archive"))?;
+        let run =
+            self.runs.get_mut(&id).ok_or(Refusal::Stale("the run is not known, or lies in the archive".into()))?;
         let to =
             self.definitions.get(version).ok_or_else(|| Refusal::Illegal(format!("no version {version} is known")))?;
         let Some(from) = self.definitions.get(&run.start.version) else {
             return Err(Refusal::Illegal("the version it is pinned to is not known".into()));
         };
         if from.digest == to.digest {
-            return Err(Refusal::Stale("it goes by this version already"));
+            return Err(Refusal::Stale("it goes by this version already".into()));
         }
         let run = Arc::make_mut(run);
         let before = run::pending(run, from);
@@ -241,7 +243,7 @@ impl Partition {
             .map_err(|mistakes| Refusal::Illegal(format!("the definition does not hold: {mistakes}")))?;
         let current = self.latest.get(&definition.name) == Some(&definition.digest);
         if current {
-            return Err(Refusal::Stale("this version is the latest already"));
+            return Err(Refusal::Stale("this version is the latest already".into()));
         }
         let former = self.latest.insert(Arc::clone(&definition.name), definition.digest.clone());
         self.latest_changed(former.as_ref(), &definition);
@@ -268,12 +270,12 @@ impl Partition {
             self.keys.remove(&key);
         }
         if self.runs.contains_key(&start.run) {
-            return Err(Refusal::Stale("the run exists"));
+            return Err(Refusal::Stale("the run exists".into()));
         }
         if start.key.as_ref().is_some_and(|key| self.keys.contains_key(key)) {
             // Two events with one key were under way at once: the trigger that owed the second is through with it.
             let settled = self.triggers.begun(start.run).map(|_| Applied::default());
-            return settled.ok_or(Refusal::Stale("a run was started with this key before"));
+            return settled.ok_or(Refusal::Stale("a run was started with this key before".into()));
         }
         let Some(definition) = self.definitions.get(&start.version) else {
             return Err(Refusal::Illegal(format!("no version {} of `{}` is known", start.version, start.workflow)));
@@ -291,10 +293,10 @@ impl Partition {
     }
 
     fn retire(&mut self, id: RunId) -> Result<Applied, Refusal> {
-        let run = self.runs.get(&id).ok_or(Refusal::Stale("the run is not known, or lies in the archive"))?;
+        let run = self.runs.get(&id).ok_or(Refusal::Stale("the run is not known, or lies in the archive".into()))?;
         if !self.may_retire(run) {
             // It may have gone on while it was on its way to the archive.
-            return Err(Refusal::Stale("the run goes on, or its parent was not told of its end"));
+            return Err(Refusal::Stale("the run goes on, or its parent was not told of its end".into()));
         }
         self.runs.remove(&id);
         self.triggers.retired(id);

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Millis, TaskKey};
+use crate::{Millis, QueueName, TaskKey};
 
 /// The work of one attempt, as a worker gets it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -19,6 +19,9 @@ pub struct Task {
     /// Whose turn it is in the queue: higher first, then the oldest.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub priority: i32,
+    /// Whose work it is: that of the workers of this queue.
+    #[serde(default, skip_serializing_if = "QueueName::is_default")]
+    pub queue: QueueName,
 }
 
 fn is_zero(number: &i32) -> bool {

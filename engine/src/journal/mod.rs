@@ -133,6 +133,35 @@ pub trait Journal: Send {
     fn trim_before(&mut self, seq: u64) -> impl Future<Output = Result<u64, Error>> + Send;
 }
 
+/// The records of a journal that another process leads, as they become durable.
+pub trait Tail: Send {
+    /// The next record; waits for it.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] where the journal does not hold what it must. The tail is over then.
+    /// # Cancellation
+    /// Safe: a record that was not given comes with the next call.
+    fn next(&mut self) -> impl Future<Output = Result<Record, Error>> + Send;
+
+    /// Adds a record that was given to the copy here.
+    ///
+    /// # Errors
+    /// What the disk says, or the record does not follow the last one of the copy.
+    fn keep(&mut self, record: &Record) -> impl Future<Output = Result<(), AppendError>> + Send;
+
+    /// Gives up the copy here of records before `seq`, which must lie in a snapshot here. May keep some of them.
+    ///
+    /// # Errors
+    /// What the disk says. Nothing from `seq` on is touched.
+    fn forget_before(&mut self, seq: u64) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// The last sequence number that is durable, as the journal says when it is asked.
+    ///
+    /// # Errors
+    /// It cannot be asked.
+    fn head(&mut self) -> impl Future<Output = Result<u64, Error>> + Send;
+}
+
 /// A stream of records.
 pub trait RecordReader: Send {
     /// The next record; `None` at the end.

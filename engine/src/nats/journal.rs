@@ -81,6 +81,8 @@ pub struct NatsJournal {
     /// The record that opens a term, while it is in doubt.
     opening: Option<(Head, Opening)>,
     lost: Option<String>,
+    /// Whether another instance was seen to write behind the head.
+    deposed: bool,
     trimming: Option<JoinHandle<Result<u64, StreamError>>>,
 }
 
@@ -135,6 +137,7 @@ impl NatsJournal {
             term: 0,
             opening: None,
             lost: None,
+            deposed: false,
             trimming: None,
         };
         journal.look(&info).await?;
@@ -183,7 +186,7 @@ impl NatsJournal {
         self.opening = Some((self.head, opening.clone()));
         let (number, semantics) = (opening.term.number, self.options.semantics);
         let appended = self.append_as(opening.record.clone(), semantics, number).await?;
-        self.opening = None;
+        (self.opening, self.deposed) = (None, false);
         Ok(Opening { appended, ..opening })
     }
 
@@ -193,6 +196,12 @@ impl NatsJournal {
     /// [`Error::Trimmed`] where the next record was given up; else as [`Journal::read_from`].
     pub async fn tail(&self, after: Head) -> Result<NatsReader, Error> {
         NatsReader::start(self.stream.clone(), &self.name, after, None, self.options.semantics).await
+    }
+
+    /// Whether an append was refused because another engine leads.
+    #[must_use]
+    pub fn is_deposed(&self) -> bool {
+        self.deposed
     }
 
     /// The journal's id.
@@ -438,7 +447,8 @@ impl NatsJournal {
         }
     }
 
-    fn deposed(&self) -> AppendError {
+    fn deposed(&mut self) -> AppendError {
+        self.deposed = true;
         AppendError::Deposed { stream: self.name.clone(), seq: self.head.seq + 1 }
     }
 

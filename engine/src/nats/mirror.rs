@@ -91,6 +91,14 @@ impl MirroredJournal {
         Ok(opening)
     }
 
+    /// Gives up records before `seq` in the copy alone: a snapshot here stands for them.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub async fn forget_copy_before(&mut self, seq: u64) -> Result<(), Error> {
+        self.local.trim_before(seq).await.map(drop)
+    }
+
     /// Makes the copy durable and closes it.
     ///
     /// # Errors

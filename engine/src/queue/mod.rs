@@ -3,13 +3,30 @@
 //! A queue need not survive a crash: the leader fills it again from what the state owes. It hands a task out at least
 //! once, under one key; what came of it counts once, in the state.
 
+pub(crate) mod book;
 mod embedded;
 
 use std::future::Future;
 
-use patchloom_core::{Outcome, Task, TaskKey};
+use patchloom_core::{Millis, Outcome, Task, TaskKey};
 
-pub use embedded::{EmbeddedQueue, Limits};
+pub use book::OutTask;
+pub use embedded::EmbeddedQueue;
+
+/// What holds where a task does not say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// How long a worker may be silent before it counts as dead.
+    pub heartbeat: Millis,
+    /// How often a task is handed out before it fails for want of a worker that survives it.
+    pub deliveries: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { heartbeat: Millis(60_000), deliveries: 3 }
+    }
+}
 
 /// A task in the hands of one worker.
 #[derive(Clone, Debug, PartialEq)]

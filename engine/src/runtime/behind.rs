@@ -96,7 +96,14 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
 
     /// Runs whose time for the archive has come.
     fn ripe(&mut self, now: UtcMs) -> Vec<Arc<Run>> {
-        let mut ripe = Vec::new();
+        // All of them: a checkpoint that leaves one out has neither its row nor its place in the archive.
+        let departing = self.departing.iter().filter(|(id, _)| !self.archiving.contains(id));
+        let mut ripe: Vec<Arc<Run>> = departing.map(|(_, run)| Arc::clone(run)).collect();
+        self.archiving.extend(ripe.iter().map(|run| run.id()));
+        if self.follows {
+            // When a run goes is for the leader to say.
+            return ripe;
+        }
         let candidates: Vec<(UtcMs, RunId)> =
             self.ended.range(..=(now, RunId(uuid::Uuid::max()))).take(RETIRE_MAX).copied().collect();
         for (_, id) in candidates {

@@ -58,6 +58,8 @@ impl EngineError {
 pub enum Status {
     /// It takes and acknowledges.
     Leading,
+    /// Another one leads: it folds what that one records, answers questions, and hands orders on.
+    Following,
     /// It takes nothing until the disk does: nothing that was acknowledged is lost.
     Stalled {
         /// What the disk says.
@@ -137,7 +139,7 @@ impl Handle {
     pub(super) fn stopped(&self) -> EngineError {
         match &*self.status.borrow() {
             Status::Stopped { reason } => EngineError::Stopped { reason: reason.clone() },
-            Status::Leading | Status::Stalled { .. } => EngineError::Stopped { reason: None },
+            Status::Leading | Status::Following | Status::Stalled { .. } => EngineError::Stopped { reason: None },
         }
     }
 
@@ -151,7 +153,7 @@ impl Handle {
     /// A refusal, or the leader has stopped.
     pub async fn tell(&self, by: &str, event: Event) -> Result<u64, EngineError> {
         let seen = self.submit(vec![Entry { by: by.into(), event }]).await?;
-        seen.into_iter().next().unwrap_or(Err(Refusal::Stale("nothing was said"))).map_err(EngineError::from)
+        seen.into_iter().next().unwrap_or(Err(Refusal::Stale("nothing was said".into()))).map_err(EngineError::from)
     }
 
     /// Asks the state something.
@@ -243,6 +245,10 @@ impl Handle {
         match self.tell(by, Event::RunStarted(Arc::new(start))).await {
             Ok(_) => Ok(RunId(id)),
             Err(EngineError::Refused(Refusal::Stale(why))) => {
+                if self.read(move |state| state.run(RunId(id)).is_some()).await? {
+                    // Our own order, whose first answer was lost.
+                    return Ok(RunId(id));
+                }
                 // Somebody was faster with the same key.
                 let key = order.key.clone();
                 let known = self.read(move |state| key.as_deref().and_then(|key| state.started_by(key))).await?;

@@ -9,9 +9,10 @@ use patchloom_core::record::{Event, SEMANTICS};
 use patchloom_core::run::Run;
 use patchloom_core::{Definition, Partition, RunId};
 
+use super::books::Archived;
 use super::history::{Item, items};
 use super::past::{Until, first_record, walk};
-use super::recovery::{Archived, OpenError};
+use super::recovery::OpenError;
 use crate::archive::{Archive, Location};
 use crate::datadir::DataDir;
 use crate::disk::RealDisk;

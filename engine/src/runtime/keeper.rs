@@ -12,8 +12,8 @@ use patchloom_core::{Millis, Partition, RunId, UtcMs};
 use serde_json::json;
 use tokio::sync::mpsc;
 
+use super::books::Archived;
 use super::history::{Item, Recent, items};
-use super::recovery::Archived;
 use crate::archive::{Archive, Entry, FileInfo, Location};
 use crate::disk::RealDisk;
 use crate::journal::Head;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use patchloom_core::record::{Entry, Event, TimerKey};
-use patchloom_core::run::Fact;
+use patchloom_core::run::{Fact, Run};
 use patchloom_core::{Failure, Millis, Partition, RunId, TaskKey, UtcMs};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tracing::{error, warn};
@@ -125,7 +125,7 @@ pub struct Leader<Q, K> {
     pub(super) planner: Planner,
     waiters: BTreeMap<u64, Waiter>,
     waiter_next: u64,
-    last_at: UtcMs,
+    pub(super) last_at: UtcMs,
     pub(super) head: Head,
     pub(super) recent: Recent,
     /// Runs that changed since the last checkpoint.
@@ -145,6 +145,10 @@ pub struct Leader<Q, K> {
     pub(super) ended_when: BTreeMap<RunId, UtcMs>,
     /// Runs at the keeper on their way to the archive.
     pub(super) archiving: BTreeSet<RunId>,
+    /// Runs whose retirement another leader recorded, which are not in the archive here yet.
+    pub(super) departing: BTreeMap<RunId, Arc<Run>>,
+    /// Whether another one leads: nothing is said, and nothing is released.
+    pub(super) follows: bool,
     /// Child runs that are being taken back: which attempt of their parents asks for it, and why.
     pub(super) unwinding: BTreeMap<RunId, (TaskKey, Failure)>,
     /// Those of them that are looked for in the archive.
@@ -160,12 +164,12 @@ pub struct Leader<Q, K> {
     /// When the last checkpoint was put together.
     pub(super) checked: UtcMs,
     pub(super) trim_before: Option<u64>,
-    notices: broadcast::Sender<Notice>,
+    pub(super) notices: broadcast::Sender<Notice>,
     /// Who hears of facts, and in whose name they are told.
     pub(super) events: Option<(Box<dyn Events>, String)>,
-    status: watch::Sender<Status>,
-    inbox: mpsc::Receiver<Message>,
-    stopping: Vec<oneshot::Sender<()>>,
+    pub(super) status: watch::Sender<Status>,
+    pub(super) inbox: mpsc::Receiver<Message>,
+    pub(super) stopping: Vec<oneshot::Sender<()>>,
 }
 
 impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
@@ -200,6 +204,8 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
             ended: BTreeSet::new(),
             ended_when: BTreeMap::new(),
             archiving: BTreeSet::new(),
+            departing: BTreeMap::new(),
+            follows: false,
             unwinding: BTreeMap::new(),
             sought: BTreeSet::new(),
             grown: 0,
@@ -233,7 +239,14 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
     }
 
     /// Takes over what a recovery replayed: it is written behind with the first checkpoint.
-    pub(super) fn mark(&mut self, recent: Recent, touched: BTreeSet<RunId>, changed: bool) {
+    pub(super) fn mark(
+        &mut self,
+        recent: Recent,
+        touched: BTreeSet<RunId>,
+        departing: BTreeMap<RunId, Arc<Run>>,
+        changed: bool,
+    ) {
+        self.departing = departing;
         self.dirty.extend(recent.runs());
         self.dirty.extend(touched);
         self.gone.extend(recent.runs().filter(|run| self.state.run(*run).is_none()));
@@ -243,6 +256,8 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
 
     /// Leads until it is stopped or the journal takes no more. First releases all that the state owes.
     pub async fn lead<J: Journal>(mut self, mut journal: J) -> J {
+        self.follows = false;
+        self.status.send_replace(Status::Leading);
         self.release_all();
         let reason = self.run(&mut journal).await;
         if let Some(reason) = &reason {
@@ -424,6 +439,9 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
 
     /// An entry of the leader's own.
     pub(super) fn say(&mut self, event: patchloom_core::record::Event) {
+        if self.follows {
+            return;
+        }
         self.buffer.push(Queued { entry: Entry { by: "engine".into(), event }, waiter: None });
     }
 
@@ -514,7 +532,7 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
     }
 
     /// Hands what changed to the keeper, when it is time.
-    fn checkpoint(&mut self, last: bool) {
+    pub(super) fn checkpoint(&mut self, last: bool) {
         if let Some(work) = self.due_work(last) {
             match self.keeper.offer(work) {
                 Ok(()) => {}

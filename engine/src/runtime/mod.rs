@@ -3,7 +3,9 @@
 //! Knows the ports and the pure machine; not what any task does.
 
 mod behind;
+mod books;
 mod export;
+mod follow;
 mod handle;
 mod history;
 mod inspect;
@@ -15,7 +17,9 @@ mod publish;
 mod recovery;
 mod release;
 
+pub use books::{Archived, Books, HistoryError};
 pub use export::{Difference, EXPORT_FORMAT, Exported, Line, Point, Replayed, Told};
+pub use follow::{BoxFuture, Follow, Forward};
 pub use handle::{EngineError, Handle, Intake, Notice, Seen, StartRun, Status};
 pub use history::Item;
 pub use inspect::{Found, Inspected, inspect};
@@ -25,4 +29,4 @@ pub use past::{Past, Until};
 pub use patchloom_core::run::Run as RunState;
 pub use planner::{HORIZON, SPANS_MAX};
 pub use publish::Published;
-pub use recovery::{Archived, Engine, EngineOptions, HistoryError, OpenError, open};
+pub use recovery::{Engine, EngineOptions, OpenError, Recovered, Seat, open, recover};

@@ -1,24 +1,26 @@
 //! Opening a data directory: store or snapshot, then the journal behind it; then the leader is started.
 
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 
-use patchloom_core::record::{Batch, SEMANTICS};
+use patchloom_core::record::{Batch, Event, SEMANTICS};
+use patchloom_core::run::Run;
 use patchloom_core::{Partition, RunId, UtcMs};
 use tokio::task::JoinHandle;
 
-use super::handle::{EngineError, Handle};
-use super::history::{Item, Recent, items};
+use super::books::{Archived, Books, HistoryError};
+use super::handle::Handle;
+use super::history::{Item, Recent};
 use super::keeper::{EmbeddedKeeper, KeeperOptions, archive_key, archive_place};
 use super::leader::{Leader, Tuning};
 use crate::archive::{self, Archive};
 use crate::clock::Clock;
 use crate::datadir::{self, DataDir};
 use crate::disk::RealDisk;
-use crate::events::InProcess;
-use crate::journal::{self, EmbeddedJournal, Journal, Options, RecordReader};
-use crate::queue::{EmbeddedQueue, Limits};
+use crate::events::{Events, InProcess};
+use crate::journal::{self, EmbeddedJournal, Head, Journal, Options, RecordReader};
+use crate::queue::{EmbeddedQueue, Limits, TaskQueue};
 use crate::snapshot::{self, Snapshots};
 use crate::store::{self, Store};
 
@@ -116,8 +118,7 @@ pub struct Engine {
     pub notes: Vec<String>,
     /// How many records were folded in at the start.
     pub replayed: u64,
-    store: Store,
-    archive: PathBuf,
+    books: Books,
     leader: JoinHandle<EmbeddedJournal>,
     _dir: DataDir,
 }
@@ -128,13 +129,117 @@ impl std::fmt::Debug for Engine {
     }
 }
 
-/// A run out of the archive.
-#[derive(Debug, serde::Deserialize)]
-pub struct Archived {
-    /// As it was when it went there.
-    pub run: patchloom_core::run::Run,
-    /// All that happened to it.
-    pub history: Vec<Item>,
+/// A data directory whose state is rebuilt, and that nobody leads yet.
+pub struct Recovered<J> {
+    /// The directory, held.
+    pub dir: DataDir,
+    /// Its journal.
+    pub journal: J,
+    /// The journal's id.
+    pub id: [u8; 16],
+    /// Where the journal ends.
+    pub head: Head,
+    /// What was repaired or rebuilt on the way, for people.
+    pub notes: Vec<String>,
+    /// How many records were folded in.
+    pub replayed: u64,
+    /// What lies behind the journal, to read.
+    pub books: Books,
+    state: Partition,
+    keeper: EmbeddedKeeper,
+    replay: Replay,
+    last_at: UtcMs,
+}
+
+impl<J> std::fmt::Debug for Recovered<J> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Recovered").field("head", &self.head).field("notes", &self.notes).finish_non_exhaustive()
+    }
+}
+
+/// The leader of a directory that was recovered, and all that belongs to it.
+pub struct Seat<Q, J> {
+    /// The leader; it does nothing yet.
+    pub leader: Leader<Q, EmbeddedKeeper>,
+    /// How to speak to it.
+    pub handle: Handle,
+    /// The journal.
+    pub journal: J,
+    /// What lies behind the journal, to read.
+    pub books: Books,
+    /// The directory, held.
+    pub dir: DataDir,
+}
+
+impl<J: Journal> Recovered<J> {
+    /// Makes the leader, who hands tasks to `queue` and tells what happens to `events`.
+    #[must_use]
+    pub fn seat<Q: TaskQueue>(self, queue: Q, events: impl Events, clock: Clock, tuning: Tuning) -> Seat<Q, J> {
+        let (mut leader, handle) = Leader::new(self.state, self.head, queue, self.keeper, clock, tuning);
+        // What was replayed is written behind with the first checkpoint, or its history would be lost to the next start.
+        let Replay { recent, touched, departing } = self.replay;
+        leader.mark(recent, touched, departing, self.replayed > 0);
+        let source = format!("/patchloom/{}", uuid::Uuid::from_bytes(self.id));
+        let leader = leader.with_events(events, source).not_before(self.last_at);
+        Seat { leader, handle, journal: self.journal, books: self.books, dir: self.dir }
+    }
+}
+
+/// Rebuilds the state of a data directory out of `journal`, which has the id `id` and can be read from where the
+/// directory's snapshots end.
+///
+/// # Errors
+/// [`OpenError`]; nothing was changed but what its notes say.
+pub async fn recover<J: Journal + Sync>(
+    dir: DataDir,
+    journal: J,
+    id: [u8; 16],
+    options: &EngineOptions,
+) -> Result<Recovered<J>, OpenError> {
+    let (mut notes, head) = (Vec::new(), journal.head());
+    let store_options = store::Options { journal: id, journal_head: head.seq, cache_bytes: store::CACHE_BYTES_DEFAULT };
+    let snapshots = Snapshots::open(RealDisk, &dir.snapshots(), SEMANTICS)?;
+    if let Some(newest) = snapshots.list()?.last().filter(|newest| **newest > head.seq) {
+        return Err(OpenError::JournalLost { journal: head.seq, snapshot: *newest });
+    }
+    let (archive, archive_opened) = Archive::open(RealDisk, &dir.archive(), archive::FILE_BYTES_DEFAULT)?;
+    notes.extend(archive_opened.repaired.map(|what| format!("archive: {what}")));
+    notes.extend(archive_opened.problem.map(|what| format!("archive: {what}")));
+    let mut loaded = load_store(&dir.store(), &store_options, &journal)?;
+    let mut rebuilt = None;
+    if loaded.fresh && head.seq > 0 {
+        if loaded.notes.is_empty() {
+            notes.push("store: rebuilt from the journal, it held nothing".into());
+        }
+        rebuilt = Some(from_snapshot(&snapshots, &journal, &mut loaded, &mut notes)?);
+    }
+    notes.append(&mut loaded.notes);
+    let replay = replay(&journal, &mut loaded).await?;
+    let keeper = KeeperOptions {
+        store: loaded.store.clone(),
+        archive,
+        snapshots,
+        journal: id,
+        archive_kept: options.tuning.archive_kept,
+    };
+    if let Some(histories) = rebuilt {
+        refill(&keeper, &loaded.state, histories)?;
+    }
+    let keeper = EmbeddedKeeper::start(keeper).map_err(OpenError::Thread)?;
+    let last_at = last_at(&journal, head.seq).await?;
+    Ok(Recovered {
+        id,
+        head,
+        notes,
+        replayed: head.seq - loaded.checkpoint,
+        books: Books::new(loaded.store, dir.archive()),
+        state: loaded.state,
+        keeper,
+        replay,
+        last_at,
+        journal,
+        dir,
+    })
 }
 
 /// Opens the data directory at `path`, rebuilds the state and begins to lead.
@@ -143,60 +248,17 @@ pub struct Archived {
 /// [`OpenError`]; nothing was changed but what its notes say.
 pub async fn open(path: &Path, options: &EngineOptions) -> Result<Engine, OpenError> {
     let dir = DataDir::open(path)?;
-    let mut notes = Vec::new();
     let (journal, opened) = EmbeddedJournal::open(&dir.journal(), Options::new(SEMANTICS))?;
-    notes.extend(opened.repaired.map(|what| format!("journal: {what}")));
-    let store_options =
-        store::Options { journal: opened.id, journal_head: opened.head.seq, cache_bytes: store::CACHE_BYTES_DEFAULT };
-    let snapshots = Snapshots::open(RealDisk, &dir.snapshots(), SEMANTICS)?;
-    if let Some(newest) = snapshots.list()?.last().filter(|newest| **newest > opened.head.seq) {
-        return Err(OpenError::JournalLost { journal: opened.head.seq, snapshot: *newest });
-    }
-    let (archive, archive_opened) = Archive::open(RealDisk, &dir.archive(), archive::FILE_BYTES_DEFAULT)?;
-    notes.extend(archive_opened.repaired.map(|what| format!("archive: {what}")));
-    notes.extend(archive_opened.problem.map(|what| format!("archive: {what}")));
-    let mut loaded = load_store(&dir.store(), &store_options, &journal)?;
-    let mut rebuilt = None;
-    if loaded.fresh && opened.head.seq > 0 {
-        if loaded.notes.is_empty() {
-            notes.push("store: rebuilt from the journal, it held nothing".into());
-        }
-        rebuilt = Some(from_snapshot(&snapshots, &journal, &mut loaded, &mut notes)?);
-    }
-    notes.append(&mut loaded.notes);
-    let (recent, touched) = replay(&journal, &mut loaded).await?;
-    let keeper = KeeperOptions {
-        store: loaded.store.clone(),
-        archive,
-        snapshots,
-        journal: opened.id,
-        archive_kept: options.tuning.archive_kept,
-    };
-    if let Some(histories) = rebuilt {
-        refill(&keeper, &loaded.state, histories)?;
-    }
-    let keeper = EmbeddedKeeper::start(keeper).map_err(OpenError::Thread)?;
+    let mut notes: Vec<String> = opened.repaired.map(|what| format!("journal: {what}")).into_iter().collect();
+    let recovered = recover(dir, journal, opened.id, options).await?;
+    notes.extend_from_slice(&recovered.notes);
+    let replayed = recovered.replayed;
     let clock = Clock::system();
     let queue = EmbeddedQueue::new(clock.clone(), options.limits);
-    let replayed = opened.head.seq - loaded.checkpoint;
-    let (mut leader, handle) = Leader::new(loaded.state, opened.head, queue.clone(), keeper, clock, options.tuning);
-    // What was replayed is written behind with the first checkpoint, or its history would be lost to the next start.
-    leader.mark(recent, touched, replayed > 0);
     let events = InProcess::default();
-    let source = format!("/patchloom/{}", uuid::Uuid::from_bytes(opened.id));
-    let leader = leader.with_events(events.clone(), source).not_before(last_at(&journal, opened.head.seq).await?);
-    let leader = tokio::spawn(leader.lead(journal));
-    Ok(Engine {
-        handle,
-        queue,
-        events,
-        notes,
-        replayed,
-        store: loaded.store,
-        archive: dir.archive(),
-        leader,
-        _dir: dir,
-    })
+    let seat = recovered.seat(queue.clone(), events.clone(), clock, options.tuning);
+    let leader = tokio::spawn(seat.leader.lead(seat.journal));
+    Ok(Engine { handle: seat.handle, queue, events, notes, replayed, books: seat.books, leader, _dir: seat.dir })
 }
 
 struct Loaded {
@@ -208,7 +270,7 @@ struct Loaded {
     notes: Vec<String>,
 }
 
-fn load_store(path: &Path, options: &store::Options, journal: &EmbeddedJournal) -> Result<Loaded, OpenError> {
+fn load_store(path: &Path, options: &store::Options, journal: &impl Journal) -> Result<Loaded, OpenError> {
     let mut opened = Store::open(path, options)?;
     let mut notes = Vec::new();
     let mut state = Partition::default();
@@ -263,7 +325,7 @@ type Histories = Vec<(Vec<u8>, Vec<u8>)>;
 /// Loads the newest sound snapshot, if the journal does not reach back to its beginning.
 fn from_snapshot(
     snapshots: &Snapshots<RealDisk>,
-    journal: &EmbeddedJournal,
+    journal: &impl Journal,
     loaded: &mut Loaded,
     notes: &mut Vec<String>,
 ) -> Result<Histories, OpenError> {
@@ -286,16 +348,42 @@ fn from_snapshot(
     Ok(histories)
 }
 
-/// Folds in what the journal has behind the checkpoint; gives the history of it, and which other runs it changed.
-async fn replay(journal: &EmbeddedJournal, loaded: &mut Loaded) -> Result<(Recent, BTreeSet<RunId>), OpenError> {
-    let (mut recent, mut touched) = (Recent::default(), BTreeSet::new());
+/// What was folded in behind the checkpoint.
+#[derive(Default)]
+struct Replay {
+    /// The history of it.
+    recent: Recent,
+    /// Which other runs it changed.
+    touched: BTreeSet<RunId>,
+    /// Runs that left the state and are not in the archive here: another engine retired them into its own.
+    departing: BTreeMap<RunId, Arc<Run>>,
+}
+
+/// Folds in what the journal has behind the checkpoint.
+async fn replay<J: Journal + Sync>(journal: &J, loaded: &mut Loaded) -> Result<Replay, OpenError> {
+    let Replay { mut recent, mut touched, mut departing } = Replay::default();
     let mut reader = journal.read_from(loaded.checkpoint + 1).await?;
     while let Some(record) = reader.next().await? {
         let seq = record.seq;
         let batch: Batch =
             serde_json::from_slice(&record.payload).map_err(|source| OpenError::Record { seq, source })?;
         for entry in &batch.entries {
-            let moved = loaded.state.apply(seq, batch.at, entry).map(|applied| applied.touched).unwrap_or_default();
+            let departs = match &entry.event {
+                Event::RunRetired { run } if archive_place(&loaded.store, *run)?.is_none() => loaded.state.run(*run),
+                Event::RunRecalled { run } => {
+                    departing.remove(&run.id());
+                    None
+                }
+                _ => None,
+            };
+            let departs = departs.cloned();
+            let seen = loaded.state.apply(seq, batch.at, entry);
+            if let (Some(run), Ok(_)) = (departs, &seen) {
+                // Its retirement is not part of its history.
+                departing.insert(run.id(), run);
+                continue;
+            }
+            let moved = seen.map(|applied| applied.touched).unwrap_or_default();
             // What moved another run belongs to its history too.
             let runs: BTreeSet<RunId> = entry.event.run().into_iter().chain(moved.iter().copied()).collect();
             touched.extend(moved);
@@ -308,11 +396,11 @@ async fn replay(journal: &EmbeddedJournal, loaded: &mut Loaded) -> Result<(Recen
             }
         }
     }
-    Ok((recent, touched))
+    Ok(Replay { recent, touched, departing })
 }
 
 /// When the last record was written; the beginning of time where there is none to be read.
-async fn last_at(journal: &EmbeddedJournal, head: u64) -> Result<UtcMs, OpenError> {
+async fn last_at<J: Journal + Sync>(journal: &J, head: u64) -> Result<UtcMs, OpenError> {
     if head < journal.first() {
         return Ok(UtcMs(0));
     }
@@ -350,10 +438,7 @@ impl Engine {
     /// # Errors
     /// The store or the archive cannot be read.
     pub fn archived(&self, run: RunId) -> Result<Option<Archived>, OpenError> {
-        let Some(place) = archive_place(&self.store, run)? else { return Ok(None) };
-        // Only to read: opening it would cut off what the keeper is writing at this moment.
-        let entry = Archive::inspect(RealDisk, &self.archive).get(place)?;
-        serde_json::from_slice(&entry.payload).map(Some).map_err(|source| OpenError::Record { seq: 0, source })
+        self.books.archived(run)
     }
 
     /// All that happened to a run, archived or not.
@@ -361,18 +446,7 @@ impl Engine {
     /// # Errors
     /// The leader has stopped, or what is stored cannot be read.
     pub async fn history(&self, run: RunId) -> Result<Vec<Item>, HistoryError> {
-        let mut all = self.archived(run)?.map(|archived| archived.history).unwrap_or_default();
-        // A run that was recalled has more behind it.
-        let recent = self.handle.recent_history(run).await?;
-        let mut lines = Vec::new();
-        self.store
-            .load(format!("h/{run}/").as_bytes(), |_, value| lines.extend_from_slice(value))
-            .map_err(OpenError::from)?;
-        for later in [items(&lines), recent] {
-            let known = all.last().map_or(0, |item| item.seq);
-            all.extend(later.into_iter().filter(|item| item.seq > known));
-        }
-        Ok(all)
+        self.books.history(&self.handle, run).await
     }
 
     /// The ids of all archived runs.
@@ -380,12 +454,7 @@ impl Engine {
     /// # Errors
     /// The store cannot be read.
     pub fn archived_ids(&self) -> Result<Vec<RunId>, OpenError> {
-        let mut ids = Vec::new();
-        self.store.load(b"a/", |key, _| {
-            let text = String::from_utf8_lossy(&key[2..]);
-            ids.extend(text.parse::<RunId>());
-        })?;
-        Ok(ids)
+        self.books.archived_ids()
     }
 
     /// Stops: writes down all there is and gives the directory free.
@@ -396,15 +465,4 @@ impl Engine {
             journal.close().await;
         }
     }
-}
-
-/// Why a history cannot be had.
-#[derive(Debug, thiserror::Error)]
-pub enum HistoryError {
-    /// The leader has stopped.
-    #[error(transparent)]
-    Engine(#[from] EngineError),
-    /// What is stored cannot be read.
-    #[error(transparent)]
-    Stored(#[from] OpenError),
 }

@@ -122,7 +122,9 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
                 if self.stored.remove(run) {
                     self.gone.insert(*run);
                 }
-                self.archiving.remove(run);
+                if !self.departing.contains_key(run) {
+                    self.archiving.remove(run);
+                }
                 self.unset_ended(*run);
             }
             Event::RunStarted(start) => {
@@ -232,7 +234,9 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
     pub(super) fn kept(&mut self, kept: Kept) {
         for run in kept.archived {
             self.archiving.remove(&run);
-            self.say(Event::RunRetired { run });
+            if self.departing.remove(&run).is_none() {
+                self.say(Event::RunRetired { run });
+            }
         }
         if !kept.refused.is_empty() {
             let newer = self.recent.take();
@@ -257,7 +261,9 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
         let again = self.clock.now() + ARCHIVE_RETRY;
         for run in kept.refused {
             self.archiving.remove(&run);
-            self.set_ended(run, again);
+            if !self.departing.contains_key(&run) {
+                self.set_ended(run, again);
+            }
         }
         if let Some(seq) = kept.trim_before {
             self.trim_before = Some(seq);

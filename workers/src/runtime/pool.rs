@@ -157,7 +157,8 @@ impl<S: TaskSource> Work<S> {
         // In a task of its own, so that a panic ends there and shows as a join error here.
         let mut job = AbortOnDropHandle::new(tokio::spawn(async move { handler.run(&context, input).await }));
         let start = tokio::time::Instant::now();
-        let mut beat = interval_at(start + self.config.heartbeat, self.config.heartbeat);
+        let every = self.beat_every();
+        let mut beat = interval_at(start + every, every);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut pace = interval_at(start, PROGRESS_EVERY);
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -187,6 +188,12 @@ impl<S: TaskSource> Work<S> {
             Some(outcome) => self.settle(outcome).await,
             None => debug!(task = %self.lease.task.key, "task left unsettled"),
         }
+    }
+
+    /// Often enough for the queue's patience with this task.
+    fn beat_every(&self) -> Duration {
+        let patience = self.lease.task.timeouts.heartbeat.map(|patience| Duration::from_millis(patience.0.max(3)) / 3);
+        patience.map_or(self.config.heartbeat, |third| third.min(self.config.heartbeat))
     }
 
     async fn beat(&self, told: Told) -> Told {

@@ -40,6 +40,7 @@ impl Memory {
                 input: input.clone(),
                 timeouts: TaskTimeouts::default(),
                 priority: 0,
+                queue: patchloom_core::QueueName::default(),
             };
             memory.waiting.lock().unwrap().push_back(Lease { task, token: u64::try_from(at).unwrap(), redelivered: 0 });
         }

@@ -6,7 +6,7 @@ use super::{ATTEMPTS_MAX, Compensate, Concurrency, OnFull, Rate, Retry, Window};
 use crate::diagnostic::Diagnostic;
 use crate::template::Template;
 use crate::yaml::{Kind, Node};
-use crate::{Millis, TaskTimeouts};
+use crate::{Millis, QueueName, TaskTimeouts};
 
 pub(crate) const RETRY: &[&str] = &["attempts", "backoff", "max_backoff", "jitter", "except", "only"];
 pub(crate) const TIMEOUT: &[&str] = &["queue", "attempt", "heartbeat", "total"];
@@ -106,6 +106,32 @@ pub(super) fn window(fields: &Fields<'_>, source: &str, mistakes: &mut Vec<Diagn
             None
         }
     }
+}
+
+/// Reads `queue`: a name, or an expression that comes to one.
+pub(super) fn queue(fields: &Fields<'_>, source: &str, mistakes: &mut Vec<Diagnostic>) -> Option<Template> {
+    let node = fields.get("queue")?;
+    let template = match &node.kind {
+        Kind::Text(_) => Template::read(node, source, mistakes),
+        // A name may be all digits.
+        Kind::Other(serde_json::Value::Number(number)) => Template::Literal(number.to_string().into()),
+        Kind::Other(_) | Kind::List(_) | Kind::Map(_) => {
+            mistakes.push(wrong_type(node, "`queue`", "the name of a queue"));
+            return None;
+        }
+    };
+    let written = match &template {
+        Template::Literal(serde_json::Value::String(written)) => Some(written),
+        _ => None,
+    };
+    if let Some(Err(error)) = written.map(|written| written.parse::<QueueName>()) {
+        let message = format!("`{}` is no name for a queue", error.0);
+        let reason = "a name is made of a-z, 0-9 and `-` and has at most 64 characters";
+        let tidy = error.0.to_lowercase().replace([' ', '_', '.'], "-");
+        let fix = tidy.parse::<QueueName>().ok().map(|name| format!("write `{name}`"));
+        mistakes.push(bad_value(node.span, message, reason, fix));
+    }
+    Some(template)
 }
 
 /// How long something takes: a duration, or an expression that comes to one.

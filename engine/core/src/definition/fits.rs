@@ -4,14 +4,14 @@ use super::fields::{Fields, misfit};
 use super::{Action, OnFailure, Step};
 use crate::diagnostic::Diagnostic;
 
-const NO_WORK: [&str; 5] = ["window", "expected", "concurrency", "rate", "priority"];
+const NO_WORK: [&str; 6] = ["window", "expected", "concurrency", "rate", "priority", "queue"];
 
 /// Refuses keys that have no meaning for the step's action, or beside each other.
 pub(super) fn fits(fields: &Fields<'_>, step: &Step, mistakes: &mut Vec<Diagnostic>) {
     let (what, refused): (&str, &[&str]) = match &step.action {
         Action::Task { .. } => ("uses", &[]),
-        Action::Workflow { .. } => ("workflow", &["compensate", "retry"]),
-        Action::Steps(_) => ("steps", &["with", "compensate", "retry"]),
+        Action::Workflow { .. } => ("workflow", &["compensate", "retry", "queue"]),
+        Action::Steps(_) => ("steps", &["with", "compensate", "retry", "queue"]),
         Action::Wait(_) => ("wait", &["with", "for_each", "retry", "timeout", "compensate"]),
         Action::Set(_) => ("set", &["with", "for_each", "retry", "timeout", "compensate", "output"]),
         Action::Emit(_) => ("emit", &["with", "for_each", "retry", "timeout", "compensate", "output"]),
@@ -43,11 +43,12 @@ fn why(what: &str, key: &str) -> &'static str {
         ("workflow", "retry") => "the steps of the child run retry by themselves",
         ("steps", "compensate") => "the steps inside are undone by their own compensations",
         ("steps", "retry") => "the steps inside retry by themselves",
+        ("workflow" | "steps", "queue") => "its own steps say which workers their tasks are for",
         ("steps", "with") => "the steps inside read `inputs`, `steps` and `item` of what is around them",
         ("wait", "timeout") => "the time limit of a wait stands inside `wait`",
         ("wait", "window") => "a wait takes no place in a window; to wait for one, write `wait: {window: NAME}`",
         ("fail", "on_failure") => "a step that fails on purpose fails its run",
-        (_, "window" | "expected" | "concurrency" | "rate" | "priority") => {
+        (_, "window" | "expected" | "concurrency" | "rate" | "priority" | "queue") => {
             "such a step gives no work to anybody: there is nothing to hold back"
         }
         _ => "it has no meaning for such a step",

@@ -117,6 +117,23 @@ fn limits_across_runs_are_read() {
 }
 
 #[test]
+fn tasks_are_for_the_workers_of_a_queue() {
+    assert!(step("{ uses: t.b }").queue.is_none());
+    assert_eq!(step("{ uses: t.b, queue: site-7 }").queue, Some(Template::Literal(json!("site-7"))));
+    let computed = "{ uses: t.b, for_each: { items: \"${{ inputs.l }}\" }, queue: \"${{ item.site }}\" }";
+    assert!(matches!(step(computed).queue, Some(Template::Whole(_))));
+    refused("{ uses: t.b, queue: Site_A }", "E0106", "no name for a queue");
+    refused("{ uses: t.b, queue: [a] }", "E0105", "queue");
+    refused("{ set: 1, queue: a }", "E0107", "gives no work");
+    refused("{ workflow: w, queue: a }", "E0107", "its own steps");
+    let source = "name: x\ndefaults: { queue: site-a }\nsteps:\n  a: { uses: t.a }\n  b: { uses: t.b, queue: site-b }\n  c: { set: 1 }\n";
+    let definition = parse(source);
+    let queue = |name: &str| definition.steps[definition.position(name).unwrap()].queue.clone();
+    let named = |name: &str| Some(Template::Literal(json!(name)));
+    assert_eq!((queue("a"), queue("b"), queue("c")), (named("site-a"), named("site-b"), None));
+}
+
+#[test]
 fn failures_are_met_as_written() {
     assert_eq!(step("{ uses: t.b, on_failure: pause }").on_failure, OnFailure::Pause);
     let retry = step("{ uses: t.b, retry: { attempts: 3, except: [NO_DISK, DEPS] } }").retry;
@@ -269,7 +286,7 @@ fn triggers_that_cannot_be_are_refused() {
 fn defaults_are_for_those_who_say_nothing() {
     let source = r#"
 name: x
-defaults: { retry: { attempts: 4 }, timeout: { attempt: 1m, total: 1h }, priority: 5, on_failure: pause, window: night, expected: 10m }
+defaults: { retry: { attempts: 4 }, timeout: { attempt: 1m, total: 1h }, priority: 5, on_failure: pause, window: night, expected: 10m, queue: site-a }
 steps:
   a: { uses: t.a }
   b: { uses: t.b, retry: { attempts: 2 }, timeout: 3s, priority: 1, on_failure: fail, window: day }
@@ -283,6 +300,7 @@ finally:
     let a = step("a");
     assert_eq!((a.retry.attempts, a.timeouts.attempt, a.total), (4, Some(Millis(60_000)), Some(Millis(3_600_000))));
     assert_eq!((a.priority, a.on_failure, a.window.is_some()), (5, OnFailure::Pause, true));
+    assert_eq!(a.queue, Some(Template::Literal(json!("site-a"))));
     let b = step("b");
     assert_eq!((b.retry.attempts, b.timeouts.attempt, b.total), (2, Some(Millis(3_000)), None));
     assert_eq!((b.priority, b.on_failure), (1, OnFailure::Fail));

@@ -192,6 +192,8 @@ pub struct Step {
     pub rate: Option<Rate>,
     /// Whose tasks go first, -100 to 100.
     pub priority: i32,
+    /// Which workers its tasks are for; `None`: those of the queue `default`.
+    pub queue: Option<Template>,
     /// What its failure means.
     pub on_failure: OnFailure,
     /// Whether it stands under `finally`: it runs once all else is over, whatever came of it.

@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::around::{concurrency, retry, timeouts, window};
+use super::around::{concurrency, queue, retry, timeouts, window};
 use super::fields::{Fields, bad_value, name, text, wrong_type};
 use super::graph::{Set, Vertex, order};
 use super::step::{ON_FAILURE, PRIORITY};
 use super::{Definition, Digest, Input, OnFailure, Retry, STEPS_MAX, Step, Window, check, step, triggers};
 use crate::calendar::{Calendars, Texts};
 use crate::diagnostic::{Diagnostic, Span};
+use crate::template::Template;
 use crate::yaml::{Key, Kind, Node};
 use crate::{Millis, TaskTimeouts};
 
@@ -30,7 +31,7 @@ pub(crate) const HEAD: &[&str] = &[
     "finally",
     "output",
 ];
-pub(crate) const DEFAULTS: &[&str] = &["retry", "timeout", "priority", "on_failure", "window", "expected"];
+pub(crate) const DEFAULTS: &[&str] = &["retry", "timeout", "priority", "queue", "on_failure", "window", "expected"];
 
 /// A step whose `needs` are still names.
 pub(super) struct Draft {
@@ -45,6 +46,7 @@ pub(super) struct Defaults {
     pub retry: Option<Retry>,
     pub timeout: Option<(TaskTimeouts, Option<Millis>)>,
     pub priority: Option<i32>,
+    pub queue: Option<Template>,
     pub on_failure: Option<OnFailure>,
     pub window: Option<Window>,
 }
@@ -166,6 +168,7 @@ fn read_defaults(head: &Fields<'_>, priority: Option<i32>, source: &str, mistake
         retry: fields.has("retry").then(|| retry(&fields, Retry::FORWARD, mistakes)),
         timeout: fields.has("timeout").then(|| timeouts(&fields, mistakes)),
         priority: fields.integer("priority", PRIORITY.0, PRIORITY.1, mistakes).or(priority),
+        queue: queue(&fields, source, mistakes),
         on_failure: fields.choice("on_failure", &ON_FAILURE, mistakes),
         window: window(&fields, source, mistakes),
     }

@@ -28,6 +28,7 @@ impl Step {
         found.extend(self.window.iter().flat_map(Window::templates));
         found.extend(self.concurrency.iter().map(|concurrency| &concurrency.group));
         found.extend(self.rate.iter().flat_map(|rate| &rate.group));
+        found.extend(&self.queue);
         found.extend(&self.output);
         found.extend(self.compensate.iter().map(|compensate| &compensate.with));
         found.into_iter()

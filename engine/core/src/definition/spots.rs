@@ -35,6 +35,8 @@ pub(super) enum Wants {
     Expected,
     /// An instant.
     Instant,
+    /// The name of a queue.
+    Queue,
     /// The type of an event.
     EventType,
 }
@@ -49,6 +51,7 @@ impl Wants {
             Self::Calendar => Some(("the calendar", Type::Text)),
             Self::Expected => Some(("`expected`", Type::either([Type::Text, Type::Int]))),
             Self::Instant => Some(("`until`", Type::either([Type::Text, Type::Int]))),
+            Self::Queue => Some(("`queue`", Type::Text)),
             Self::EventType => Some(("`type`", Type::Text)),
         }
     }
@@ -97,6 +100,7 @@ pub(super) fn spots(step: &Step) -> Vec<Spot<'_>> {
     let groups = step.concurrency.iter().map(|concurrency| &concurrency.group);
     let groups = groups.chain(step.rate.iter().filter_map(|rate| rate.group.as_ref()));
     found.extend(groups.map(|group| Spot::template(group, Wants::Anything, item)));
+    found.extend(step.queue.iter().map(|queue| Spot::template(queue, Wants::Queue, item)));
     found.extend(step.output.iter().map(|output| Spot::template(output, Wants::Anything, &["result"])));
     if let Some(compensate) = &step.compensate {
         let locals = [item, &["self", "failure"]].concat();

@@ -1,7 +1,7 @@
 //! From a YAML map to one step.
 
 use super::action;
-use super::around::{compensate, concurrency, rate, retry, timeouts, window};
+use super::around::{compensate, concurrency, queue, rate, retry, timeouts, window};
 use super::fields::{Fields, bad_value, name, text, wrong_type};
 use super::fits::fits;
 use super::read::{Around, Draft};
@@ -29,6 +29,7 @@ pub(crate) const STEP: &[&str] = &[
     "concurrency",
     "rate",
     "priority",
+    "queue",
     "retry",
     "timeout",
     "on_failure",
@@ -66,6 +67,7 @@ pub(super) fn read(key: &Key, node: &Node, around: &Around<'_>, mistakes: &mut V
         concurrency: concurrency(&fields, false, source, mistakes),
         rate: rate(&fields, source, mistakes),
         priority: fields.integer("priority", PRIORITY.0, PRIORITY.1, mistakes).unwrap_or(0),
+        queue: queue(&fields, source, mistakes),
         on_failure: fields.choice("on_failure", &ON_FAILURE, mistakes).unwrap_or_default(),
         finally: around.finally,
         // The output of a sub-DAG is told by the sub-DAG.
@@ -88,6 +90,9 @@ fn complete(step: &mut Step, fields: &Fields<'_>, around: &Around<'_>) {
         }
         if let Some((timeouts, total)) = defaults.timeout.filter(|_| !fields.has("timeout")) {
             (step.timeouts, step.total) = (timeouts, total);
+        }
+        if !fields.has("queue") {
+            step.queue = defaults.queue.clone();
         }
     }
     if let Some(priority) = defaults.priority.filter(|_| !fields.has("priority")) {

@@ -1,8 +1,10 @@
 //! The entry of the machine: one event, one run, one definition.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Cause, Phase, Run, StepRun, scope};
@@ -55,11 +57,12 @@ pub enum FactKind {
 }
 
 /// Why a record changed nothing.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
 pub enum Refusal {
     /// It says what is known already, or comes too late to matter.
     #[error("nothing to do: {0}")]
-    Stale(&'static str),
+    Stale(Cow<'static, str>),
     /// It asks for what cannot be done in this state.
     #[error("{0}")]
     Illegal(String),
@@ -334,7 +337,7 @@ impl Machine<'_> {
 
     fn parent_informed(&mut self, ending: u32) -> Result<(), Refusal> {
         if ending <= self.run.informed || ending > self.run.endings {
-            return Err(Refusal::Stale("the parent knows"));
+            return Err(Refusal::Stale("the parent knows".into()));
         }
         self.run.informed = ending;
         Ok(())

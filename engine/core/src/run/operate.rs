@@ -26,7 +26,7 @@ impl Machine<'_> {
         match what {
             Extent::Run => {
                 if self.run.paused.is_some() {
-                    return Err(Refusal::Stale("the run is paused"));
+                    return Err(Refusal::Stale("the run is paused".into()));
                 }
                 // Its own limit is not owed while it rests.
                 self.retracted = true;
@@ -37,7 +37,7 @@ impl Machine<'_> {
                 let hold = hold(None);
                 let at = self.open_step(step)?;
                 if self.run.steps[at].holds.iter().any(Hold::is_whole) {
-                    return Err(Refusal::Stale("the step is paused"));
+                    return Err(Refusal::Stale("the step is paused".into()));
                 }
                 self.run.steps[at].holds.push(hold);
                 self.tell(FactKind::Step(step.clone(), "paused"));
@@ -47,7 +47,7 @@ impl Machine<'_> {
                 let hold = hold(Some(Arc::clone(when)));
                 let at = self.open_step(step)?;
                 if self.run.steps[at].holds.iter().any(|known| known.when.as_ref() == Some(when)) {
-                    return Err(Refusal::Stale("these items are paused"));
+                    return Err(Refusal::Stale("these items are paused".into()));
                 }
                 self.run.steps[at].holds.push(hold);
                 self.tell(FactKind::Step(step.clone(), "paused"));
@@ -67,7 +67,7 @@ impl Machine<'_> {
 
     /// What was paused goes on.
     pub fn resume(&mut self, what: &Extent) -> Result<(), Refusal> {
-        let not = Refusal::Stale("it is not paused");
+        let not = Refusal::Stale("it is not paused".into());
         match what {
             Extent::Run => {
                 let hold = self.run.paused.take().ok_or(not)?;
@@ -206,7 +206,7 @@ impl Machine<'_> {
     /// A run that was set aside goes on where it stood: all that it owes is owed again.
     pub fn let_go_on(&mut self) -> Result<(), Refusal> {
         let Phase::Quarantined { was, .. } = &self.run.phase else {
-            return Err(Refusal::Stale("the run is not quarantined"));
+            return Err(Refusal::Stale("the run is not quarantined".into()));
         };
         let Some(was) = was.clone() else {
             let message = "a record about this run could not be understood: nobody knows where it stood".to_owned();

@@ -11,7 +11,7 @@ use crate::{Failure, StepName, TaskKey};
 impl Machine<'_> {
     /// A timer came due.
     pub fn timer_fired(&mut self, kind: &TimerKind) -> Result<(), Refusal> {
-        let stale = Err(Refusal::Stale("nothing waits for this timer"));
+        let stale = Err(Refusal::Stale("nothing waits for this timer".into()));
         match kind {
             TimerKind::Backoff { step, item, leg, attempt } => {
                 let (run, step) = (self.run.id(), step.clone());
@@ -66,10 +66,12 @@ impl Machine<'_> {
             }
             // A compensation is not stopped by a cancel: half undone is worse than either.
             Phase::Halting | Phase::Compensating | Phase::CompensationFailed => {
-                Err(Refusal::Stale("the run is on its way back already"))
+                Err(Refusal::Stale("the run is on its way back already".into()))
             }
-            Phase::Closing { .. } => Err(Refusal::Stale("only what stands under `finally` is left of the run")),
-            Phase::Ended(_) if self.run.start.parent.is_some() => Err(Refusal::Stale("the child run ended meanwhile")),
+            Phase::Closing { .. } => Err(Refusal::Stale("only what stands under `finally` is left of the run".into())),
+            Phase::Ended(_) if self.run.start.parent.is_some() => {
+                Err(Refusal::Stale("the child run ended meanwhile".into()))
+            }
             Phase::Ended(_) | Phase::Quarantined { .. } => {
                 Err(Refusal::Illegal(format!("the run is {} already", self.run.phase.name())))
             }
@@ -79,7 +81,7 @@ impl Machine<'_> {
     /// The parent of a run that succeeded takes it back.
     pub fn take_back(&mut self, failure: &Failure) -> Result<(), Refusal> {
         if self.run.phase != Phase::Ended(End::Succeeded) {
-            return Err(Refusal::Stale("the run is on its way back, or did not succeed"));
+            return Err(Refusal::Stale("the run is on its way back, or did not succeed".into()));
         }
         if !revocable(self.run, self.definition) {
             return Err(Refusal::Illegal(

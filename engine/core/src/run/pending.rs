@@ -9,7 +9,7 @@ use super::{At, Phase, Run, Status, Undo, WaveAt, Work, scope};
 use crate::definition::{Action, Emit};
 use crate::effect::{Effect, EffectKey};
 use crate::record::{Parent, Report, Start, TimerKey, TimerKind};
-use crate::{CloudEvent, Definition, Digest, Failure, Leg, StepName, Task, TaskKey, TaskTimeouts, UtcMs};
+use crate::{CloudEvent, Definition, Digest, Failure, Leg, QueueName, StepName, Task, TaskKey, TaskTimeouts, UtcMs};
 
 /// All the work that `run` owes.
 #[must_use]
@@ -126,7 +126,7 @@ pub(super) fn send(run: &Run, definition: &Definition, at: usize, item: u32, att
         }
         Action::Task { uses, with } => {
             let input = value(with, locals)?;
-            Ok(dispatch(run, definition, at, (item, attempt, Leg::Forward), (uses, input, step.timeouts)))
+            dispatch(run, definition, at, (item, attempt, Leg::Forward), (uses, input, step.timeouts))
         }
         Action::Emit(emit) => {
             let event = event(run, definition, at, emit)?;
@@ -221,10 +221,21 @@ fn dispatch(
     at: usize,
     (item, attempt, leg): (u32, u32, Leg),
     (uses, input, timeouts): (&Arc<str>, serde_json::Value, TaskTimeouts),
-) -> Effect {
+) -> Result<Effect, Failure> {
     let key = key(run, definition, at, item, attempt, leg);
     let priority = definition.steps[at].priority;
-    Effect::Dispatch(Box::new(Task { key, uses: uses.to_string(), input, timeouts, priority }))
+    let queue = queue(run, definition, at, item)?;
+    Ok(Effect::Dispatch(Box::new(Task { key, uses: uses.to_string(), input, timeouts, priority, queue })))
+}
+
+/// Which workers the tasks of an item are for, its undo too.
+fn queue(run: &Run, definition: &Definition, at: usize, item: u32) -> Result<QueueName, Failure> {
+    let step = &definition.steps[at];
+    let Some(template) = &step.queue else { return Ok(QueueName::default()) };
+    let locals = run.steps[at].work.as_ref().map(|work| scope::item(work, item)).unwrap_or_default();
+    let name = scope::text(run, definition, template, locals)?;
+    let wrong = |error| permanent("E0210", format!("`queue` of `{}` came to {error}", step.name));
+    name.parse().map_err(|error: crate::QueueNameError| wrong(error.to_string()))
 }
 
 /// The effect that puts the undo of an item to work; `None` where the item has nothing to undo.
@@ -250,7 +261,7 @@ pub(super) fn send_undo(
     let input = scope::eval_frozen(run, definition, &compensate.with, scope::undo(work, item, failure))
         .map_err(|error| permanent("E0205", error.to_string()))?;
     let task = (&compensate.uses, input, compensate.timeouts);
-    Ok(Some(dispatch(run, definition, at, (item, attempt, Leg::Undo), task)))
+    dispatch(run, definition, at, (item, attempt, Leg::Undo), task).map(Some)
 }
 
 /// The timer of an active step's total limit, where it has one that still matters.

@@ -125,7 +125,7 @@ impl Machine<'_> {
     /// A named message: to the step or gate that waits for it, or kept for one that will.
     pub fn signal(&mut self, signal: Signal, id: Option<&Arc<str>>) -> Result<(), Refusal> {
         if id.is_some_and(|id| self.run.signal_ids.contains(id)) {
-            return Err(Refusal::Stale("this signal was received before"));
+            return Err(Refusal::Stale("this signal was received before".into()));
         }
         // While it halts, a step with `always()` may still wait for one.
         if !matches!(self.run.phase, Phase::Queued { .. } | Phase::Running | Phase::Halting | Phase::Closing { .. }) {

@@ -188,7 +188,7 @@ impl Machine<'_> {
     /// A worker reports on the way back.
     pub fn undo_finished(&mut self, task: &TaskKey, outcome: &Outcome) -> Result<(), Refusal> {
         let at = self.step(&task.step)?;
-        let stale = Err(Refusal::Stale("this attempt is not out"));
+        let stale = Err(Refusal::Stale("this attempt is not out".into()));
         let Undo::Active(undo) = &mut self.run.steps[at].undo else { return stale };
         match undo.live.get(&task.item) {
             Some(Live { attempt, at: At::Out }) if *attempt == task.attempt => {}
@@ -244,7 +244,7 @@ impl Machine<'_> {
         };
         match live {
             Some(Live { attempt, at: At::Backoff { until } }) if *attempt == key.attempt && *until <= self.now => {}
-            Some(_) | None => return Err(Refusal::Stale("nothing waits for this timer")),
+            Some(_) | None => return Err(Refusal::Stale("nothing waits for this timer".into())),
         }
         match key.leg {
             Leg::Forward => self.stand_ready(at, key.item),
@@ -275,7 +275,7 @@ impl Machine<'_> {
                 }
                 Ok(())
             }
-            Some(_) | None => Err(Refusal::Stale("the child is known")),
+            Some(_) | None => Err(Refusal::Stale("the child is known".into())),
         }
     }
 
@@ -286,7 +286,7 @@ impl Machine<'_> {
             && matches!(undo.live.get(&link.item), Some(Live { at: At::Child { child, .. }, .. }) if *child == report.child)
         {
             if report.end == End::Succeeded {
-                return Err(Refusal::Stale("the child had not been taken back yet"));
+                return Err(Refusal::Stale("the child had not been taken back yet".into()));
             }
             self.undo_leave(at, link.item);
             self.undo_progress(at);
@@ -295,7 +295,7 @@ impl Machine<'_> {
         }
         let stopping = match self.run.steps[at].work.as_ref().and_then(|work| work.live.get(&link.item)) {
             Some(Live { at: At::Child { child, stopping, .. }, .. }) if *child == report.child => *stopping,
-            Some(_) | None => return Err(Refusal::Stale("no child of this name is at work")),
+            Some(_) | None => return Err(Refusal::Stale("no child of this name is at work".into())),
         };
         match (report.end, stopping) {
             (End::Succeeded, _) => {

@@ -81,14 +81,14 @@ impl Machine<'_> {
     /// An event that may be what the step at `at` waits for.
     fn event_came(&mut self, at: usize, event: &CloudEvent) -> Result<(), Refusal> {
         let found = waiting(self.run, self.definition).find(|(step, _)| *step == at);
-        let Some((_, wait)) = found else { return Err(Refusal::Stale("the step does not wait for an event")) };
+        let Some((_, wait)) = found else { return Err(Refusal::Stale("the step does not wait for an event".into())) };
         let value = event.to_json();
         if let Some(condition) = &wait.condition {
             let condition = Template::Whole(condition.clone());
             let holds = scope::eval(self.run, self.definition, &condition, vec![("event", value.clone())]);
             // An event of another make than expected, which lacks what the condition reads, is not the one waited for.
             if holds != Ok(Value::Bool(true)) {
-                return Err(Refusal::Stale("the condition of the wait does not hold for this event"));
+                return Err(Refusal::Stale("the condition of the wait does not hold for this event".into()));
             }
         }
         self.retracted = true;

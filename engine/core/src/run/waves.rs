@@ -174,7 +174,7 @@ impl Machine<'_> {
     /// The soak or the wait at the gate of a wave is over.
     pub(super) fn wave_timer(&mut self, step: &StepName, index: u32, gate: bool) -> Result<(), Refusal> {
         let at = self.step(step)?;
-        let stale = Refusal::Stale("nothing waits for this timer");
+        let stale = Refusal::Stale("nothing waits for this timer".into());
         let wave = self.run.steps[at].work.as_ref().filter(|work| !work.stopping).and_then(|work| work.wave.clone());
         let Some(wave) = wave.filter(|wave| wave.index == index) else { return Err(stale) };
         match (wave.at, gate) {

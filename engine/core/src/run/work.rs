@@ -145,7 +145,7 @@ impl Machine<'_> {
         let stopping = match live {
             Some(Live { attempt, at: At::Out }) if *attempt == task.attempt => false,
             Some(Live { attempt, at: At::Stopping }) if *attempt == task.attempt => true,
-            Some(_) | None => return Err(Refusal::Stale("this attempt is not out")),
+            Some(_) | None => return Err(Refusal::Stale("this attempt is not out".into())),
         };
         match outcome {
             Outcome::Succeeded { output } => self.item_done(at, task.item, output.clone()),

@@ -47,6 +47,7 @@ fn bare() -> Value {
                 "oneOf": [{ "type": "integer", "minimum": 0 }, { "type": "string", "pattern": "^[0-9]+(\\.[0-9]{1,2})?%$" }]
             },
             "priority": { "type": "integer", "minimum": -100, "maximum": 100, "description": "Whose tasks go first: the highest." },
+            "queue": { "type": "string", "pattern": "^[a-z0-9-]{1,64}$|\\$\\{\\{", "description": "Which workers its tasks are for." },
             "on_failure": { "enum": ["fail", "continue", "pause"], "description": "What a failed step means for its run." },
             "texts": { "oneOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" } }] },
             "count": { "type": "integer", "minimum": 1, "maximum": 1_000_000 },
@@ -122,6 +123,7 @@ fn defaults() -> Value {
             "retry": { "$ref": "#/$defs/retry" },
             "timeout": { "$ref": "#/$defs/timeout" },
             "priority": { "$ref": "#/$defs/priority" },
+            "queue": { "$ref": "#/$defs/queue" },
             "on_failure": { "$ref": "#/$defs/on_failure" },
             "window": { "$ref": "#/$defs/window" },
             "expected": { "$ref": "#/$defs/expected" }
@@ -252,6 +254,7 @@ fn step() -> Value {
             "concurrency": { "$ref": "#/$defs/concurrency" },
             "rate": { "$ref": "#/$defs/rate" },
             "priority": { "$ref": "#/$defs/priority" },
+            "queue": { "$ref": "#/$defs/queue" },
             "retry": { "$ref": "#/$defs/retry" },
             "timeout": { "$ref": "#/$defs/timeout" },
             "on_failure": { "$ref": "#/$defs/on_failure" },
@@ -262,12 +265,23 @@ fn step() -> Value {
     );
     let actions = ["uses", "workflow", "wait", "set", "fail", "emit", "steps"];
     step["oneOf"] = actions.iter().map(|action| json!({ "required": [action] })).collect();
-    let idle =
-        ["window", "expected", "concurrency", "rate", "priority", "with", "for_each", "retry", "timeout", "compensate"];
+    let idle = [
+        "window",
+        "expected",
+        "concurrency",
+        "rate",
+        "priority",
+        "queue",
+        "with",
+        "for_each",
+        "retry",
+        "timeout",
+        "compensate",
+    ];
     let and = |more: &[&str]| refuse(&[&idle, more].concat());
     step["dependentSchemas"] = json!({
-        "workflow": refuse(&["compensate", "retry"]),
-        "steps": refuse(&["with", "compensate", "retry"]),
+        "workflow": refuse(&["compensate", "retry", "queue"]),
+        "steps": refuse(&["with", "compensate", "retry", "queue"]),
         "wait": and(&[]),
         "set": and(&["output"]),
         "emit": and(&["output"]),

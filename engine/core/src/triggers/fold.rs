@@ -45,7 +45,7 @@ impl Partition {
     pub(crate) fn receive(&mut self, stamp: Stamp, event: &Arc<CloudEvent>) -> Result<Applied, Refusal> {
         let name = Seen::name(event);
         if stamp.seq <= self.triggers.floor || self.triggers.seen.knows(name, stamp.at) {
-            return Err(Refusal::Stale("this event was received before"));
+            return Err(Refusal::Stale("this event was received before".into()));
         }
         self.triggers.fold_at(stamp.seq);
         let forgotten = self.triggers.seen.note(name, stamp.at);
@@ -105,10 +105,10 @@ impl Partition {
     pub(crate) fn burst_over(&mut self, stamp: Stamp, run: RunId) -> Result<Applied, Refusal> {
         let burst = self.triggers.bursts.get(run).filter(|burst| burst.due <= stamp.at);
         if burst.is_none() || stamp.seq <= self.triggers.floor {
-            return Err(Refusal::Stale("no burst of events is over"));
+            return Err(Refusal::Stale("no burst of events is over".into()));
         }
         let Some(burst) = self.triggers.bursts.remove(run) else {
-            return Err(Refusal::Stale("no burst of events is over"));
+            return Err(Refusal::Stale("no burst of events is over".into()));
         };
         self.triggers.fold_at(stamp.seq);
         self.triggers.touch(Row::Burst(run));
@@ -240,14 +240,14 @@ impl Partition {
         next: Option<UtcMs>,
     ) -> Result<Applied, Refusal> {
         if stamp.seq <= self.triggers.floor {
-            return Err(Refusal::Stale("the schedule is further than that"));
+            return Err(Refusal::Stale("the schedule is further than that".into()));
         }
         if self.schedule(key).is_none() {
-            return Err(Refusal::Stale("the latest version of the workflow has no such schedule"));
+            return Err(Refusal::Stale("the latest version of the workflow has no such schedule".into()));
         }
         let known = self.triggers.schedules.get(key);
         if known.is_some_and(|known| known.next == next) {
-            return Err(Refusal::Stale("the schedule is armed for just that"));
+            return Err(Refusal::Stale("the schedule is armed for just that".into()));
         }
         let passed = known
             .and_then(|known| known.next)
@@ -269,13 +269,13 @@ impl Partition {
     ) -> Result<Applied, Refusal> {
         let known = self.triggers.schedules.get(key).filter(|known| known.next == Some(nominal));
         let Some(known) = known.filter(|_| stamp.seq > self.triggers.floor) else {
-            return Err(Refusal::Stale("the schedule is not armed for this instant"));
+            return Err(Refusal::Stale("the schedule is not armed for this instant".into()));
         };
         let Some((overlap, spread)) = self.schedule(key).map(|schedule| (schedule.overlap, schedule.jitter)) else {
-            return Err(Refusal::Stale("the latest version of the workflow has no such schedule"));
+            return Err(Refusal::Stale("the latest version of the workflow has no such schedule".into()));
         };
         if nominal + jitter(&key.workflow, nominal, spread) > stamp.at {
-            return Err(Refusal::Stale("the instant has not come"));
+            return Err(Refusal::Stale("the instant has not come".into()));
         }
         let (open, queued) = (known.last.filter(|last| self.is_open(*last)), known.queued.is_some());
         self.triggers.fold_at(stamp.seq);

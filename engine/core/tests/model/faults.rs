@@ -180,7 +180,7 @@ fn loses_a_backoff(partition: &mut Partition, seq: u64, at: UtcMs, entry: &Entry
 
 fn is_deaf_to_its_children(partition: &mut Partition, seq: u64, at: UtcMs, entry: &Entry) -> Answer {
     match &entry.event {
-        Event::ChildEnded { .. } => Err(Refusal::Stale("not heard")),
+        Event::ChildEnded { .. } => Err(Refusal::Stale("not heard".into())),
         _ => partition.apply(seq, at, entry),
     }
 }

@@ -30,3 +30,14 @@ pub fn left_out() -> bool {
     }
     left_out
 }
+
+/// Where Python finds the library that speaks NATS, for `PYTHONPATH`.
+///
+/// # Panics
+/// With one line saying what to run, where the cache does not have it.
+#[must_use]
+#[track_caller]
+pub fn python_path() -> std::path::PathBuf {
+    let path = crate::cache().map(|cache| cache.join("python/lib")).filter(|path| path.is_dir());
+    path.unwrap_or_else(|| panic!("nats-py is missing in the cache: run tests/lab/python.sh, it fetches it"))
+}

@@ -1,9 +1,13 @@
-//! What every task queue must do, run against the embedded and the simulated one.
+//! What every task queue must do, run against the embedded and the simulated one, and the one over NATS: there by the clock on
+//! the wall, with a real server.
+
+mod wire;
 
 use std::time::Duration;
 
-use patchloom_core::{Failure, Leg, Millis, Outcome, RunId, StepName, Task, TaskKey, TaskTimeouts, UtcMs};
+use patchloom_core::{Failure, Leg, Millis, Outcome, QueueName, RunId, StepName, Task, TaskKey, TaskTimeouts, UtcMs};
 use patchloom_engine::clock::Clock;
+use patchloom_engine::nats::{NatsQueue, QueueOptions};
 use patchloom_engine::queue::{Beat, EmbeddedQueue, Lease, Limits, Recall, TaskQueue};
 use patchloom_engine::sim::{QueueFaults, SimQueue};
 use serde_json::{Value, json};
@@ -15,7 +19,14 @@ const DONE: Outcome = Outcome::Succeeded { output: Value::Null };
 fn task(item: u32, timeouts: TaskTimeouts) -> Task {
     let step = StepName("s".into());
     let key = TaskKey { run: RunId(Uuid::nil()), step, item, attempt: 1, leg: Leg::Forward };
-    Task { key, uses: "t.work".into(), input: json!({"item": item}), timeouts, priority: 0 }
+    Task {
+        key,
+        uses: "t.work".into(),
+        input: json!({"item": item}),
+        timeouts,
+        priority: 0,
+        queue: QueueName::default(),
+    }
 }
 
 fn plain(item: u32) -> Task {
@@ -23,7 +34,7 @@ fn plain(item: u32) -> Task {
 }
 
 async fn one(queue: &impl TaskQueue) -> Lease {
-    let mut leases = tokio::time::timeout(Duration::from_secs(1), queue.take(1)).await.expect("a task waits");
+    let mut leases = tokio::time::timeout(Duration::from_secs(30), queue.take(1)).await.expect("a task waits");
     assert_eq!(leases.len(), 1);
     leases.remove(0)
 }
@@ -179,6 +190,24 @@ async fn of_one_priority_the_oldest_goes_first_also_when_it_is_handed_out_again(
     assert_eq!(queue.depth(), (0, 5));
 }
 
+#[tokio::test(start_paused = true)]
+async fn workers_that_serve_some_queues_take_the_tasks_of_no_other() {
+    let queue = EmbeddedQueue::new(Clock::of_runtime(UtcMs(1_000_000)), LIMITS);
+    let serving = |name: &str| queue.serving([name.parse().unwrap()].into());
+    let (a, b) = (serving("a"), serving("b"));
+    let of = |item, priority, name: &str| Task { queue: name.parse().unwrap(), ..ranked(item, priority) };
+    queue.publish(vec![of(0, 9, "a")]);
+    assert!(is_empty(&b).await);
+    let waits = tokio::spawn(async move { one(&b).await.task.key.item });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    queue.publish(vec![of(1, 0, "b"), of(2, 1, "b"), of(3, 5, "c")]);
+    assert_eq!(waits.await.unwrap(), 2);
+    assert_eq!(one(&a).await.task.key.item, 0);
+    assert!(is_empty(&a).await);
+    let rest: Vec<u32> = queue.take(9).await.iter().map(|lease| lease.task.key.item).collect();
+    assert_eq!(rest, [3, 1], "who serves all queues takes the first of all lines");
+}
+
 /// Makes one test per rule and queue.
 macro_rules! conform {
     ($($rule:ident),+ $(,)?) => {
@@ -187,6 +216,24 @@ macro_rules! conform {
             $(#[tokio::test(start_paused = true)]
             async fn $rule() {
                 super::$rule(EmbeddedQueue::new(Clock::of_runtime(UtcMs(1_000_000)), LIMITS)).await;
+            })+
+        }
+        mod on_the_leader_over_nats {
+            use super::*;
+            $(#[tokio::test(start_paused = true)]
+            async fn $rule() {
+                let options = QueueOptions { limits: LIMITS, ..QueueOptions::default() };
+                super::$rule(NatsQueue::new(options, Clock::of_runtime(UtcMs(1_000_000)))).await;
+            })+
+        }
+        mod over_nats {
+            use super::*;
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $rule() {
+                if patchloom_bed::nats::left_out() {
+                    return;
+                }
+                super::$rule(wire::OverNats::start(LIMITS).await).await;
             })+
         }
         mod simulated {
