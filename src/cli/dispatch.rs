@@ -1,12 +1,16 @@
 //! Where the commands go that need the engine.
 
-use super::{Context, EngineCommand, bench, change, event, journal, patch, run as runs, task, window, workflow};
+use super::{
+    Context, EngineCommand, bench, change, event, journal, patch, run as runs, serve, task, window, worker, workflow,
+};
 use crate::fault::{Exit, Fault};
 
 /// Runs one of them.
 pub(super) fn run(command: EngineCommand, context: &Context) -> Result<Exit, Fault> {
     match command {
         EngineCommand::Patch(args) => patch::run(&args, context),
+        EngineCommand::Serve(args) => serve::run(&args, context),
+        EngineCommand::Worker(args) => worker::run(&args, context),
         EngineCommand::Workflow(command) => workflow::run(&command, context),
         EngineCommand::Window(command) => window::run(&command, context),
         EngineCommand::Task(command) => task::run(&command, context),

@@ -31,8 +31,6 @@ pub struct DoctorArgs {
     /// Print the findings as JSON
     #[arg(long)]
     pub json: bool,
-    #[command(flatten)]
-    nats: nats::NatsArgs,
 }
 
 /// How one thing is.
@@ -86,9 +84,9 @@ pub(super) fn run(args: &DoctorArgs, context: &Context) -> Result<Exit, Fault> {
         .build()
         .context("cannot start the runtime")
         .map_err(|error| Fault::new("E0905", Exit::Internal, error))?;
-    let data_dir = context.data_dir();
+    let data_dir = context.own_dir();
     let mut checks = runtime.block_on(examine(data_dir.as_deref().ok()));
-    checks.extend(runtime.block_on(nats::examine(&args.nats)));
+    checks.extend(runtime.block_on(nats::examine(&context.global.nats)));
     let worst_is = |state| checks.iter().any(|check| check.state == state);
     let (verdict, exit) = match (worst_is(State::Missing), worst_is(State::Warn)) {
         (true, _) => ("unable", Exit::Unable),

@@ -49,9 +49,8 @@ fn send(args: &EventSendArgs, context: &Context) -> Result<Exit, Fault> {
         .with_context(|| format!("cannot read the event from {name}"))
         .map_err(|error| Fault::new("E0906", Exit::BadInput, error))?;
     let event = CloudEvent::read(&text).map_err(|mistakes| refused(&name, &mistakes))?;
-    let data = context.data_dir()?;
     let published =
-        lead(&data, async |host| host.handle().publish(&lifecycle::by(), event).await.map_err(engine_fault))?;
+        lead(context, async |host| host.handle().publish(&lifecycle::by(), event).await.map_err(engine_fault))?;
     context.print(match published {
         Published::Recorded => "recorded\n",
         Published::Known => "known\n",

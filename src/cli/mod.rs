@@ -11,11 +11,14 @@ mod doctor;
 mod event;
 mod explain;
 mod journal;
+mod nats;
 mod patch;
 mod run;
+mod serve;
 mod store;
 mod task;
 mod window;
+mod worker;
 mod workflow;
 
 use std::ffi::OsString;
@@ -32,6 +35,7 @@ pub use doctor::DoctorArgs;
 pub use event::{EventCommand, EventSendArgs};
 pub use explain::ExplainArgs;
 pub use journal::{JournalArgs, JournalCommand, JournalExportArgs};
+pub use nats::NatsArgs;
 pub use patch::PatchArgs;
 pub use run::{
     Choice, Exceed, RunCancelArgs, RunCommand, RunDecideArgs, RunExportArgs, RunHistoryArgs, RunImportArgs,
@@ -39,8 +43,10 @@ pub use run::{
     RunRetryArgs, RunSelector, RunShowArgs, RunSignalArgs, RunSkipArgs, RunStartArgs, RunState, RunTuneArgs,
     RunWatchArgs, RunWhyArgs, Signal,
 };
+pub use serve::ServeArgs;
 pub use task::{TaskCommand, TaskListArgs, TaskShowArgs};
 pub use window::{CalendarSelector, WindowCheckArgs, WindowCommand, WindowExplainArgs, WindowNextArgs};
+pub use worker::WorkerArgs;
 pub use workflow::{
     CheckFormat, WorkflowCheckArgs, WorkflowCommand, WorkflowDiffArgs, WorkflowGraphArgs, WorkflowImportArgs,
     WorkflowSchemaArgs, WorkflowTestArgs, WorkflowUnwindArgs,
@@ -85,6 +91,9 @@ pub struct Global {
     /// Tell more on stderr; twice for debugging
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
+    /// The engines behind a NATS server.
+    #[command(flatten)]
+    pub nats: NatsArgs,
 }
 
 /// The commands.
@@ -108,6 +117,11 @@ pub enum EngineCommand {
     /// Run the whole life of a patch: on this machine, or on a Debian root directory
     #[command(long_about = patch::ABOUT)]
     Patch(PatchArgs),
+    /// Run an engine: alone on a data directory, or one of several behind a NATS server
+    #[command(long_about = serve::ABOUT)]
+    Serve(ServeArgs),
+    /// Run a worker: takes tasks from queues of a NATS server and does them on this machine
+    Worker(WorkerArgs),
     /// Check and draw workflow definitions
     #[command(subcommand)]
     Workflow(WorkflowCommand),
@@ -154,11 +168,21 @@ impl Context {
         Self { global, out, talk }
     }
 
-    /// The data directory that this call works on. It need not exist yet.
+    /// The data directory that this call works on: the copy of a partition's journal where its engines are behind NATS. It
+    /// need not exist yet.
     ///
     /// # Errors
     /// `E0902` where there is no place for one.
     pub fn data_dir(&self) -> Result<PathBuf, Fault> {
+        let own = self.own_dir()?;
+        Ok(if self.global.nats.options().is_some() { self.global.nats.copy(&own) } else { own })
+    }
+
+    /// The data directory of a process that stays: an engine's copy of the journal, a worker's files.
+    ///
+    /// # Errors
+    /// `E0902` where there is no place for one.
+    pub fn own_dir(&self) -> Result<PathBuf, Fault> {
         data_dir::resolve(self.global.data_dir.clone())
     }
 

@@ -10,6 +10,7 @@ use patchloom_engine::runtime::{Inspected, OpenError, inspect};
 use patchloom_engine::{datadir, journal::Error as JournalError};
 
 use super::Context;
+use super::run::act::refresh;
 use crate::fault::{Exit, Fault};
 use crate::output::text;
 
@@ -76,6 +77,7 @@ pub(super) fn open_fault(error: OpenError) -> Fault {
 
 /// Looks into the data directory of this call; what could be passed over is told on stderr.
 pub(super) fn look(context: &Context) -> Result<Inspected, Fault> {
+    refresh(context)?;
     let inspected = inspect(&context.data_dir()?).map_err(open_fault)?;
     for note in &inspected.notes {
         eprintln!("{} {}", context.talk.style.yellow("note:"), text::plain(note));

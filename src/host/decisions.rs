@@ -33,7 +33,7 @@ fn waiting(state: &Partition) -> Vec<RunId> {
 }
 
 /// Works until the engine stops.
-pub(super) async fn carry(handle: Handle, changes: PathBuf, shutdown: CancellationToken) {
+pub(crate) async fn carry(handle: Handle, changes: PathBuf, shutdown: CancellationToken) {
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,

@@ -2,7 +2,7 @@
 //!
 //! Composes; decides nothing about patches.
 
-mod decisions;
+pub(crate) mod decisions;
 mod source;
 
 use std::collections::BTreeMap;
@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use patchloom_core::{Definition, RunId, TaskKey, UtcMs};
+use patchloom_engine::events::InProcess;
+use patchloom_engine::nats::{Connection, Stand, StandOptions, stand};
 use patchloom_engine::runtime::{self, Engine, EngineOptions, Handle, OpenError};
 use patchloom_workers::runtime::{DataDir, Handlers, PoolConfig, Progress, WorkerPool};
 use patchloom_workers::{changes, observe, patching};
@@ -43,19 +45,28 @@ pub struct CutOff {
     pub labels: BTreeMap<Arc<str>, Arc<str>>,
 }
 
-/// An engine with workers.
+/// An engine with workers, or the view of one that is elsewhere.
 pub struct Host {
-    engine: Engine,
+    engine: Place,
     cut_off: Vec<CutOff>,
     data: PathBuf,
     progress: watch::Receiver<TaskProgress>,
-    shutdown: CancellationToken,
-    pool: JoinHandle<()>,
-    decisions: JoinHandle<()>,
+}
+
+/// Where the engine is.
+enum Place {
+    Here {
+        engine: Box<Engine>,
+        shutdown: CancellationToken,
+        pool: JoinHandle<()>,
+        decisions: JoinHandle<()>,
+    },
+    /// Somewhere behind NATS: orders go to the one that leads, what it records is followed here.
+    Elsewhere(Box<Stand>),
 }
 
 /// What a failure to open means to a person.
-fn open_fault(error: OpenError) -> Fault {
+pub(crate) fn open_fault(error: OpenError) -> Fault {
     let code = error.code();
     let (exit, hint) = match &error {
         OpenError::DataDir(_) => (Exit::Unable, "see `patchloom doctor`, or name another one with --data-dir"),
@@ -92,17 +103,7 @@ impl Host {
         }
         // Before the workers begin: the last task of a run may be done at once, and the run would be over unseen.
         let cut_off = cut_off(&engine.handle).await?;
-        for (name, text) in shipped::all() {
-            let definition = Definition::parse(name, text)
-                .map_err(|mistakes| Fault::new("E0101", Exit::Internal, anyhow::Error::new(mistakes)))?;
-            let (named, version) = (std::sync::Arc::clone(&definition.name), definition.digest.clone());
-            // What is known already need not be said again with every start.
-            let known =
-                engine.handle.read(move |state| state.latest(&named) == Some(&version)).await.map_err(engine_fault)?;
-            if !known {
-                engine.handle.register("engine", &definition).await.map_err(engine_fault)?;
-            }
-        }
+        register_shipped(&engine.handle).await?;
         DataDir::new(data).sweep();
         let (report, progress) = watch::channel(TaskProgress::new());
         let source = source::QueueSource::new(engine.queue.clone(), engine.handle.clone(), report);
@@ -112,19 +113,38 @@ impl Host {
         let pool = tokio::spawn(pool.run(shutdown.clone()));
         let decisions =
             tokio::spawn(decisions::carry(engine.handle.clone(), DataDir::new(data).changes(), shutdown.clone()));
-        Ok(Self { engine, cut_off, data: data.to_owned(), progress, shutdown, pool, decisions })
+        let engine = Place::Here { engine: Box::new(engine), shutdown, pool, decisions };
+        Ok(Self { engine, cut_off, data: data.to_owned(), progress })
     }
 
-    /// The engine.
-    #[must_use]
-    pub fn engine(&self) -> &Engine {
-        &self.engine
+    /// Looks on a partition whose engines are elsewhere, with a copy of its journal at `copy`.
+    ///
+    /// # Errors
+    /// The broker does not answer, or the copy cannot be used: see the fault's code.
+    pub async fn look_on(connection: &Connection, copy: &Path, options: StandOptions) -> Result<Self, Fault> {
+        let options = StandOptions { leads: false, ..options };
+        let stand = stand(connection, copy, InProcess::default(), options).await.map_err(open_fault)?;
+        for note in &stand.notes {
+            tracing::info!("{note}");
+        }
+        let (_, progress) = watch::channel(TaskProgress::new());
+        Ok(Self { engine: Place::Elsewhere(Box::new(stand)), cut_off: Vec::new(), data: copy.to_owned(), progress })
     }
 
     /// How to speak to the engine.
     #[must_use]
     pub fn handle(&self) -> &Handle {
-        &self.engine.handle
+        match &self.engine {
+            Place::Here { engine, .. } => &engine.handle,
+            Place::Elsewhere(stand) => &stand.handle,
+        }
+    }
+
+    fn archived(&self, id: RunId) -> Result<Option<runtime::Archived>, OpenError> {
+        match &self.engine {
+            Place::Here { engine, .. } => engine.archived(id),
+            Place::Elsewhere(stand) => stand.books.archived(id),
+        }
     }
 
     /// The data directory as the workers see it.
@@ -153,7 +173,7 @@ impl Host {
         if let Some(found) = self.handle().run(id).await.map_err(engine_fault)? {
             return Ok(Some(found));
         }
-        let Some(archived) = self.engine.archived(id).map_err(open_fault)? else { return Ok(None) };
+        let Some(archived) = self.archived(id).map_err(open_fault)? else { return Ok(None) };
         let version = archived.run.start.version.clone();
         let definition =
             self.handle().read(move |state| state.definition(&version).cloned()).await.map_err(engine_fault)?;
@@ -162,12 +182,38 @@ impl Host {
 
     /// Lets running tasks come to an end, writes everything down and gives the data directory free.
     pub async fn close(self) {
-        self.shutdown.cancel();
-        // A panic in either was printed; the journal has what they had recorded.
-        let _ = self.pool.await;
-        let _ = self.decisions.await;
-        self.engine.close().await;
+        match self.engine {
+            Place::Here { engine, shutdown, pool, decisions } => {
+                shutdown.cancel();
+                // A panic in either was printed; the journal has what they had recorded.
+                let _ = pool.await;
+                let _ = decisions.await;
+                engine.close().await;
+            }
+            Place::Elsewhere(mut stand) => {
+                stand.handle.stop().await;
+                stand.ended().await;
+            }
+        }
     }
+}
+
+/// Registers the workflows that come with this binary, where their latest version is another one.
+///
+/// # Errors
+/// The engine has stopped.
+pub async fn register_shipped(handle: &Handle) -> Result<(), Fault> {
+    for (name, text) in shipped::all() {
+        let definition = Definition::parse(name, text)
+            .map_err(|mistakes| Fault::new("E0101", Exit::Internal, anyhow::Error::new(mistakes)))?;
+        let (named, version) = (Arc::clone(&definition.name), definition.digest.clone());
+        // What is known already need not be said again with every start.
+        let known = handle.read(move |state| state.latest(&named) == Some(&version)).await.map_err(engine_fault)?;
+        if !known {
+            handle.register("engine", &definition).await.map_err(engine_fault)?;
+        }
+    }
+    Ok(())
 }
 
 async fn cut_off(handle: &Handle) -> Result<Vec<CutOff>, Fault> {

@@ -124,9 +124,14 @@ impl Partition {
         let mut applied = run::apply(run, definition, &mut self.shared, (event, by, stamp.at))?;
         run.seq = stamp.seq;
         if let Event::ReleaseRequested { .. } = event {
+            // What is owed again went out before it was set aside: no event that came meanwhile takes it back unseen.
+            let again = std::mem::take(&mut applied.effects);
+            self.settle(stamp, id, &mut applied);
+            applied.effects.extend(self.still_owed(id, again));
             applied.effects.extend(self.missed(id));
+        } else {
+            self.settle(stamp, id, &mut applied);
         }
-        self.settle(stamp, id, &mut applied);
         Ok(applied)
     }
 
@@ -172,6 +177,15 @@ impl Partition {
         let run = Arc::make_mut(run);
         run.seq = seq;
         Some(how(run, definition, &mut self.shared))
+    }
+
+    /// Those of `effects` that a run still owes.
+    fn still_owed(&self, id: RunId, mut effects: Vec<Effect>) -> Vec<Effect> {
+        let run = self.runs.get(&id);
+        let definition = run.and_then(|run| self.definitions.get(&run.start.version));
+        let owed = run.zip(definition).map(|(run, definition)| run::pending(run, definition)).unwrap_or_default();
+        effects.retain(|effect| owed.contains_key(&effect.key()));
+        effects
     }
 
     /// What others told a run in vain while it was quarantined: they are owed it still.

@@ -41,17 +41,17 @@ pub(super) fn check_header(bytes: &[u8], number: u32) -> Result<(), String> {
     }
 }
 
-pub(super) fn encode(buffer: &mut Vec<u8>, batch: u32, left: u32, key: &[u8; 16], payload: &[u8]) {
+/// What stands before the payload of an entry.
+pub(super) fn head(batch: u32, left: u32, key: &[u8; 16], payload: &[u8]) -> [u8; FRAME_BYTES] {
     let length = u32::try_from(payload.len()).expect("the caller refuses payloads beyond PAYLOAD_BYTES_MAX");
-    let start = buffer.len();
-    buffer.extend_from_slice(&length.to_le_bytes());
-    buffer.extend_from_slice(&[0; 4]);
-    buffer.extend_from_slice(&batch.to_le_bytes());
-    buffer.extend_from_slice(&left.to_le_bytes());
-    buffer.extend_from_slice(key);
-    buffer.extend_from_slice(payload);
-    let crc = crc(&buffer[start..]);
-    buffer[start + 4..start + 8].copy_from_slice(&crc.to_le_bytes());
+    let mut head = [0; FRAME_BYTES];
+    head[..4].copy_from_slice(&length.to_le_bytes());
+    head[8..12].copy_from_slice(&batch.to_le_bytes());
+    head[12..16].copy_from_slice(&left.to_le_bytes());
+    head[16..].copy_from_slice(key);
+    let crc = crc(&head, payload);
+    head[4..8].copy_from_slice(&crc.to_le_bytes());
+    head
 }
 
 /// The entry at the beginning of `bytes`, where there is a valid one.
@@ -59,7 +59,7 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Frame<'_>> {
     let head = bytes.get(..FRAME_BYTES)?;
     let length = usize::try_from(u32_at(head, 0)).ok().filter(|length| *length <= PAYLOAD_BYTES_MAX)?;
     let frame = bytes.get(..FRAME_BYTES + length)?;
-    (crc(frame) == u32_at(frame, 4)).then(|| Frame {
+    (crc(head, &frame[FRAME_BYTES..]) == u32_at(frame, 4)).then(|| Frame {
         batch: u32_at(frame, 8),
         left: u32_at(frame, 12),
         key: frame[16..FRAME_BYTES].try_into().expect("a key has 16 bytes"),
@@ -77,10 +77,11 @@ pub(super) fn find(bytes: &[u8], from: usize) -> Option<usize> {
     })
 }
 
-fn crc(frame: &[u8]) -> u32 {
+fn crc(head: &[u8], payload: &[u8]) -> u32 {
     let mut crc = crc32fast::Hasher::new();
-    crc.update(&frame[..4]);
-    crc.update(&frame[8..]);
+    crc.update(&head[..4]);
+    crc.update(&head[8..]);
+    crc.update(payload);
     crc.finalize()
 }
 

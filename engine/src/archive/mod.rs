@@ -16,6 +16,8 @@ pub const FORMAT_VERSION: u32 = 1;
 pub const FILE_BYTES_DEFAULT: u64 = 64 * 1024 * 1024;
 /// The longest payload.
 pub const PAYLOAD_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// So much is gathered for one write.
+const WRITE_BYTES: usize = 1 << 20;
 
 /// Why the archive refuses.
 #[derive(Debug, thiserror::Error)]
@@ -134,6 +136,34 @@ pub struct FileInfo {
     pub modified_utc_ms: u64,
 }
 
+/// Writes a batch behind what there is; gives where its entries lie, and where it ends. Small entries go together, large
+/// ones from where they are: a copy of the history of a hundred thousand items would be the most that the engine holds.
+fn write<F: DiskFile>(active: &mut Active<F>, batch: &[Entry]) -> io::Result<(Vec<Location>, u64)> {
+    let mut locations = Vec::with_capacity(batch.len());
+    let (mut buffer, mut written) = (Vec::new(), active.end);
+    for (index, entry) in batch.iter().enumerate() {
+        let left = u32::try_from(batch.len() - index - 1).unwrap_or(u32::MAX);
+        let bytes = u32::try_from(entry.payload.len()).unwrap_or(u32::MAX);
+        locations.push(Location { file: active.number, bytes, offset: written + widen(buffer.len()) });
+        buffer.extend_from_slice(&frame::head(active.batch_next, left, &entry.key, &entry.payload));
+        let large = entry.payload.len() >= WRITE_BYTES;
+        if !large {
+            buffer.extend_from_slice(&entry.payload);
+        }
+        if large || buffer.len() >= WRITE_BYTES {
+            active.file.write_all_at(&buffer, written)?;
+            written += widen(buffer.len());
+            buffer.clear();
+        }
+        if large {
+            active.file.write_all_at(&entry.payload, written)?;
+            written += widen(entry.payload.len());
+        }
+    }
+    active.file.write_all_at(&buffer, written)?;
+    Ok((locations, written + widen(buffer.len())))
+}
+
 /// What opening found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Opened {
@@ -216,26 +246,20 @@ impl<D: Disk> Archive<D> {
             Some(active) if active.end < self.file_bytes && active.batch_next < u32::MAX => active,
             Some(_) | None => self.begin()?,
         };
-        let mut buffer = Vec::new();
-        let mut locations = Vec::with_capacity(batch.len());
-        for (index, entry) in batch.iter().enumerate() {
-            let left = u32::try_from(batch.len() - index - 1).unwrap_or(u32::MAX);
-            let offset = active.end + widen(buffer.len());
-            frame::encode(&mut buffer, active.batch_next, left, &entry.key, &entry.payload);
-            let bytes = u32::try_from(entry.payload.len()).unwrap_or(u32::MAX);
-            locations.push(Location { file: active.number, bytes, offset });
-        }
-        if let Err(source) = active.file.write_all_at(&buffer, active.end) {
-            let path = active.path.clone();
-            // Where even this fails, the file is left to the next opening, which cuts it, and a new one is begun.
-            if active.file.set_len(active.end).is_ok() {
-                self.active = Some(active);
+        let (locations, end) = match write(&mut active, batch) {
+            Ok(written) => written,
+            Err(source) => {
+                let path = active.path.clone();
+                // Where even this fails, the file is left to the next opening, which cuts it, and a new one is begun.
+                if active.file.set_len(active.end).is_ok() {
+                    self.active = Some(active);
+                }
+                return Err(refused("write", path, source));
             }
-            return Err(refused("write", path, source));
-        }
+        };
         // After a failed flush nobody knows what is in the file: it is not written again.
         active.file.sync_data().map_err(|source| refused("flush", active.path.clone(), source))?;
-        active.end += widen(buffer.len());
+        active.end = end;
         active.batch_next += 1;
         self.active = Some(active);
         Ok(locations)

@@ -283,9 +283,11 @@ impl Writer {
             let lines = work.recent.lines(run.id());
             // Most runs begin and end between two checkpoints: the store has nothing of those.
             let payload = if begins_with_start(&lines) {
-                whole(run, &lines)
+                let mut whole = Whole::begin(run);
+                whole.add(&lines);
+                whole.end()
             } else {
-                match self.with_former_history(run, &lines)? {
+                match self.with_former_history(run, lines)? {
                     Some(payload) => payload,
                     None => continue,
                 }
@@ -325,15 +327,21 @@ impl Writer {
     }
 
     /// The payload of a run of which the store or the archive may have a part; `None` where the archive has all of it.
-    fn with_former_history(&self, run: &Run, newest: &[u8]) -> Result<Option<Vec<u8>>, String> {
-        let mut lines = self.stored_history(run.id())?;
-        lines.extend_from_slice(newest);
+    fn with_former_history(&self, run: &Run, newest: Vec<u8>) -> Result<Option<Vec<u8>>, String> {
         // A restart before its retirement was recorded brings a run here once more, without the history of before; and
         // one that was recalled comes again.
-        let Some(former) = self.archived(run.id())? else { return Ok(Some(whole(run, &lines))) };
+        let Some(former) = self.archived(run.id())? else {
+            let mut whole = Whole::begin(run);
+            self.stored_history(run.id(), |lines| whole.add(lines))?;
+            whole.add(&newest);
+            return Ok(Some(whole.end()));
+        };
         if former.run.seq >= run.seq {
             return Ok(None);
         }
+        let mut lines = Vec::new();
+        self.stored_history(run.id(), |stored| lines.extend_from_slice(stored))?;
+        lines.extend_from_slice(&newest);
         let mut history = former.history;
         let known = history.last().map_or(0, |item| item.seq);
         history.extend(items(&lines).into_iter().filter(|item| item.seq > known));
@@ -349,13 +357,11 @@ impl Writer {
         serde_json::from_slice(&entry.payload).map(Some).map_err(|error| error.to_string())
     }
 
-    fn stored_history(&self, run: RunId) -> Result<Vec<u8>, String> {
-        let mut lines = Vec::new();
-        self.options
-            .store
-            .load(format!("h/{run}/").as_bytes(), |_, value| lines.extend_from_slice(value))
-            .map_err(|error| chain(&error))?;
-        Ok(lines)
+    /// What the store holds of the history of a run, chunk by chunk.
+    fn stored_history(&self, run: RunId, mut see: impl FnMut(&[u8])) -> Result<(), String> {
+        let chunks = format!("h/{run}/");
+        let found = self.options.store.load(chunks.as_bytes(), |_, value| see(value));
+        found.map(drop).map_err(|error| chain(&error))
     }
 
     fn checkpoint(&self, work: &Work, archived: &[RunId], batch: &mut Batch) -> Result<(), String> {
@@ -408,19 +414,35 @@ fn begins_with_start(lines: &[u8]) -> bool {
     serde_json::from_slice::<Item>(first).is_ok_and(|item| matches!(item.entry.event, Event::RunStarted(_)))
 }
 
-/// The payload of a run whose whole history is in `lines`, put together without reading them.
-fn whole(run: &Run, lines: &[u8]) -> Vec<u8> {
-    let mut payload = b"{\"run\":".to_vec();
-    payload.extend(Partition::run_row(run).1);
-    payload.extend_from_slice(b",\"history\":[");
-    for (nth, line) in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).enumerate() {
-        if nth > 0 {
-            payload.push(b',');
-        }
-        payload.extend_from_slice(line);
+/// The payload of a run with its whole history, put together without reading that, and without a second copy of it: of a
+/// run with a hundred thousand items it is the most that the engine ever holds.
+struct Whole {
+    payload: Vec<u8>,
+    first: bool,
+}
+
+impl Whole {
+    fn begin(run: &Run) -> Self {
+        let mut payload = b"{\"run\":".to_vec();
+        serde_json::to_writer(&mut payload, run).expect("a run has only text keys and finite numbers");
+        payload.extend_from_slice(b",\"history\":[");
+        Self { payload, first: true }
     }
-    payload.extend_from_slice(b"]}");
-    payload
+
+    /// Adds entries as [`Recent::chunks`] has them.
+    fn add(&mut self, lines: &[u8]) {
+        for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            if !std::mem::take(&mut self.first) {
+                self.payload.push(b',');
+            }
+            self.payload.extend_from_slice(line);
+        }
+    }
+
+    fn end(mut self) -> Vec<u8> {
+        self.payload.extend_from_slice(b"]}");
+        self.payload
+    }
 }
 
 /// The row that says where a run lies in the archive.

@@ -17,7 +17,7 @@ pub use error::Error;
 /// How many damaged stores are kept for a look at them.
 pub const DAMAGED_KEPT: usize = 2;
 /// The default of [`Options::cache_bytes`].
-pub const CACHE_BYTES_DEFAULT: u64 = 64 * 1024 * 1024;
+pub const CACHE_BYTES_DEFAULT: u64 = 32 * 1024 * 1024;
 /// The most that [`Options::cache_bytes`] may be.
 pub const CACHE_BYTES_MAX: u64 = 256 * 1024 * 1024;
 

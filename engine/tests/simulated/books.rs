@@ -4,12 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use patchloom_core::record::{Batch, Entry, Event};
-use patchloom_core::run::FactKind;
 use patchloom_core::{EffectKey, Partition, RunId, TaskKey, UtcMs};
 use patchloom_engine::journal::{AppendError, Appended, Error, Head, Journal};
 use patchloom_engine::sim::SimJournal;
 
-pub type Rows = Vec<(String, Vec<u8>)>;
+use super::watch::{Watch, check_run};
 
 /// What is known to be durable, and the state it folds to. Clones share it.
 #[derive(Clone, Default)]
@@ -20,12 +19,11 @@ pub struct Inner {
     /// Record `n` is at `n - 1`.
     pub records: Vec<Vec<u8>>,
     pub model: Partition,
-    /// Tasks whose outcome the state accepted.
-    pub accepted: BTreeSet<TaskKey>,
-    /// How often each run ended, and was opened again.
-    pub ended: BTreeMap<RunId, u32>,
-    pub opened: BTreeMap<RunId, u32>,
-    /// What was acknowledged to somebody, by record.
+    /// Sees every record, and what it made of the model.
+    pub watch: Watch,
+    /// The runs that began and have no parent, by whether a trigger started them.
+    pub roots: BTreeMap<RunId, bool>,
+    /// What was acknowledged to somebody, by record, since the journal was last looked through.
     acknowledged: Vec<(u64, String)>,
     last_at: UtcMs,
     /// What a task of the world saw that must not be.
@@ -68,7 +66,8 @@ impl Books {
         for record in records.into_iter().skip(known) {
             inner.fold(record);
         }
-        for (seq, text) in &inner.acknowledged {
+        // What stands in a record stays there: the records are compared above.
+        for (seq, text) in std::mem::take(&mut inner.acknowledged) {
             let record = usize::try_from(seq - 1).ok().and_then(|at| inner.records.get(at));
             let found = record.is_some_and(|record| String::from_utf8_lossy(record).contains(text.as_str()));
             assert!(found, "acknowledged as part of record {seq} and not there: {text}");
@@ -109,25 +108,21 @@ impl Inner {
         assert!(batch.at >= self.last_at, "record {seq} is older than the one before it");
         self.last_at = batch.at;
         for entry in &batch.entries {
+            self.watch.before(&self.model, entry);
             let Ok(applied) = self.model.apply(seq, batch.at, entry) else { continue };
-            match &entry.event {
-                Event::AttemptFinished { task, .. } => {
-                    assert!(self.accepted.insert(task.clone()), "{task} has two outcomes");
-                }
-                Event::RetryRequested { run }
-                | Event::RerunRequested { run, .. }
-                | Event::UnwindRequested { run, .. } => {
-                    *self.opened.entry(*run).or_default() += 1;
-                }
-                _ => {}
+            if let Event::RunStarted(start) = &entry.event
+                && start.parent.is_none()
+                && self.model.run(start.run).is_some()
+            {
+                self.roots.insert(start.run, start.labels.contains_key("trigger"));
             }
-            let over = |fact: &&patchloom_core::run::Fact| {
-                matches!(fact.kind, FactKind::Phase("succeeded" | "failed" | "compensated" | "cancelled"))
-            };
-            for fact in applied.facts.iter().filter(over) {
-                *self.ended.entry(fact.run).or_default() += 1;
-            }
+            self.watch.record(&self.model, (batch.at, entry), &applied);
         }
+    }
+
+    /// What the onlooker checks for what a record touched, for all there is.
+    pub fn check_all(&self) {
+        self.model.runs().for_each(|run| check_run(&self.model, run, self.last_at));
     }
 }
 

@@ -59,7 +59,7 @@ impl Crew {
         loop {
             let max = usize::try_from(1 + dice.below(8)).unwrap();
             for lease in queue.take(max).await {
-                if self.books.lock().accepted.contains(&lease.task.key) {
+                if self.books.lock().watch.accepted.contains(&lease.task.key) {
                     self.books.wrong(format!("{} is handed out after its outcome was recorded", lease.task.key));
                 }
                 tokio::spawn(self.clone().work(queue.clone(), lease, Dice(dice.next())));

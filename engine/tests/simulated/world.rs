@@ -17,16 +17,20 @@ use sha2::{Digest as _, Sha256};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use super::books::{Booked, Books, Rows};
-use super::core_people::{calendars, wishes};
+use super::books::{Booked, Books};
+use super::core_people::{calendars, happening, wishes};
 use super::core_world::{Dice, definition};
 use super::people::{Crew, Line};
+use super::triggers::triggers;
 
 /// What a world came to.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Course {
     pub ends: BTreeMap<End, u32>,
+    /// Runs without a parent.
     pub roots: u32,
+    /// Those of them that an event or a schedule started.
+    pub triggered: u32,
     pub restarts: u32,
     pub records: usize,
     /// Of all records.
@@ -51,11 +55,14 @@ struct World {
     crew: Crew,
     day: Day,
     restarts: u32,
-    roots: Vec<RunId>,
+    looks: u32,
+    /// What people start.
+    workflows: Vec<Arc<str>>,
+    asked: Vec<RunId>,
 }
 
 fn tuning() -> Tuning {
-    Tuning { sweep: Duration::from_secs(5), entries_max: 8, ..Tuning::default() }
+    Tuning { sweep: Duration::from_secs(15), entries_max: 8, ..Tuning::default() }
 }
 
 /// Opens the journal, folds it and leads.
@@ -69,8 +76,8 @@ async fn dawn(dice: &mut Dice, (disk, shelf): (&SimDisk, &Shelf), books: &Books,
     }
     books.reopened(records);
     let state = books.fresh();
-    let rows: Rows = state.rows().collect();
-    assert!(rows == books.lock().model.rows().collect::<Rows>(), "a fresh fold gives the same state");
+    assert!(state.rows().eq(books.lock().model.rows()), "a fresh fold gives the same state");
+    books.lock().check_all();
     let limits = Limits { heartbeat: Millis(30_000), deliveries: 4 };
     let faults = QueueFaults { twice: dice.below(20), lost: dice.below(8) };
     let queue = SimQueue::new(clock.clone(), limits, faults, dice.next());
@@ -97,7 +104,19 @@ pub async fn play(seed: u64) -> Course {
     let (day, line) = dawn(&mut dice, (&disk, &shelf), &books, &clock).await;
     let luck = Arc::new(AtomicU64::new(*dice.pick(&[99, 90, 70, 40])));
     let crew = Crew { books: books.clone(), line: Arc::new(Mutex::new((0, line))), luck };
-    let mut world = World { dice, disk, shelf, books, clock, crew, day, restarts: 0, roots: Vec::new() };
+    let mut world = World {
+        dice,
+        disk,
+        shelf,
+        books,
+        clock,
+        crew,
+        day,
+        restarts: 0,
+        looks: 0,
+        workflows: Vec::new(),
+        asked: Vec::new(),
+    };
     world.staff();
     world.course().await
 }
@@ -109,21 +128,26 @@ impl World {
     }
 
     async fn course(mut self) -> Course {
-        let leaf = definition(&mut self.dice, "leaf", &[]);
-        let inner = definition(&mut self.dice, "inner", &["leaf"]);
-        let root = definition(&mut self.dice, "root", &["leaf", "inner"]);
-        for text in [leaf, inner, root] {
-            let definition = Definition::parse("generated", &text).unwrap_or_else(|wrong| panic!("{wrong}\n{text}"));
-            let _ = self.crew.say("user:sim", Event::DefinitionRegistered { text: definition.canonical }).await;
+        let texts = self.definitions();
+        for (text, on) in &texts {
+            self.register(&format!("{text}{on}")).await;
         }
         for event in calendars(self.clock.now()) {
             let _ = self.crew.say("user:sim", event).await;
         }
-        let mut to_start = 12 + self.dice.below(9);
+        let mut to_start = 40 + self.dice.below(21);
+        let mut quiet = false;
         let mut faults = self.dice.below(8);
         for turn in 0_u32.. {
             assert!(turn < 3_000, "no end in sight: {:#?}", self.open_runs());
             let calm = to_start == 0 && faults == 0;
+            if calm && !quiet {
+                // Nothing starts by itself any more: else the world would have no end.
+                quiet = true;
+                for (text, _) in texts.iter().filter(|(_, on)| !on.is_empty()) {
+                    self.register(text).await;
+                }
+            }
             if calm && turn > 80 {
                 self.crew.luck.store(97, Ordering::Relaxed);
             }
@@ -143,6 +167,9 @@ impl World {
                 self.restart(Crash::Process).await;
             }
             self.look().await;
+            if !calm {
+                self.happen();
+            }
             let events = wishes(&self.books.lock().model, &mut self.dice, calm && turn > 40);
             for (by, event) in events {
                 let crew = self.crew.clone();
@@ -159,14 +186,33 @@ impl World {
         self.finish().await
     }
 
+    /// Two families of workflows, and what starts runs of each by itself.
+    fn definitions(&mut self) -> Vec<(String, String)> {
+        let dice = &mut self.dice;
+        let mut texts = Vec::new();
+        for family in ["", "-b"] {
+            let [leaf, inner, root] = ["leaf", "inner", "root"].map(|name| format!("{name}{family}"));
+            texts.push((definition(dice, &leaf, &[]), triggers(dice)));
+            texts.push((definition(dice, &inner, &[&leaf]), triggers(dice)));
+            texts.push((definition(dice, &root, &[&leaf, &inner]), triggers(dice)));
+            self.workflows.extend([root.as_str(), root.as_str(), inner.as_str(), leaf.as_str()].map(Arc::from));
+        }
+        texts
+    }
+
+    async fn register(&self, text: &str) {
+        let definition = Definition::parse("generated", text).unwrap_or_else(|wrong| panic!("{wrong}\n{text}"));
+        let _ = self.crew.say("user:sim", Event::DefinitionRegistered { text: definition.canonical }).await;
+    }
+
     fn start(&mut self) {
         let run = RunId(Uuid::from_u128((u128::from(self.dice.next()) << 64) | u128::from(self.dice.next())));
-        let name = *self.dice.pick(&["root", "root", "inner", "leaf"]);
-        let pins = self.books.lock().model.pins(name).expect("its definitions are registered");
+        let name = Arc::clone(self.dice.pick(&self.workflows));
+        let pins = self.books.lock().model.pins(&name).expect("its definitions are registered");
         let start = Start {
             run,
-            workflow: name.into(),
-            version: pins[name].clone(),
+            version: pins[&name].clone(),
+            workflow: name,
             pins: Arc::new(pins),
             inputs: json!({}),
             parent: None,
@@ -174,9 +220,25 @@ impl World {
             labels: BTreeMap::new(),
             seed: self.dice.next(),
         };
-        self.roots.push(run);
+        self.asked.push(run);
         let crew = self.crew.clone();
         tokio::spawn(async move { crew.say("user:sim", Event::RunStarted(Arc::new(start))).await });
+    }
+
+    /// Something happens outside. Now and then it is told twice, by two who do not know of each other.
+    fn happen(&mut self) {
+        if !self.dice.percent(60) {
+            return;
+        }
+        let event = happening(&mut self.dice, &["world.a", "world.b", "host.up"], 100);
+        for _ in 0..1 + self.dice.below(2) {
+            let (crew, event) = (self.crew.clone(), event.clone());
+            let later = Duration::from_millis(self.dice.below(20_000));
+            tokio::spawn(async move {
+                tokio::time::sleep(later).await;
+                crew.say("user:scanner", event).await
+            });
+        }
     }
 
     async fn break_something(&mut self) {
@@ -233,7 +295,9 @@ impl World {
         self.disk.crash(crash);
         // While the disk is full, the machine stays down: opening may need room.
         self.disk.set_capacity(None);
-        tokio::time::sleep(Duration::from_millis(self.dice.below(5_000))).await;
+        // Now and then so long that instants of schedules are missed.
+        let down = if self.dice.percent(10) { 300_000 } else { 5_000 };
+        tokio::time::sleep(Duration::from_millis(self.dice.below(down))).await;
         // The machine's clock may come back behind what it showed before.
         let back = if self.dice.percent(30) { self.dice.below(60_000) } else { 0 };
         self.clock = Clock::of_runtime(UtcMs(self.clock.now().0 - back));
@@ -246,10 +310,14 @@ impl World {
     /// Compares the leader with the books.
     async fn look(&mut self) {
         self.books.check();
+        self.looks += 1;
+        // All rows now and then: to write them down takes long. The runs, which change most, each time.
+        let whole = self.looks.is_multiple_of(8);
         let (books, queue) = (self.books.clone(), self.day.queue.clone());
         let compare = move |state: &patchloom_core::Partition| {
             let books = books.lock();
-            assert!(state.rows().eq(books.model.rows()), "the leader's state is not what the journal folds to");
+            let same = state.runs().eq(books.model.runs()) && (!whole || state.rows().eq(books.model.rows()));
+            assert!(same, "the leader's state is not what the journal folds to");
             let published: std::collections::BTreeSet<_> = queue.keys().into_iter().collect();
             let (dispatch, cancel) = books.owed();
             let lost: Vec<_> = dispatch.difference(&published).collect();
@@ -277,7 +345,7 @@ impl World {
 
     fn is_over(&self) -> bool {
         let books = self.books.lock();
-        let begun = self.roots.iter().all(|run| books.ended.contains_key(run));
+        let begun = self.asked.iter().all(|run| books.watch.over.contains(run));
         begun && books.model.runs().all(|run| run.end().is_some())
     }
 
@@ -298,20 +366,18 @@ impl World {
         self.books.check();
         let (books, shelf) = (self.books.lock(), self.shelf.lock().unwrap());
         let mut ends = BTreeMap::new();
-        for (run, ended) in &books.ended {
-            let opened = books.opened.get(run).copied().unwrap_or_default();
-            assert!(*ended <= opened + 1, "{run} ended {ended} times and was opened again {opened} times");
+        for run in &books.watch.over {
             let found = books.model.run(*run).cloned().or_else(|| shelf.get(run).cloned());
             let found = found.unwrap_or_else(|| panic!("{run} is neither in the state nor in the archive"));
-            if let Some(end) = found.end() {
-                *ends.entry(end).or_default() += 1;
-            }
+            let end = found.end().unwrap_or_else(|| panic!("{run} ended, and is open"));
+            *ends.entry(end).or_default() += 1;
         }
         let mut hasher = Sha256::new();
         books.records.iter().for_each(|record| hasher.update(record));
         Course {
             ends,
-            roots: u32::try_from(self.roots.len()).unwrap(),
+            roots: u32::try_from(books.roots.len()).unwrap(),
+            triggered: u32::try_from(books.roots.values().filter(|triggered| **triggered).count()).unwrap(),
             restarts: self.restarts,
             records: books.records.len(),
             digest: hasher.finalize().into(),

@@ -1,31 +1,13 @@
 //! What a NATS server is fit for, as findings of the doctor.
 
-use std::path::PathBuf;
-
-use clap::Args;
 use patchloom_engine::nats::{Connection, Durability, Error, NatsOptions, Preflight};
 
 use super::Check;
-
-/// Which NATS server to look at.
-#[derive(Clone, Debug, Default, Args)]
-pub(super) struct NatsArgs {
-    /// Look at this NATS server too; several of one cluster are separated by commas
-    #[arg(long = "nats", value_name = "URL")]
-    servers: Option<String>,
-    /// The credentials file for it
-    #[arg(long = "nats-creds", value_name = "FILE", requires = "servers")]
-    creds: Option<PathBuf>,
-    /// Where a server of it answers over HTTP; once for each server
-    #[arg(long = "nats-monitor", value_name = "URL", requires = "servers")]
-    monitors: Vec<String>,
-}
+use crate::cli::NatsArgs;
 
 /// Findings about the server that was named; none where none was.
 pub(super) async fn examine(args: &NatsArgs) -> Vec<Check> {
-    let Some(servers) = &args.servers else { return Vec::new() };
-    let options =
-        NatsOptions { creds: args.creds.clone(), monitors: args.monitors.clone(), ..NatsOptions::to(servers) };
+    let Some(options) = args.options() else { return Vec::new() };
     match look(options).await {
         Ok(fit) => findings(&fit),
         Err(error) => {

@@ -14,9 +14,9 @@ use serde_json::{Map, Value};
 
 use super::watching::{self, Patience, Rest};
 use super::{RunCancelArgs, RunRetryArgs, RunSignalArgs, RunStartArgs, RunWatchArgs, show};
-use crate::cli::Context;
 use crate::cli::store::{find, look, open_fault, select};
 use crate::cli::workflow::Source;
+use crate::cli::{Context, nats};
 use crate::fault::{Exit, Fault};
 use crate::host::{Host, engine_fault};
 use crate::lifecycle;
@@ -26,7 +26,7 @@ use crate::shipped;
 const INPUTS_BYTES_MAX: u64 = 64 << 20;
 
 /// The threads that an engine runs on.
-pub(super) fn threads() -> Result<tokio::runtime::Runtime, Fault> {
+pub(in crate::cli) fn threads() -> Result<tokio::runtime::Runtime, Fault> {
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .worker_threads(2)
@@ -34,19 +34,45 @@ pub(super) fn threads() -> Result<tokio::runtime::Runtime, Fault> {
         .map_err(|error| Fault::new("E0450", Exit::Internal, anyhow::Error::new(error).context("cannot start threads")))
 }
 
-/// Leads the engine for as long as `work` takes.
+/// Leads the engine of this call's data directory for as long as `work` takes, or speaks to the one behind NATS.
 pub(in crate::cli) fn lead<T, F: Future<Output = Result<T, Fault>>>(
-    data: &Path,
+    context: &Context,
     work: impl FnOnce(std::sync::Arc<Host>) -> F,
 ) -> Result<T, Fault> {
+    let data = context.data_dir()?;
     threads()?.block_on(async {
-        let host = std::sync::Arc::new(Host::open(data).await.map_err(busy)?);
+        let host = match context.global.nats.options() {
+            Some(options) => {
+                let connection = nats::connect(options).await?;
+                let options = context.global.nats.stand(&lifecycle::by());
+                Host::look_on(&connection, &data, options).await.map_err(copied)?
+            }
+            None => Host::open(&data).await.map_err(busy)?,
+        };
+        let host = std::sync::Arc::new(host);
         let result = work(std::sync::Arc::clone(&host)).await;
         if let Some(host) = std::sync::Arc::into_inner(host) {
             host.close().await;
         }
         result
     })
+}
+
+/// Brings the copy of the journal of a partition behind NATS up to date, for those who read it; nothing without NATS.
+pub(in crate::cli) fn refresh(context: &Context) -> Result<(), Fault> {
+    if context.global.nats.options().is_none() {
+        return Ok(());
+    }
+    lead(context, async |_| Ok(()))
+}
+
+/// Another command has the copy: it keeps it fresh.
+fn copied(fault: Fault) -> Fault {
+    if fault.code() == "E0401" {
+        fault.hint("another patchloom command of yours works on the same copy of the journal; wait until it is done")
+    } else {
+        fault
+    }
 }
 
 /// Whoever leads already has to be asked, or waited for.
@@ -108,7 +134,7 @@ pub(super) fn start(args: &RunStartArgs, context: &Context) -> Result<Exit, Faul
     let labels: BTreeMap<_, _> =
         args.labels.iter().map(|(name, value)| (name.as_str().into(), value.as_str().into())).collect();
     let order = StartRun { workflow: name, inputs, key: args.key.clone(), labels };
-    let (id, rest) = lead(&data, async |host| {
+    let (id, rest) = lead(context, async |host| {
         if let Some(definition) = &definition {
             host.handle().register(&lifecycle::by(), definition).await.map_err(engine_fault)?;
         }
@@ -147,7 +173,7 @@ pub(super) fn watch(args: &RunWatchArgs, context: &Context) -> Result<Exit, Faul
     if run.end().is_some() {
         return end(&data, id, &Rest::Over(run), args.json, context);
     }
-    let driven = lead(&data, async |host| watching::drive(&host, id, Patience::People, context).await);
+    let driven = lead(context, async |host| watching::drive(&host, id, Patience::People, context).await);
     let rest = match driven {
         // Somebody else drives it: looking on needs no lock.
         Err(fault) if fault.code() == "E0401" => watching::look_on(&data, id, context)?,
@@ -188,7 +214,7 @@ pub(super) fn cancel(args: &RunCancelArgs, context: &Context) -> Result<Exit, Fa
 /// Tells the run something, and drives it until it ends or waits for a person.
 fn order(id: RunId, event: Event, context: &Context) -> Result<Rest, Fault> {
     let data = context.data_dir()?;
-    let rest = lead(&data, async |host| {
+    let rest = lead(context, async |host| {
         host.handle().tell(&lifecycle::by(), event).await.map_err(engine_fault)?;
         watching::drive(&host, id, Patience::Work, context).await
     })?;
@@ -206,7 +232,7 @@ fn order(id: RunId, event: Event, context: &Context) -> Result<Rest, Fault> {
 pub(super) fn retry(args: &RunRetryArgs, context: &Context) -> Result<Exit, Fault> {
     let data = context.data_dir()?;
     let id = select(&look(context)?, &args.run.run)?;
-    let rest = lead(&data, async |host| {
+    let rest = lead(context, async |host| {
         host.handle().tell(&lifecycle::by(), Event::RetryRequested { run: id }).await.map_err(engine_fault)?;
         if args.wait { watching::drive(&host, id, Patience::People, context).await.map(Some) } else { Ok(None) }
     })?;

@@ -57,19 +57,22 @@ fn give(
 ) -> Result<Exit, Fault> {
     let data = context.data_dir()?;
     if wait {
-        let rest = act::lead(&data, async |host| {
+        let rest = act::lead(context, async |host| {
             eprintln!("{}", order(host.handle()).await?);
             watching::drive(&host, id, Patience::People, context).await
         })?;
         return act::end(&data, id, &rest, false, context);
     }
-    let runtime = act::threads()?;
-    let said = runtime.block_on(async {
-        let engine = open(&data, &EngineOptions::default()).await.map_err(open_fault)?;
-        let said = order(&engine.handle).await;
-        engine.close().await;
-        said
-    })?;
+    let said = if context.global.nats.options().is_some() {
+        act::lead(context, async |host| order(host.handle()).await)?
+    } else {
+        act::threads()?.block_on(async {
+            let engine = open(&data, &EngineOptions::default()).await.map_err(open_fault)?;
+            let said = order(&engine.handle).await;
+            engine.close().await;
+            said
+        })?
+    };
     let (inspected, run, definition) = chosen(&id.to_string(), context)?;
     let mut out = format!("{id} {}\n", state_name(&run));
     out.push_str(&why::sentences(&inspected, &run, &definition, 1)?);

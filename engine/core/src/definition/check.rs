@@ -290,7 +290,7 @@ pub(super) fn compile(schema: &Value) -> Result<jsonschema::Validator, String> {
 
 /// Whether the schema of an input is one, and its default fits it.
 pub(super) fn schema(input: &Input) -> Result<(), String> {
-    let validator = compile(&input.schema)?;
+    let validator = input.validator().map_err(Clone::clone)?;
     match &input.default {
         Some(default) => validator.validate(default).map_err(|error| format!("the default does not fit: {error}")),
         None => Ok(()),
@@ -320,7 +320,7 @@ pub(super) fn accept(definition: &Definition, given: &Value) -> Result<Value, Ve
         match given.get(name).or(input.default.as_ref()) {
             None => reasons.push(format!("the input `{name}` is missing")),
             Some(value) => {
-                match compile(&input.schema) {
+                match input.validator() {
                     Ok(validator) => {
                         reasons
                             .extend(validator.iter_errors(value).map(|error| format!("the input `{name}`: {error}")));

@@ -24,7 +24,7 @@ mod wait;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -151,12 +151,30 @@ pub struct Captures {
 }
 
 /// One input of a workflow.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Input {
     /// Its JSON Schema.
     pub schema: Value,
     /// What it is when a run does not say; without a default it must be given.
     pub default: Option<Value>,
+    /// The schema made ready: once for all runs of the version, not for each of them. Derived.
+    validator: OnceLock<Result<Arc<jsonschema::Validator>, String>>,
+}
+
+impl PartialEq for Input {
+    fn eq(&self, other: &Self) -> bool {
+        self.schema == other.schema && self.default == other.default
+    }
+}
+
+impl Input {
+    fn new(schema: Value, default: Option<Value>) -> Self {
+        Self { schema, default, validator: OnceLock::new() }
+    }
+
+    fn validator(&self) -> Result<&jsonschema::Validator, &String> {
+        self.validator.get_or_init(|| check::compile(&self.schema).map(Arc::new)).as_deref()
+    }
 }
 
 /// One step.

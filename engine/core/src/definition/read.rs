@@ -202,7 +202,7 @@ fn read_inputs(node: &Node, mistakes: &mut Vec<Diagnostic>) -> BTreeMap<String, 
         };
         let mut schema = value.to_json();
         let default = schema.as_object_mut().and_then(|object| object.remove("default"));
-        let input = Input { schema, default };
+        let input = Input::new(schema, default);
         if let Err(reason) = check::schema(&input) {
             mistakes.push(Diagnostic {
                 code: "E0110",

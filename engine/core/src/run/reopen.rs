@@ -203,10 +203,14 @@ pub(crate) fn migrate(
     let (was, will) = (steps_of(from), steps_of(to));
     let mut steps = vec![StepRun::default(); to.steps.len()];
     for (step, state) in from.steps.iter().zip(&run.steps) {
-        if matches!(state.status, Status::Pending) {
+        let name = step.name.as_str();
+        if matches!(state.status, Status::Pending) && state.former.is_empty() {
+            // Of a former try its attempts go on counting: a key is used once.
+            if let Some(at) = to.position(name) {
+                steps[at] = state.clone();
+            }
             continue;
         }
-        let name = step.name.as_str();
         let at = to.position(name).ok_or_else(|| {
             Refusal::Illegal(format!("the step `{name}` has started, and version {} has no such step", to.digest))
         })?;

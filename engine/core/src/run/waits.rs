@@ -47,7 +47,8 @@ pub(crate) fn as_key(value: &Value) -> Option<Arc<str>> {
     }
 }
 
-/// Hands `event` to the step at `at`, whose type and key it has.
+/// Hands `event` to the step at `at`, whose type and key it has. `applied` is what the record did to this run so far: what
+/// it would have sent out may be taken back.
 ///
 /// # Errors
 /// [`Refusal::Stale`]: the step does not wait, or its condition does not hold; the run is then as it was.
@@ -56,10 +57,13 @@ pub(crate) fn deliver(
     definition: &Definition,
     shared: &mut Shared,
     (at, event, now): (usize, &CloudEvent, UtcMs),
-) -> Result<Applied, Refusal> {
+    applied: &mut Applied,
+) -> Result<(), Refusal> {
     let mut machine = Machine::new(run, definition, shared, now);
-    machine.event_came(at, event)?;
-    Ok(machine.close())
+    machine.applied = std::mem::take(applied);
+    let came = machine.event_came(at, event);
+    *applied = if came.is_ok() { machine.close() } else { machine.applied };
+    came
 }
 
 impl Machine<'_> {

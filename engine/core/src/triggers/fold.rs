@@ -162,46 +162,51 @@ impl Partition {
         event: &Arc<CloudEvent>,
         applied: &mut Applied,
     ) -> BTreeSet<(RunId, StepName)> {
-        let mut taken = BTreeSet::new();
+        let mut by_run: BTreeMap<RunId, Vec<usize>> = BTreeMap::new();
         for (run, step) in self.triggers.subscriptions.matching(event) {
+            by_run.entry(run).or_default().push(step);
+        }
+        let mut taken = BTreeSet::new();
+        for (run, steps) in by_run {
             // A torn checkpoint may hold the run as it was later: then it has this event already.
             if self.run(run).is_none_or(|run| run.seq > stamp.seq) {
                 continue;
             }
-            let Some((name, mut done)) = self.deliver(stamp, (run, step), event) else { continue };
-            taken.insert((run, name));
-            self.settle(stamp, run, &mut done);
+            // Together: one step may take back what the one before it would have sent out.
+            let mut done = Applied::default();
+            for step in steps {
+                let Some(name) = self.deliver(stamp, (run, step), event, &mut done) else { continue };
+                taken.insert((run, name));
+                self.settle(stamp, run, &mut done);
+                applied.touched.push(run);
+            }
             applied.effects.append(&mut done.effects);
             applied.facts.append(&mut done.facts);
-            applied.touched.push(run);
         }
         taken
     }
 
     /// Hands an event to one step; `None` where it does not take it.
-    fn deliver(&mut self, stamp: Stamp, place: (RunId, usize), event: &CloudEvent) -> Option<(StepName, Applied)> {
+    fn deliver(
+        &mut self,
+        stamp: Stamp,
+        place: (RunId, usize),
+        event: &CloudEvent,
+        applied: &mut Applied,
+    ) -> Option<StepName> {
         let (id, step) = place;
         let run = self.runs.get_mut(&id)?;
         let definition = self.definitions.get(&run.start.version)?;
-        let applied = run::deliver(Arc::make_mut(run), definition, &mut self.shared, (step, event, stamp.at)).ok()?;
+        let what = (step, event, stamp.at);
+        run::deliver(Arc::make_mut(run), definition, &mut self.shared, what, applied).ok()?;
         Arc::make_mut(run).seq = stamp.seq;
-        Some((definition.steps[step].name.clone(), applied))
+        Some(definition.steps[step].name.clone())
     }
 
-    /// What follows for triggers from what a record did to a run: `applied` is what it owes for that.
+    /// What follows for triggers from what a record did to a run: `applied` is what that was, and nothing of other runs.
     pub(crate) fn settle(&mut self, stamp: Stamp, id: RunId, applied: &mut Applied) {
-        let mut completed = false;
-        while let Some(delivered) = self.deliver_recent(stamp, id) {
-            completed = true;
-            applied.effects.extend(delivered.effects);
-            applied.facts.extend(delivered.facts);
-        }
+        while self.deliver_recent(stamp, id, applied).is_some() {}
         let Some(run) = self.run(id) else { return };
-        if completed && let Some(definition) = self.definition(&run.start.version) {
-            // What was owed a moment before, such as the timer of the wait, may be settled by what came of it.
-            let owed = run::pending(run, definition);
-            applied.effects.retain(|effect| owed.contains_key(&effect.key()));
-        }
         if run.end().is_some()
             && let Some(key) = self.triggers.followers.remove(&id)
         {
@@ -210,7 +215,7 @@ impl Partition {
     }
 
     /// Takes over for what a run waits; where the event came before, the oldest one completes the step.
-    fn deliver_recent(&mut self, stamp: Stamp, id: RunId) -> Option<Applied> {
+    fn deliver_recent(&mut self, stamp: Stamp, id: RunId, applied: &mut Applied) -> Option<()> {
         let run = self.runs.get(&id)?;
         let definition = self.definitions.get(&run.start.version)?;
         let begun = self.triggers.subscriptions.follow(run, definition);
@@ -221,11 +226,11 @@ impl Partition {
             let candidates: Vec<_> =
                 of_kind.filter(fits).map(|(number, kept)| (number, Arc::clone(&kept.event))).collect();
             for (number, event) in candidates {
-                if let Some((name, applied)) = self.deliver(stamp, (id, step), &event) {
+                if let Some(name) = self.deliver(stamp, (id, step), &event, applied) {
                     self.triggers.fold_at(stamp.seq);
                     self.triggers.recent.take(number, id, name);
                     self.triggers.touch(Row::Recent(number));
-                    return Some(applied);
+                    return Some(());
                 }
             }
         }

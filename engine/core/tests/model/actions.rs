@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use patchloom_core::record::{Decision, End, Event, Extent, Rerun, Resolution};
+use patchloom_core::record::{Decision, End, Event, Extent, Rerun, Resolution, Tune};
 use patchloom_core::run::{Hold, Phase, Run, Status, StepRun, Undo, WaveAt};
 use patchloom_core::{
-    Action, Effect, Failure, FailureClass, Leg, Outcome, Partition, RunId, Step, StepName, TaskKey, UtcMs, Wait,
+    Action, CloudEvent, Effect, Failure, FailureClass, Leg, Outcome, Partition, RunId, Step, StepName, TaskKey, UtcMs,
+    Wait,
 };
 use serde_json::{Map, Value, json};
 
@@ -120,6 +121,9 @@ fn help(world: &World, run: &Run, say: &mut impl FnMut(Event)) {
                 }
             }
         }
+        if let (Action::Wait(Wait::Event(_)), Status::Waiting { .. }) = (&step.action, &state.status) {
+            say(happens(world, "h1"));
+        }
         for item in failed_undos(&state.undo) {
             let how = Resolution::Resolved { note: "by hand".into() };
             say(Event::UndoResolved { run: run.id(), step: step.name.clone(), item, how });
@@ -132,6 +136,20 @@ fn help(world: &World, run: &Run, say: &mut impl FnMut(Event)) {
         for what in state.holds.iter().map(|hold| extent(step, hold)) {
             say(Event::ResumeRequested { run: run.id(), what });
         }
+    }
+}
+
+/// Something happens outside, on this host.
+fn happens(world: &World, host: &str) -> Event {
+    Event::EventReceived {
+        event: Arc::new(CloudEvent {
+            specversion: "1.0".into(),
+            id: world.events.to_string(),
+            source: "/model".into(),
+            kind: "host.up".into(),
+            subject: Some(host.into()),
+            ..CloudEvent::default()
+        }),
     }
 }
 
@@ -175,6 +193,9 @@ fn give(world: &World, order: Order, say: &mut impl FnMut(Event)) {
         let name = &world.root().start.workflow;
         return say(Event::RunStarted(Arc::new(start(&world.partition, name, SECOND))));
     }
+    if order == Order::Happen {
+        return ["h1", "h2"].into_iter().for_each(|host| say(happens(world, host)));
+    }
     for run in world.partition.runs() {
         let (id, root) = (run.id(), run.start.parent.is_none());
         match order {
@@ -193,13 +214,27 @@ fn give(world: &World, order: Order, say: &mut impl FnMut(Event)) {
             Order::Quarantine if run.end().is_none() && !matches!(run.phase, Phase::Quarantined { .. }) => {
                 say(Event::QuarantineRequested { run: id, reason: "a look at it".into() });
             }
+            Order::Migrate if id == ROOT && matches!(run.phase, Phase::Running | Phase::Queued { .. }) => {
+                let other =
+                    world.partition.versions(&run.start.workflow).find(|other| other.digest != run.start.version);
+                let version = other.expect("it has two versions").digest.clone();
+                say(Event::Migrated { run: id, version, pins: Arc::clone(&run.start.pins) });
+            }
             Order::Operate
             | Order::Signal
+            | Order::Tune
             | Order::PauseStep
             | Order::PauseItem
             | Order::Decide
             | Order::RerunItems => steps(world, run, order, say),
-            Order::Start | Order::Cancel | Order::Retry | Order::OperateAll | Order::Pause | Order::Quarantine => {}
+            Order::Start
+            | Order::Cancel
+            | Order::Retry
+            | Order::OperateAll
+            | Order::Pause
+            | Order::Quarantine
+            | Order::Happen
+            | Order::Migrate => {}
         }
     }
 }
@@ -234,6 +269,12 @@ fn steps(world: &World, run: &Run, order: Order, say: &mut impl FnMut(Event)) {
             Order::PauseStep if open => say(pause(id, Extent::Step(name()))),
             Order::PauseItem if open && step.for_each.is_some() => {
                 say(pause(id, Extent::Items { step: name(), when: "item == 'x'".into() }));
+            }
+            Order::Tune if id == ROOT && open && step.for_each.is_some() => {
+                for limit in [1, 3] {
+                    let tune = Tune { max_parallel: Some(limit), ..Tune::default() };
+                    say(Event::Tuned { run: id, step: name(), tune });
+                }
             }
             Order::Decide if matches!(state.status, Status::Held { .. }) => {
                 say(Event::StepDecided { run: id, step: name(), how: Decision::Retry });
@@ -292,6 +333,8 @@ pub fn outline(partition: &Partition, event: &Event) -> String {
             Decision::Fail => format!("{whose}{step}: decide fail"),
         },
         Event::RerunRequested { from, .. } => format!("{whose}rerun {from:?}"),
+        Event::Tuned { step, tune, .. } => format!("{whose}{step}: {:?} at once", tune.max_parallel),
+        Event::EventReceived { event } => format!("{} on {:?}", event.kind, event.subject),
         other => format!("{whose}{}", other.name()),
     }
 }

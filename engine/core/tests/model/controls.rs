@@ -59,6 +59,10 @@ fn starts_unpaused(edge: &Edge<'_>, run: RunId, step: Option<&StepName>) -> Verd
 
 /// A step that waits for a decision moves by that decision alone, or because its run goes back for another reason.
 fn held_waits(edge: &Edge<'_>, before: &Run, after: &Run) -> Verdict {
+    if before.start.version != after.start.version {
+        // Its steps may stand elsewhere now; what is held must be the same in both versions.
+        return Ok(());
+    }
     let definition = edge.after.definition(after);
     for (at, step) in definition.steps.iter().enumerate() {
         let (was, is) = (&before.steps[at].status, &after.steps[at].status);

@@ -197,3 +197,42 @@ steps:
   ask: { needs: a, wait: { signal: go, quorum: 2, timeout: 1h } }
   b: { needs: ask, uses: t.b }
 ";
+
+/// An event from outside, which may come before anybody waits for it.
+pub const EVENT: &str = "
+name: event
+steps:
+  a: { uses: t.a, compensate: { uses: u.a, retry: { attempts: 1 } } }
+  up: { needs: a, wait: { event: host.up, key: h1, since: 5m, timeout: 1h } }
+  b: { needs: up, uses: t.b }
+";
+
+/// Work that goes out at night only, and backs off beyond its end.
+pub const NIGHT: &str = "
+name: night
+steps:
+  a:
+    uses: t.a
+    window: night
+    expected: 10m
+    retry: { attempts: 2, backoff: 55m, max_backoff: 55m, jitter: false }
+    compensate: { uses: u.a, retry: { attempts: 1 } }
+  b: { needs: a, wait: { window: night, expected: 10m } }
+  c: { needs: b, uses: t.c }
+";
+
+/// Two versions of one workflow: the first is what runs move to.
+pub const MOVED_TO: &str = "
+name: moved
+steps:
+  a: { uses: t.a, compensate: { uses: u.a, retry: { attempts: 1 } } }
+  more: { needs: a, uses: t.m, compensate: { uses: u.m, retry: { attempts: 1 } } }
+  b: { needs: more, uses: t.b }
+";
+
+pub const MOVED: &str = "
+name: moved
+steps:
+  a: { uses: t.a, compensate: { uses: u.a, retry: { attempts: 1 } } }
+  b: { needs: a, uses: t.b }
+";

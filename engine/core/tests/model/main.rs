@@ -6,6 +6,7 @@
 mod actions;
 mod controls;
 mod faults;
+mod key;
 mod later;
 mod repeats;
 mod rules;
@@ -18,8 +19,8 @@ use patchloom_core::Partition;
 use search::explore;
 use workflows::*;
 use world::Order::{
-    self, Cancel, Decide, Operate, OperateAll, Pause, PauseItem, PauseStep, Quarantine, RerunItems, Retry, Signal,
-    Start,
+    self, Cancel, Decide, Happen, Migrate, Operate, OperateAll, Pause, PauseItem, PauseStep, Quarantine, RerunItems,
+    Retry, Signal, Start, Tune,
 };
 use world::{Machine, Model};
 
@@ -243,6 +244,31 @@ fn steps_inside_of_a_step() {
 fn a_signal_from_two() {
     holds(&[QUORUM], &[Cancel, Signal, Retry], ALL);
     holds(&[QUORUM], &[Signal, Quarantine, Pause], UNDONE);
+}
+
+#[test]
+fn an_event_from_outside() {
+    holds(&[EVENT], &[Happen, Cancel], ALL);
+    holds(&[EVENT], &[Happen, Quarantine, Pause], UNDONE);
+    holds(&[EVENT], &[Retry], UNDONE);
+}
+
+#[test]
+fn work_that_goes_out_in_a_window() {
+    holds(&[NIGHT], &[Cancel, Retry], ALL);
+    holds(&[NIGHT], &[Pause, Quarantine], UNDONE);
+}
+
+#[test]
+fn a_limit_that_is_changed_under_way() {
+    holds(&[TWO_AT_ONCE], &[Tune, Tune], UNDONE);
+    holds(&[WAVES], &[Tune], UNDONE);
+}
+
+#[test]
+fn a_run_that_goes_on_as_another_version() {
+    holds(&[MOVED_TO, MOVED], &[Migrate, Cancel, Retry], ALL);
+    holds(&[MOVED_TO, MOVED], &[Migrate, Migrate, Pause], UNDONE);
 }
 
 #[test]

@@ -25,6 +25,8 @@ pub fn at_once(edge: &Edge<'_>) -> Verdict {
             | Event::ResumeRequested { .. }
             | Event::StepDecided { .. }
             | Event::RerunRequested { .. }
+            | Event::Tuned { .. }
+            | Event::Migrated { .. }
             | Event::QuarantineRequested { .. }
             | Event::ReleaseRequested { .. }
     );

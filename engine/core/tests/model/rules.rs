@@ -72,6 +72,7 @@ impl Edge<'_> {
         self.effects(applied)?;
         for effect in &applied.effects {
             self.goes_out_once(effect)?;
+            self.goes_out_in_time(effect)?;
             self.way_back(effect)?;
         }
         for run in self.after.partition.runs() {
@@ -120,6 +121,32 @@ impl Edge<'_> {
             && told.len() == applied.effects.len();
         hold(Rule::EffectsAreTheDifference, same, || {
             format!("told {:?}\nowed {:?}", told.keys().collect::<Vec<_>>(), added.keys().collect::<Vec<_>>())
+        })
+    }
+
+    /// What goes out leaves room for no more than may go at once, and goes while its window is open.
+    fn goes_out_in_time(&self, effect: &Effect) -> Verdict {
+        let Effect::Dispatch(task) = effect else { return Ok(()) };
+        if task.key.leg == Leg::Undo || matches!(self.event, Event::ReleaseRequested { .. }) {
+            return Ok(());
+        }
+        let run = self.after.partition.run(task.key.run).expect("it is known");
+        let definition = self.after.definition(run);
+        let at = definition.position(task.key.step.as_str()).expect("the step is known");
+        let (step, state) = (&definition.steps[at], &run.steps[at]);
+        let busy = state.work.as_ref().map_or(0, |work| work.live.values().filter(|live| live.at.has_place()).count());
+        let tuned = state.tuned.as_ref().and_then(|tune| tune.max_parallel);
+        let limit = tuned.or(step.for_each.as_ref().and_then(|for_each| for_each.max_parallel)).unwrap_or(u32::MAX);
+        hold(Rule::StaysWithinItsLimits, busy as u64 <= u64::from(limit), || {
+            format!("`{}` has {busy} items at work of {limit}", step.name)
+        })?;
+        let now = self.after.now;
+        let open = || {
+            let calendars = self.after.partition.shared().calendars();
+            calendars.values().any(|night| night.spans.iter().any(|span| span.open <= now && now < span.close))
+        };
+        hold(Rule::StaysWithinItsLimits, step.window.is_none() || open(), || {
+            format!("`{}` goes out while its window is closed", step.name)
         })
     }
 
@@ -291,7 +318,9 @@ fn reads_back(world: &World, run: &Run) -> Verdict {
 
 fn limits(world: &World, run: &Run) -> Verdict {
     for (step, state) in world.definition(run).steps.iter().zip(&run.steps) {
-        let limit = step.for_each.as_ref().and_then(|for_each| for_each.max_parallel).unwrap_or(u32::MAX);
+        let declared = step.for_each.as_ref().and_then(|for_each| for_each.max_parallel).unwrap_or(u32::MAX);
+        // Where an operator lowered it, what was out stays out: that no more joins it is looked at on the edge.
+        let limit = if state.tuned.is_some() { u32::MAX } else { declared };
         let placed = |live: &BTreeMap<u32, Live>| live.values().filter(|live| live.at.has_place()).count();
         let forward = state.work.as_ref().map_or(0, |work| placed(&work.live));
         let undo = if let Undo::Active(undo) = &state.undo { placed(&undo.live) } else { 0 };

@@ -6,6 +6,7 @@ use std::fmt;
 use patchloom_core::Partition;
 
 use super::actions::{Act, actions, outline};
+use super::key::{self, Key};
 use super::rules::{self, Broken, Edge, Rule, hold};
 use super::world::{Machine, Model, World};
 
@@ -52,7 +53,7 @@ struct Search {
     /// Before anything happened.
     ground: World,
     reached: Vec<Reached>,
-    known: HashMap<[u8; 32], usize>,
+    known: HashMap<Key, usize>,
     open: VecDeque<(usize, World)>,
     /// For each state those from which one event leads to it, without an order that nobody has to give.
     back: Vec<Vec<usize>>,
@@ -111,7 +112,7 @@ impl Search {
 
     /// The number of a state; a new one is checked and kept for later.
     fn meet(&mut self, world: World, from: Option<(usize, Act)>) -> Result<usize, Broken> {
-        let key = world.key();
+        let key = key::of(&world);
         if let Some(id) = self.known.get(&key) {
             return Ok(*id);
         }

@@ -1,13 +1,15 @@
 //! One state of a model: the partition, the clock, the orders that were given, and what an onlooker has seen happen.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use patchloom_core::record::{Entry, Event, Report, Resolution, Start, TimerKind};
+use patchloom_core::record::{Entry, Event, Report, Resolution, Start};
 use patchloom_core::run::{Applied, Phase, Refusal, Run, Status};
-use patchloom_core::{Definition, Effect, EffectKey, Leg, Millis, Outcome, Partition, RunId, StepName, TaskKey, UtcMs};
-use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
+use patchloom_core::{
+    Definition, Effect, EffectKey, Leg, Millis, OpenSpan, Outcome, Partition, RunId, StepName, TaskKey, UtcMs,
+};
+use serde_json::json;
 use uuid::Uuid;
 
 /// A small workflow and what people may do to its runs.
@@ -45,6 +47,12 @@ pub enum Order {
     RerunItems,
     /// Start a second run of the same workflow.
     Start,
+    /// Something happens outside that no step needs to wait for.
+    Happen,
+    /// Change how many items of a step of the root go at once.
+    Tune,
+    /// Have the root go on as the other version of its workflow.
+    Migrate,
 }
 
 /// What folds an entry in: the real partition, or one with a fault planted in it.
@@ -62,13 +70,15 @@ pub struct World {
     /// When the last event happened.
     pub last: UtcMs,
     pub seq: u64,
+    /// How many events came from outside.
+    pub events: u32,
     /// Which of the model's orders were given.
     pub given: Vec<bool>,
     pub ledger: Ledger,
 }
 
 /// What an onlooker has seen, who knows nothing of the state: the measure of what the machine does.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Ledger {
     /// What became of each item of each step.
     pub places: BTreeMap<Place, Trace>,
@@ -82,7 +92,7 @@ pub struct Ledger {
     pub spent: BTreeMap<RunId, Millis>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place {
     pub run: RunId,
     pub step: StepName,
@@ -90,21 +100,21 @@ pub struct Place {
 }
 
 /// The attempts on one place, by leg: the highest that went out, the highest that was answered.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Trace {
     pub out: Attempts,
     pub back: Attempts,
     pub mark: Mark,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Attempts {
     pub forward: u32,
     pub undo: u32,
 }
 
 /// What is left on a host.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Mark {
     /// Work went out: it may have changed something.
     #[default]
@@ -121,9 +131,14 @@ pub struct Told(pub Event);
 
 impl Eq for Told {}
 
+impl Hash for Told {
+    fn hash<H: Hasher>(&self, _: &mut H) {
+        // Its child and ending stand beside it: they say all that differs.
+    }
+}
+
 impl std::fmt::Debug for Told {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // Its child and ending stand beside it: they say all that differs.
         f.write_str("told")
     }
 }
@@ -236,6 +251,7 @@ impl World {
             now: UtcMs(1_000_000),
             last: UtcMs(1_000_000),
             seq: 0,
+            events: 0,
             given: vec![false; model.orders.len()],
             ledger: Ledger::default(),
         };
@@ -244,6 +260,9 @@ impl World {
             let definition = Definition::parse("model", text).unwrap_or_else(|mistakes| panic!("{mistakes}"));
             name = Arc::clone(&definition.name);
             world.say(machine, &Event::DefinitionRegistered { text: definition.canonical }).unwrap();
+        }
+        if model.texts.iter().any(|text| text.contains("window:")) {
+            world.say(machine, &nights(world.now)).unwrap();
         }
         let start = start(&world.partition, &name, ROOT);
         world.say(machine, &Event::RunStarted(Arc::new(start))).unwrap();
@@ -259,6 +278,7 @@ impl World {
         let applied = machine(&mut self.partition, self.seq, self.now, &entry(event));
         let owed = self.partition.pending();
         self.ledger.note(event, &applied);
+        self.events += u32::from(matches!(event, Event::EventReceived { .. }) && applied.is_ok());
         for (key, effect) in &owed {
             let task = match effect {
                 Effect::Dispatch(task) => &task.key,
@@ -304,60 +324,17 @@ impl World {
     pub fn is_over(&self) -> bool {
         self.owed.is_empty() && self.partition.runs().all(|run| run.end().is_some())
     }
+}
 
-    /// Two worlds with the same key go on alike: all that matters, and no more. When something happened does not
-    /// matter, only how long a timer still runs; nor does what a failure says, since no model's workflow reads it.
-    pub fn key(&self) -> [u8; 32] {
-        let mut hash = Sha256::new();
-        for run in self.partition.runs() {
-            let mut value = serde_json::to_value(run.as_ref()).expect("a run is JSON");
-            strip(&mut value, self.now);
-            hash.update(run.id().0.as_bytes());
-            hash.update(value.to_string());
-            hash.update(format!("{:?}", self.left(run)));
-        }
-        for (key, row) in
-            self.partition.rows().filter(|(key, _)| SHARED.contains(&key.split('/').next().unwrap_or(key)))
-        {
-            let mut value = serde_json::from_slice(&row).expect("a row is JSON");
-            strip_shared(&mut value, self.now);
-            hash.update(format!("{key}{value}"));
-        }
-        // Derived from the runs, so nothing new: it guards against a `strip` that takes too much.
-        let owed = self.owed.iter().map(|(key, effect)| match effect {
-            Effect::Timer(timer, due) => match &timer.kind {
-                // Its key tells the instant, which matters only by how far away it is.
-                TimerKind::Opens { step, .. } => (format!("{} {step} opens", timer.run), Some(due.since(self.now))),
-                _ => (format!("{key:?}"), Some(due.since(self.now))),
-            },
-            Effect::Dispatch(_)
-            | Effect::Cancel(_)
-            | Effect::Emit { .. }
-            | Effect::StartChild(_)
-            | Effect::CancelChild { .. }
-            | Effect::UnwindChild { .. }
-            | Effect::InformParent { .. } => (format!("{key:?}"), None),
-        });
-        hash.update(format!("{:?}{:?}{:?}", owed.collect::<Vec<_>>(), self.given, self.ledger));
-        hash.finalize().into()
-    }
-
-    /// How long the limits of a run and of its steps still ran when they stopped to count: while it is paused they owe
-    /// no timer, and while it lies aside nothing does.
-    fn left(&self, run: &Run) -> Vec<i128> {
-        let aside = matches!(run.phase, Phase::Quarantined { .. });
-        let stopped = match (&run.paused, aside) {
-            (Some(hold), _) => hold.since,
-            (None, true) => self.now,
-            (None, false) => return Vec::new(),
-        };
-        let definition = self.definition(run);
-        let spent = |since: UtcMs| i128::from(stopped.0) - i128::from(since.0);
-        let whole = definition.timeout.map(|_| spent(run.started) - i128::from(run.rested.0));
-        let steps = definition.steps.iter().zip(&run.steps);
-        let active = steps.filter(|(step, state)| step.total.is_some() && matches!(state.status, Status::Active));
-        whole.into_iter().chain(active.map(|(_, state)| spent(state.since))).collect()
-    }
+/// More nights than any model needs, of an hour each: the calendar of the models that have a window.
+fn nights(now: UtcMs) -> Event {
+    const HOUR: u64 = 3_600_000;
+    let span = |open: u64| {
+        let close = UtcMs(now.0 + (open + 1) * HOUR);
+        OpenSpan { open: UtcMs(now.0 + open * HOUR), close, last_start: close }
+    };
+    let spans = Arc::new((0..8).map(|day| span(1 + 24 * day)).collect());
+    Event::CalendarSet { name: "night".into(), rules: None, spans, until: UtcMs(now.0 + 8 * 24 * HOUR) }
 }
 
 /// How a run of the workflow `name` begins.
@@ -383,56 +360,4 @@ pub fn entry(event: &Event) -> Entry {
         _ => "model".into(),
     };
     Entry { by, event: event.clone() }
-}
-
-/// The kinds of rows that runs share: calendars, groups, rates.
-const SHARED: [&str; 3] = ["c", "g", "q"];
-
-fn strip(value: &mut Value, now: UtcMs) {
-    match value {
-        Value::Object(map) => {
-            if map.contains_key("class") && map.contains_key("message") {
-                *value = "a failure".into();
-                return;
-            }
-            map.remove("start");
-            map.retain(|key, value| {
-                !(["started", "ended", "since", "seq", "rested"].contains(&key.as_str()) && value.is_number())
-            });
-            for instant in ["due", "until"] {
-                if let Some(at) = map.get(instant).and_then(Value::as_u64) {
-                    map.insert(instant.into(), left(at, now));
-                }
-            }
-            if let Some(Value::Object(timed)) = map.get_mut("timed") {
-                timed.values_mut().for_each(|value| *value = left(value.as_u64().unwrap_or_default(), now));
-            }
-            map.values_mut().for_each(|value| strip(value, now));
-        }
-        Value::Array(list) => list.iter_mut().for_each(|value| strip(value, now)),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
-    }
-}
-
-fn left(at: u64, now: UtcMs) -> Value {
-    json!(UtcMs(at).since(now).0)
-}
-
-/// Of a line only the order matters, not the numbers that were drawn; of a rate, how far it runs ahead.
-fn strip_shared(value: &mut Value, now: UtcMs) {
-    if let Value::Number(micros) = value {
-        *value = json!(micros.as_u64().unwrap_or_default().saturating_sub(now.0 * 1_000));
-        return;
-    }
-    let Value::Object(map) = value else { return };
-    map.remove("turn");
-    if let Some(Value::Array(line)) = map.get_mut("line") {
-        for place in line.iter_mut().filter_map(Value::as_array_mut) {
-            place.remove(1);
-        }
-    }
-    // No model has a calendar; one that does counts by the clock.
-    if map.contains_key("spans") {
-        map.insert("now".into(), json!(now.0));
-    }
 }

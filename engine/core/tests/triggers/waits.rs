@@ -154,6 +154,59 @@ fn two_steps_of_a_run_are_completed_by_one_event() {
 }
 
 #[test]
+fn what_the_same_record_takes_back_never_started_and_is_not_undone() {
+    // The simulation found both: an event that came before the wait, and one that two steps waited for.
+    let before = r#"
+name: w
+inputs: { host: { type: string, default: a } }
+steps:
+  u: { uses: t.u, compensate: { uses: t.undo } }
+  w: { wait: { event: host.up, since: 10m } }
+  x: { needs: w, fail: "no" }
+"#;
+    let mut stage = Stage::new(&[before]);
+    stage.receive(up("1", "a")).unwrap();
+    let run = stage.begin_run("1", "a");
+    assert_eq!(stage.run(run).phase.name(), "failed", "no worker ever had `u`");
+    assert!(stage.partition.pending().is_empty());
+
+    let together = r#"
+name: w
+inputs: { host: { type: string, default: a } }
+steps:
+  a: { wait: { event: host.up } }
+  b: { needs: a, uses: t.u, compensate: { uses: t.undo } }
+  c: { wait: { event: host.up } }
+  d: { needs: c, fail: "no" }
+"#;
+    let mut stage = Stage::new(&[together]);
+    let run = stage.begin_run("1", "a");
+    stage.receive(up("1", "a")).unwrap();
+    assert_eq!(stage.run(run).phase.name(), "failed");
+    assert!(stage.partition.pending().is_empty());
+}
+
+#[test]
+fn what_was_out_before_a_run_was_set_aside_is_called_back_and_undone() {
+    let text = r#"
+name: w
+inputs: { host: { type: string, default: a } }
+steps:
+  u: { uses: t.u, compensate: { uses: t.undo } }
+  w: { wait: { event: host.up, since: 10m } }
+  x: { needs: w, fail: "no" }
+"#;
+    let mut stage = Stage::new(&[text]);
+    let run = stage.begin_run("1", "a");
+    stage.say(Event::QuarantineRequested { run, reason: "a look at it".into() }).unwrap();
+    stage.receive(up("1", "a")).unwrap();
+    stage.say(Event::ReleaseRequested { run }).unwrap();
+    assert_eq!(stage.run(run).phase.name(), "halting", "a worker may have `u`");
+    stage.work();
+    assert_eq!(stage.run(run).phase.name(), "compensated");
+}
+
+#[test]
 fn a_wait_whose_time_is_over_fails_or_goes_on() {
     for (on_timeout, phase) in [("fail", "failed"), ("continue", "succeeded")] {
         let mut stage = Stage::waiting(&format!("event: host.up, timeout: 1m, on_timeout: {on_timeout}"));

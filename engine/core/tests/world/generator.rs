@@ -49,6 +49,16 @@ pub fn definition(dice: &mut Dice, name: &str, children: &[&str]) -> String {
     text
 }
 
+fn event_wait(dice: &mut Dice) -> String {
+    let how = dice.pick(&[
+        "",
+        ", key: h0, since: 5m",
+        ", if: event.data.n > 3",
+        ", key: '1', by: data.n, timeout: 3h, on_timeout: continue",
+    ]);
+    format!("wait: {{ event: host.up{how} }}")
+}
+
 fn steps(dice: &mut Dice, name: &str, children: &[&str], depth: usize) -> String {
     let count = if depth == 1 { 1 + dice.below(7) } else { 1 + dice.below(3) };
     let indent = "  ".repeat(depth);
@@ -101,8 +111,9 @@ fn action(dice: &mut Dice, (name, children, depth): (&str, &[&str], usize), part
         24..26 => parts.push("wait: { signal: go0, quorum: 2, timeout: 8h, on_timeout: continue }".into()),
         26..29 => parts.push("wait: { signal: never, timeout: 1h }".into()),
         29..32 => parts.push("wait: { for: 5m }".into()),
-        32..35 => parts.push("wait: { window: night, expected: 10m }".into()),
-        35..41 => parts.push("set: { v: 1 }".into()),
+        32..34 => parts.push("wait: { window: night, expected: 10m }".into()),
+        34..38 => parts.push(event_wait(dice)),
+        38..41 => parts.push("set: { v: 1 }".into()),
         41..43 => parts.push("fail: no luck".into()),
         43..46 => parts.push("emit: { type: some.fact, data: { n: 1 } }".into()),
         _ => {
@@ -117,8 +128,9 @@ fn action(dice: &mut Dice, (name, children, depth): (&str, &[&str], usize), part
                     "compensate: {{ uses: some.undo, with: {{ got: \"${{{{ self.output }}}}\", why: \"${{{{ failure.code }}}}\" }}, retry: {{ attempts: {attempts} }} }}"
                 ));
             }
-            if dice.percent(10) {
-                parts.push("timeout: { total: 10m }".into());
+            if dice.percent(20) {
+                let limit = dice.pick(&["total: 10m", "queue: 20s", "attempt: 10s", "heartbeat: 10s, attempt: 40s"]);
+                parts.push(format!("timeout: {{ {limit} }}"));
             }
             limits(dice, (name, "t"), parts);
         }

@@ -1,6 +1,6 @@
 //! What must hold of limits after every record: none exceeded, none forgotten, nobody left in line for a free place.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use patchloom_core::run::{Live, Run, Work};
@@ -89,31 +89,60 @@ fn opening(state: &Partition, definition: &Definition, window: &Window, item: Op
     state.shared().opening(&name, now, expected)
 }
 
-/// Checks the groups of all runs: what is held is what is taken, and nobody waits for a place that is free.
-pub fn check_groups(state: &Partition) {
-    let mut held: BTreeMap<String, u32> = BTreeMap::new();
-    for run in state.runs() {
-        let definition = state.definition(&run.start.version).unwrap();
-        for (step, at) in definition.steps.iter().zip(&run.steps) {
-            let (Some(concurrency), Some(work)) = (&step.concurrency, &at.work) else { continue };
-            for (index, _) in placed(work) {
-                *held.entry(text(&concurrency.group, item(work, *index))).or_default() += 1;
+/// The places that runs hold in groups, counted by what each run has at work.
+#[derive(Clone, Default)]
+pub struct Holdings {
+    by_run: BTreeMap<RunId, BTreeMap<String, u32>>,
+    taken: BTreeMap<String, u32>,
+}
+
+impl Holdings {
+    /// Counts anew what these runs hold.
+    pub fn follow(&mut self, state: &Partition, runs: &BTreeSet<RunId>) {
+        for id in runs {
+            for (name, count) in self.by_run.remove(id).unwrap_or_default() {
+                *self.taken.get_mut(&name).expect("it was counted") -= count;
+            }
+            let held = state.run(*id).map(|run| held(state, run)).unwrap_or_default();
+            for (name, count) in &held {
+                *self.taken.entry(name.clone()).or_default() += count;
+            }
+            if !held.is_empty() {
+                self.by_run.insert(*id, held);
             }
         }
-        if let Some(place) = &run.place {
-            *held.entry(place.to_string()).or_default() += 1;
+    }
+
+    /// What is held is what is taken, and nobody waits for a place that is free.
+    pub fn check(&self, state: &Partition) {
+        for (name, group) in state.shared().groups() {
+            let taken = self.taken.get(name.as_ref()).copied().unwrap_or(0);
+            assert_eq!(group.held, taken, "the group `{name}` counts its places");
+            assert!(group.held <= group.limit, "the group `{name}` has {} of {} places taken", group.held, group.limit);
+            if group.held < group.limit {
+                let waiting: Vec<_> = state.shared().line(name).collect();
+                assert!(waiting.is_empty(), "`{name}` has room, and {waiting:?} wait");
+            }
+        }
+        let known = |name: &str| state.shared().groups().contains_key(name);
+        let lost: Vec<_> = self.taken.iter().filter(|(name, taken)| **taken > 0 && !known(name)).collect();
+        assert!(lost.is_empty(), "places nobody counts: {lost:?}");
+    }
+}
+
+fn held(state: &Partition, run: &Run) -> BTreeMap<String, u32> {
+    let mut held: BTreeMap<String, u32> = BTreeMap::new();
+    let definition = state.definition(&run.start.version).unwrap();
+    for (step, at) in definition.steps.iter().zip(&run.steps) {
+        let (Some(concurrency), Some(work)) = (&step.concurrency, &at.work) else { continue };
+        for (index, _) in placed(work) {
+            *held.entry(text(&concurrency.group, item(work, *index))).or_default() += 1;
         }
     }
-    for (name, group) in state.shared().groups() {
-        let taken = held.remove(name.as_ref()).unwrap_or(0);
-        assert_eq!(group.held, taken, "the group `{name}` counts its places");
-        assert!(group.held <= group.limit, "the group `{name}` has {} of {} places taken", group.held, group.limit);
-        if group.held < group.limit {
-            let waiting: Vec<_> = state.shared().line(name).collect();
-            assert!(waiting.is_empty(), "`{name}` has room, and {waiting:?} wait");
-        }
+    if let Some(place) = &run.place {
+        *held.entry(place.to_string()).or_default() += 1;
     }
-    assert!(held.is_empty(), "places nobody counts: {held:?}");
+    held
 }
 
 /// Why an active or waiting step will move, beyond what it has out: a full group, a closed window, a hold.
@@ -152,7 +181,7 @@ pub fn will_move(state: &Partition, run: &Run, step: &Step, at: usize) -> bool {
 }
 
 /// The starts of each rate, to hold them against it.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Rates(BTreeMap<(Arc<str>, StepName), Vec<UtcMs>>);
 
 impl Rates {
@@ -171,6 +200,7 @@ impl Rates {
             let at = definition.position(step.as_str()).unwrap();
             let Some(rate) = &definition.steps[at].rate else { continue };
             let starts = self.0.entry((Arc::clone(&definition.name), step.clone())).or_default();
+            starts.retain(|start| now.since(*start) < rate.per);
             starts.push(now);
             let recent = starts.iter().filter(|start| now.since(**start) < rate.per).count();
             assert!(recent as u64 <= u64::from(rate.limit), "`{step}` starts {recent} times in {}", rate.per);

@@ -4,15 +4,16 @@
 mod generator;
 mod limits;
 mod people;
+mod sources;
+mod watch;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use patchloom_core::record::{End, Entry, Event, Start};
-use patchloom_core::run::{Phase, Refusal, Run, Status, Undo};
+use patchloom_core::run::{Refusal, Run};
 use patchloom_core::{
-    Definition, Digest, Effect, EffectKey, Failure, FailureClass, Leg, Millis, Outcome, Partition, RunId, StepName,
-    TaskKey, UtcMs,
+    Definition, Digest, Effect, EffectKey, Failure, FailureClass, Millis, Outcome, Partition, RunId, UtcMs,
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -28,11 +29,9 @@ pub struct World {
     pub now: UtcMs,
     pub dice: Dice,
     pub open: BTreeMap<EffectKey, Effect>,
-    forward: BTreeSet<(RunId, StepName, u32)>,
-    dispatched: BTreeSet<TaskKey>,
+    watch: watch::Watch,
     /// How willing the workers are, in percent.
     pub luck: u64,
-    rates: limits::Rates,
     turns: u32,
     planned: UtcMs,
 }
@@ -52,10 +51,8 @@ impl World {
             now: UtcMs(1_000_000),
             dice,
             open: BTreeMap::new(),
-            forward: BTreeSet::new(),
-            dispatched: BTreeSet::new(),
+            watch: watch::Watch::default(),
             luck,
-            rates: limits::Rates::default(),
             turns: 0,
             planned: UtcMs(0),
         }
@@ -103,6 +100,7 @@ impl World {
         let entry = Entry { by: by.into(), event };
         self.log.push((self.seq, self.now, entry.clone()));
         let before = self.partition.clone();
+        self.watch.before(&before, &entry);
         let result = self.partition.apply(self.seq, self.now, &entry);
         let after = self.partition.pending();
         match result {
@@ -132,87 +130,11 @@ impl World {
                     told.into_iter().filter(|(key, _)| !again || added.contains_key(key)).collect();
                 assert_eq!(told, added, "effects == pending(after) - pending(before), at {entry:?}");
                 assert!(again || told.len() == applied.effects.len(), "no effect is owed twice");
-                self.check_dispatches(&applied.effects, again);
                 self.open = after;
-                if !again {
-                    limits::check_sent(&self.partition, &applied.effects, self.now, &format!("{entry:?}"));
-                    self.rates.check(&self.partition, &applied.effects, self.now);
-                }
-                limits::check_groups(&self.partition);
-                self.check_runs();
+                self.watch.record(&self.partition, (self.now, &entry), &applied);
+                // The onlooker looks at what was touched; here each run is looked at.
+                self.partition.runs().for_each(|run| watch::check_run(&self.partition, run, self.now));
                 Ok(())
-            }
-        }
-    }
-
-    fn check_dispatches(&mut self, effects: &[Effect], again: bool) {
-        for effect in effects {
-            let Effect::Dispatch(task) = effect else { continue };
-            assert!(self.dispatched.insert(task.key.clone()) || again, "{} goes out once", task.key);
-            let place = (task.key.run, task.key.step.clone(), task.key.item);
-            match task.key.leg {
-                Leg::Forward => {
-                    self.forward.insert(place);
-                }
-                Leg::Undo => {
-                    assert!(self.forward.contains(&place), "{} is undone but never started", task.key);
-                    self.check_undo(&task.key);
-                }
-            }
-        }
-    }
-
-    fn check_undo(&self, key: &TaskKey) {
-        let run = self.partition.run(key.run).unwrap();
-        let definition = self.partition.definition(&run.start.version).unwrap();
-        let at = definition.position(key.step.as_str()).unwrap();
-        for (behind, step) in definition.steps.iter().enumerate() {
-            let state = &run.steps[behind];
-            assert!(step.finally || state.status.is_settled(), "{key} is undone while `{}` still moves", step.name);
-            if definition.upstream[behind].contains(at) {
-                assert!(state.undo.is_settled(), "{key} is undone before `{}` behind it", step.name);
-            }
-            assert!(!(step.pivot && matches!(state.status, Status::Done { .. })), "{key} is undone past the pivot");
-        }
-    }
-
-    fn check_runs(&self) {
-        for run in self.partition.runs() {
-            let definition = self.partition.definition(&run.start.version).unwrap();
-            assert!(self.will_wake(run), "nothing will ever wake {}: {run:#?}", run.id());
-            let reasons = patchloom_core::run::why(run, definition, self.now);
-            assert!(!reasons.is_empty(), "nobody can say what {} waits for", run.id());
-        }
-    }
-
-    /// The watchdog: an open run has work out, or waits for a signal, a child or an operator.
-    fn will_wake(&self, run: &Run) -> bool {
-        let owes = || {
-            self.open.keys().any(|key| match key {
-                EffectKey::Dispatch(task) | EffectKey::Cancel(task) | EffectKey::Emit(task) => task.run == run.id(),
-                EffectKey::Timer(timer) => timer.run == run.id(),
-                EffectKey::StartChild(_)
-                | EffectKey::CancelChild(_)
-                | EffectKey::UnwindChild(_)
-                | EffectKey::InformParent(..) => false,
-            })
-        };
-        let waits = || {
-            run.steps.iter().any(|step| {
-                let child = |live: &patchloom_core::run::Live| matches!(live.at, patchloom_core::run::At::Child { .. });
-                matches!(step.status, Status::Waiting { .. } | Status::Held { .. })
-                    || step.work.as_ref().is_some_and(|work| work.live.values().any(child))
-                    || matches!(&step.undo, Undo::Active(undo) if undo.live.values().any(child))
-            })
-        };
-        match run.phase {
-            Phase::Ended(_) | Phase::CompensationFailed | Phase::Quarantined { .. } => true,
-            // A place, a window or an operator: the checks of the shared limits look after those.
-            Phase::Queued { .. } => true,
-            Phase::Running | Phase::Halting | Phase::Closing { .. } | Phase::Compensating => {
-                let definition = self.partition.definition(&run.start.version).unwrap();
-                let moves = |at: usize| limits::will_move(&self.partition, run, &definition.steps[at], at);
-                run.paused.is_some() || owes() || waits() || (0..run.steps.len()).any(moves)
             }
         }
     }

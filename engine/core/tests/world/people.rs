@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use patchloom_core::record::{Decision, End, Event, Extent, Rerun, Resolution, Tune};
 use patchloom_core::run::{Phase, Run, Status, Undo, WaveAt};
-use patchloom_core::{OpenSpan, Partition, UtcMs};
+use patchloom_core::{Action, CloudEvent, OpenSpan, Partition, UtcMs, Wait};
 use serde_json::json;
 
 use super::Dice;
@@ -62,7 +62,30 @@ pub fn wishes(state: &Partition, dice: &mut Dice, calm: bool) -> Vec<(&'static s
             wishes.push((by, event));
         }
     }
+    if state.runs().any(|run| awaits_event(state, run)) {
+        wishes.push(("user:ann", happening(dice, &["host.up"], if calm { u64::MAX } else { 40 })));
+    }
     wishes
+}
+
+/// An event; where there are few `ids`, many come twice.
+pub fn happening(dice: &mut Dice, kinds: &[&str], ids: u64) -> Event {
+    let event = CloudEvent {
+        specversion: "1.0".into(),
+        id: format!("e{}", dice.below(ids)),
+        source: "/world".into(),
+        kind: (*dice.pick(kinds)).into(),
+        subject: Some(format!("h{}", dice.below(2))),
+        data: json!({"n": dice.below(9)}),
+        ..CloudEvent::default()
+    };
+    Event::EventReceived { event: Arc::new(event) }
+}
+
+fn awaits_event(state: &Partition, run: &Run) -> bool {
+    let definition = state.definition(&run.start.version).expect("a run's definition is known");
+    let mut steps = definition.steps.iter().zip(&run.steps);
+    steps.any(|(step, at)| waits(&at.status) && matches!(step.action, Action::Wait(Wait::Event(_))))
 }
 
 fn waits(status: &Status) -> bool {
