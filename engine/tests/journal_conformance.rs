@@ -225,3 +225,41 @@ async fn a_reader_that_is_dropped_early_ends_its_thread() {
     // Dropping joins the thread: were it stuck on a full channel, this test would never end.
     drop(reader);
 }
+
+#[tokio::test]
+async fn a_journal_can_begin_behind_the_record_of_a_snapshot() {
+    let dir = tempfile::tempdir().unwrap();
+    let begins_after = Head { seq: 40, hash: ChainHash([4; 32]) };
+    let open = || {
+        let options = Options { segment_bytes: 1024, begins_after, ..Options::new(1) };
+        EmbeddedJournal::open(&dir.path().join("journal"), options).unwrap()
+    };
+    let (mut journal, opened) = open();
+    assert_eq!((opened.created, opened.first, opened.head), (true, 41, begins_after));
+    assert!(matches!(journal.read_from(40).await.err(), Some(Error::Trimmed { seq: 40, first: 41 })));
+    for seq in 41..=60 {
+        assert_eq!(journal.append(payload(seq)).await.unwrap().seq, seq);
+    }
+    drop(journal);
+    let (journal, opened) = open();
+    assert_eq!((opened.created, opened.first, opened.head.seq), (false, 41, 60));
+    let records = read(&journal, 41).await;
+    assert_eq!(records[0].hash, begins_after.hash.next(41, &payload(41)));
+    assert_eq!(records.len(), 20);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_journal_that_need_not_be_durable_does_not_flush_its_records() {
+    for (durable, kept) in [(true, 5), (false, 0)] {
+        let disk = SimDisk::new();
+        let options = Options { prefill: false, durable, ..Options::new(1) };
+        let mut journal = SimJournal::open_with(&disk, options.clone(), None).unwrap().0;
+        for seq in 1..=5 {
+            journal.append(payload(seq)).await.unwrap();
+        }
+        drop(journal);
+        disk.crash(Crash::LoseUnsynced);
+        let (_, opened) = SimJournal::open_with(&disk, options, None).unwrap();
+        assert_eq!(opened.head.seq, kept, "durable: {durable}");
+    }
+}

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_nats::HeaderMap;
 use async_nats::jetstream::{self, Context};
@@ -46,14 +46,15 @@ fn payload(number: u64) -> Vec<u8> {
 
 /// Appends until it is taken, as a leader does.
 async fn append(journal: &mut NatsJournal, record: Vec<u8>) -> u64 {
-    for _ in 0..200 {
+    // A cluster that lost its leader needs seconds to agree on another.
+    let end = Instant::now() + Duration::from_secs(60);
+    loop {
         match journal.append(record.clone()).await {
             Ok(appended) => return appended.seq,
-            Err(error) => assert!(error.is_transient(), "{error}"),
+            Err(error) => assert!(error.is_transient() && Instant::now() < end, "{error}"),
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    panic!("the record is not taken");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
