@@ -67,7 +67,7 @@ fn replay(criterion: &mut Criterion) {
         let entries = entries(runs);
         let (mut journal, _) = SimJournal::open(&SimDisk::new(), SEMANTICS, None).expect("it opens");
         for part in entries.chunks(BATCH) {
-            let batch = Batch { at: UtcMs(1), entries: part.to_vec() };
+            let batch = Batch { at: UtcMs(1), entries: part.to_vec(), term: None };
             let record = serde_json::to_vec(&batch).expect("entries have text keys and finite numbers");
             runtime.block_on(journal.append(record)).expect("it is appended");
         }

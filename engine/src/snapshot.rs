@@ -177,6 +177,14 @@ impl<D: Disk> Snapshots<D> {
         Ok(latest)
     }
 
+    /// The snapshot of `seq`.
+    ///
+    /// # Errors
+    /// As [`Snapshots::latest_valid`]; [`Error::Damaged`] where it is not sound.
+    pub fn get(&self, seq: u64) -> Result<Snapshot, Error> {
+        self.read(&self.path_of(seq))
+    }
+
     /// The oldest snapshot that is sound.
     ///
     /// # Errors
@@ -198,15 +206,12 @@ impl<D: Disk> Snapshots<D> {
     /// What the disk says.
     pub fn list(&self) -> Result<Vec<u64>, Error> {
         let names = self.disk.list(&self.dir).map_err(failed("list", &self.dir))?;
-        let seq_of = |name: &String| {
-            let digits = name.strip_suffix(".snap")?;
-            (digits.len() == 20).then(|| digits.parse().ok())?
-        };
-        Ok(names.iter().filter_map(seq_of).collect())
+        Ok(names.iter().filter_map(|name| seq_of(name)).collect())
     }
 
-    fn path_of(&self, seq: u64) -> PathBuf {
-        self.dir.join(format!("{seq:020}.snap"))
+    /// Where the snapshot of `seq` lies.
+    pub(crate) fn path_of(&self, seq: u64) -> PathBuf {
+        self.dir.join(name_of(seq))
     }
 
     fn write_draft<K, V>(
@@ -335,6 +340,17 @@ impl<F: DiskFile> Writer<F> {
         self.file.write_all_at(&digest, self.end)?;
         self.file.sync_data()
     }
+}
+
+/// The name of a snapshot's file.
+pub(crate) fn name_of(seq: u64) -> String {
+    format!("{seq:020}.snap")
+}
+
+/// Which snapshot a file is, where it is one.
+pub(crate) fn seq_of(name: &str) -> Option<u64> {
+    let digits = name.strip_suffix(".snap")?;
+    (digits.len() == 20).then(|| digits.parse().ok())?
 }
 
 fn failed(attempt: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {

@@ -8,7 +8,7 @@ use patchloom_engine::sim::{Crash, Random, SimDisk, SimJournal};
 use proptest::prelude::*;
 
 fn options(segment_bytes: u64) -> Options {
-    Options { semantics: 1, id_if_new: [7; 16], segment_bytes, prefill: false }
+    Options { id_if_new: [7; 16], segment_bytes, prefill: false, ..Options::new(1) }
 }
 
 fn open(disk: &SimDisk, segment_bytes: u64) -> Result<(SimJournal, Opened), Error> {

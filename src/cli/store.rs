@@ -42,7 +42,10 @@ pub(super) fn journal_fault(error: JournalError) -> Fault {
     let exit = match &error {
         journal::Error::Trimmed { .. } | journal::Error::BeyondHead { .. } => Exit::BadInput,
         journal::Error::UnknownFormat { .. } | journal::Error::UnknownSemantics { .. } => Exit::Unable,
-        journal::Error::Damaged { .. } | journal::Error::Io { .. } | journal::Error::Stopped => Exit::Internal,
+        journal::Error::Damaged { .. }
+        | journal::Error::Io { .. }
+        | journal::Error::Stream(_)
+        | journal::Error::Stopped => Exit::Internal,
     };
     let hint = match &error {
         journal::Error::Damaged { .. } => {
@@ -54,6 +57,7 @@ pub(super) fn journal_fault(error: JournalError) -> Fault {
         journal::Error::UnknownFormat { .. }
         | journal::Error::UnknownSemantics { .. }
         | journal::Error::Io { .. }
+        | journal::Error::Stream(_)
         | journal::Error::Stopped => "nothing was changed",
     };
     Fault::new(error.code(), exit, error).hint(hint)

@@ -24,6 +24,18 @@ pub struct Batch {
     pub at: UtcMs,
     /// In order.
     pub entries: Vec<Entry>,
+    /// The term that this batch opens, where several engines take turns; it is then without entries.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub term: Option<Term>,
+}
+
+/// The time in which one engine leads, from its opening record to that of the next.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Term {
+    /// Counts from 1, without gaps.
+    pub number: u64,
+    /// The engine that leads.
+    pub leader: Arc<str>,
 }
 
 /// One fact or order, and who says it.

@@ -99,6 +99,12 @@ impl Names {
         format!("{}.want.{}", self.0, queue.map_or("*", QueueName::as_str))
     }
 
+    /// The subject of what people and faces tell the leader of a partition.
+    #[must_use]
+    pub fn orders(&self, partition: &str) -> String {
+        format!("{}.engine.{partition}.order", self.0)
+    }
+
     /// The subject of a request to the leader of a partition.
     #[must_use]
     pub fn work(&self, partition: &str, queue: &QueueName, op: Op) -> String {

@@ -40,6 +40,8 @@ struct Ends {
 #[derive(Debug)]
 enum Command {
     Append(Vec<u8>, oneshot::Sender<Result<Appended, AppendError>>),
+    Copy(Vec<u8>, u32, oneshot::Sender<Result<Appended, AppendError>>),
+    Flush(oneshot::Sender<Result<(), AppendError>>),
     Read(u64, oneshot::Sender<Result<Reader<RealDisk>, Error>>),
     Trim(u64, oneshot::Sender<Result<u64, Error>>),
     Stats(oneshot::Sender<Result<Stats, Error>>),
@@ -70,6 +72,28 @@ impl EmbeddedJournal {
     /// What the disk says.
     pub async fn stats(&self) -> Result<Stats, Error> {
         self.ask(Command::Stats).await.unwrap_or(Err(Error::Stopped))
+    }
+
+    /// Hands over the copy of a record that was written under these semantics, and does not wait until it is written.
+    pub(crate) async fn hand_over(
+        &self,
+        record: Vec<u8>,
+        semantics: u32,
+    ) -> oneshot::Receiver<Result<Appended, AppendError>> {
+        let (answer, answered) = oneshot::channel();
+        if let Some(commands) = &self.commands {
+            // A thread that has ended drops the answer, which says so.
+            let _ = commands.send(Command::Copy(record, semantics, answer)).await;
+        }
+        answered
+    }
+
+    /// Makes durable what was appended without; also waits for all that was handed over before.
+    ///
+    /// # Errors
+    /// As [`Journal::append`].
+    pub async fn flush(&self) -> Result<(), AppendError> {
+        self.ask(Command::Flush).await.unwrap_or(Err(AppendError::Stopped))
     }
 
     /// Waits for the flush under way and closes the files.
@@ -152,6 +176,15 @@ impl Worker {
                     self.publish();
                     let _ = answer.send(result);
                     self.tend_spare();
+                }
+                Command::Copy(record, semantics, answer) => {
+                    let result = self.log.append_as(&record, semantics);
+                    self.publish();
+                    let _ = answer.send(result);
+                    self.tend_spare();
+                }
+                Command::Flush(answer) => {
+                    let _ = answer.send(self.log.flush());
                 }
                 Command::Read(seq, answer) => {
                     let _ = answer.send(self.log.reader(seq));

@@ -3,7 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::{FORMAT_VERSION, RECORD_BYTES_MAX};
+use super::FORMAT_VERSION;
+use crate::nats::StreamError;
 
 /// Why a journal cannot be opened, read or trimmed.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +72,9 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// The stream of a journal over NATS.
+    #[error(transparent)]
+    Stream(#[from] StreamError),
     /// The journal's thread has ended: only after a panic in it.
     #[error("the journal's thread has stopped; restart the engine")]
     Stopped,
@@ -85,6 +89,7 @@ impl Error {
             Self::UnknownFormat { .. } | Self::UnknownSemantics { .. } => "E0415",
             Self::Trimmed { .. } | Self::BeyondHead { .. } => "E0416",
             Self::Io { .. } => "E0412",
+            Self::Stream(error) => error.code(),
             Self::Stopped => "E0413",
         }
     }
@@ -112,10 +117,36 @@ pub enum AppendError {
         source: io::Error,
     },
     /// Longer than a record may be. It will never be accepted.
-    #[error("a journal record of {bytes} bytes is too long, the limit is {RECORD_BYTES_MAX}")]
+    #[error("a journal record of {bytes} bytes is too long, the limit is {limit}")]
     TooLong {
         /// Its length.
         bytes: usize,
+        /// The longest that this journal takes.
+        limit: usize,
+    },
+    /// Another engine leads since: it has written record `seq`. The record at hand is not in the journal and never will be.
+    #[error("another engine leads: it has written record {seq} of {stream}")]
+    Deposed {
+        /// The stream.
+        stream: String,
+        /// The record that was to be ours.
+        seq: u64,
+    },
+    /// The broker does not answer, or cannot store. The record may be in the journal or not; the same append finds out.
+    #[error("{stream} does not take records: {reason}")]
+    Unavailable {
+        /// The stream.
+        stream: String,
+        /// What was seen.
+        reason: String,
+    },
+    /// The stream is not what it was when it acknowledged the last record. The record at hand may be in it or not.
+    #[error("{stream} is not what it was when it acknowledged the last record: {reason}")]
+    Lost {
+        /// The stream.
+        stream: String,
+        /// What is wrong.
+        reason: String,
     },
     /// A flush failed, now or before: the journal takes nothing until it is opened again. The record at hand may be in it or not.
     #[error("the journal stopped taking records: {reason}; restart the engine once the disk is healthy")]
@@ -137,6 +168,9 @@ impl AppendError {
             Self::Io { .. } => "E0412",
             Self::Poisoned { .. } | Self::Stopped => "E0413",
             Self::TooLong { .. } => "E0414",
+            Self::Deposed { .. } => "E0470",
+            Self::Unavailable { .. } => "E0471",
+            Self::Lost { .. } => "E0472",
         }
     }
 
@@ -144,8 +178,10 @@ impl AppendError {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::DiskFull { .. } | Self::Io { .. } => true,
-            Self::TooLong { .. } | Self::Poisoned { .. } | Self::Stopped => false,
+            Self::DiskFull { .. } | Self::Io { .. } | Self::Unavailable { .. } => true,
+            Self::TooLong { .. } | Self::Deposed { .. } | Self::Lost { .. } | Self::Poisoned { .. } | Self::Stopped => {
+                false
+            }
         }
     }
 }

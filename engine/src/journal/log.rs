@@ -21,6 +21,10 @@ pub struct Options {
     /// Whether segments are filled with zeros before use: overwriting written blocks makes a flush a third cheaper,
     /// and room for the coming records is known to be there.
     pub prefill: bool,
+    /// What the first record follows, where this opening makes the journal: nothing, or the record of a snapshot.
+    pub begins_after: Head,
+    /// Whether an append waits until its record is durable. A copy of a journal that is durable elsewhere need not.
+    pub durable: bool,
 }
 
 impl Options {
@@ -28,7 +32,14 @@ impl Options {
     #[must_use]
     pub fn new(semantics: u32) -> Self {
         let id_if_new = uuid::Uuid::now_v7().into_bytes();
-        Self { semantics, id_if_new, segment_bytes: SEGMENT_BYTES_DEFAULT, prefill: true }
+        Self {
+            semantics,
+            id_if_new,
+            segment_bytes: SEGMENT_BYTES_DEFAULT,
+            prefill: true,
+            begins_after: Head::default(),
+            durable: true,
+        }
     }
 }
 
@@ -94,8 +105,8 @@ impl<D: Disk> Log<D> {
             let header = Header {
                 semantics: options.semantics,
                 journal: options.id_if_new,
-                seq_first: 1,
-                hash_before: Head::default().hash,
+                seq_first: options.begins_after.seq + 1,
+                hash_before: options.begins_after.hash,
             };
             let spare = dir.join("first.tmp");
             if options.prefill {
@@ -170,13 +181,34 @@ impl<D: Disk> Log<D> {
         &self.options
     }
 
+    /// Appends a record that was written under these semantics.
+    pub(crate) fn append_as(&mut self, payload: &[u8], semantics: u32) -> Result<Appended, AppendError> {
+        self.options.semantics = semantics;
+        self.append(payload)
+    }
+
+    /// Makes durable what was appended without.
+    pub(crate) fn flush(&mut self) -> Result<(), AppendError> {
+        if let Some(reason) = &self.poisoned {
+            return Err(AppendError::Poisoned { reason: reason.clone() });
+        }
+        self.sync()
+    }
+
+    fn sync(&mut self) -> Result<(), AppendError> {
+        self.file.sync_data().map_err(|error| {
+            let reason = format!("cannot flush {}: {error}", self.active().path.display());
+            self.poison(reason)
+        })
+    }
+
     /// Appends a record and flushes it.
     pub(crate) fn append(&mut self, payload: &[u8]) -> Result<Appended, AppendError> {
         if let Some(reason) = &self.poisoned {
             return Err(AppendError::Poisoned { reason: reason.clone() });
         }
         if payload.len() > RECORD_BYTES_MAX {
-            return Err(AppendError::TooLong { bytes: payload.len() });
+            return Err(AppendError::TooLong { bytes: payload.len(), limit: RECORD_BYTES_MAX });
         }
         let seq = self.head.seq + 1;
         let hash = self.head.hash.next(seq, payload);
@@ -204,9 +236,8 @@ impl<D: Disk> Log<D> {
             self.undo_write(length);
             return Err(refused(path, source));
         }
-        if let Err(error) = self.file.sync_data() {
-            let reason = format!("cannot flush {}: {error}", self.active().path.display());
-            return Err(self.poison(reason));
+        if self.options.durable {
+            self.sync()?;
         }
         self.end += length;
         self.file_bytes = self.file_bytes.max(self.end);
@@ -234,6 +265,10 @@ impl<D: Disk> Log<D> {
 
     /// Begins the next segment. On failure the current one stays in use.
     fn rotate(&mut self) -> Result<(), AppendError> {
+        if !self.options.durable {
+            // Later flushes reach only the segment in use.
+            self.sync()?;
+        }
         let header = Header {
             semantics: self.options.semantics,
             journal: self.active().header.journal,

@@ -20,6 +20,7 @@ pub use error::{AppendError, Error};
 pub(crate) use log::{Log, prefill};
 pub use log::{Opened, Options, Stats};
 pub use segment::Reader;
+pub(crate) use segment::{begins_after, is_in};
 pub(crate) use verify::verify_on;
 pub use verify::{Report, SegmentReport, records, verify};
 

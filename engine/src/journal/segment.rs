@@ -252,3 +252,18 @@ impl<D: Disk> Iterator for Reader<D> {
         item
     }
 }
+
+/// Whether there is a journal in `dir`, sound or not.
+pub(crate) fn is_in(dir: &Path) -> Result<bool, Error> {
+    match crate::disk::RealDisk.list(dir) {
+        Ok(names) => Ok(names.iter().any(|name| seq_of(name).is_some())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(io("list", dir)(error)),
+    }
+}
+
+/// What the first record that the journal in `dir` can hold follows.
+pub(crate) fn begins_after(dir: &Path) -> Result<Head, Error> {
+    let segments = list(&crate::disk::RealDisk, dir, u32::MAX)?;
+    Ok(segments.first().map_or_else(Head::default, |segment| Cursor::new(segment).head))
+}

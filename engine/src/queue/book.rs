@@ -247,7 +247,13 @@ impl Book {
     }
 
     /// Hands out up to `max` tasks straight from the line.
-    pub fn take(&mut self, max: usize, only: Option<&BTreeSet<QueueName>>, worker: &Arc<str>, now: UtcMs) -> Vec<Lease> {
+    pub fn take(
+        &mut self,
+        max: usize,
+        only: Option<&BTreeSet<QueueName>>,
+        worker: &Arc<str>,
+        now: UtcMs,
+    ) -> Vec<Lease> {
         let mut leases = Vec::new();
         while leases.len() < max {
             let Some(queue) = self.first(only) else { break };
@@ -515,10 +521,8 @@ fn judge(limits: Limits, item: &mut Item, now: UtcMs) -> Verdict {
     }
     let too_often = item.deliveries >= limits.deliveries;
     if out.stop.is_some() || too_often {
-        let message = format!(
-            "the worker of `{}` fell silent for {silence}, {} times in all",
-            item.task.uses, item.deliveries
-        );
+        let message =
+            format!("the worker of `{}` fell silent for {silence}, {} times in all", item.task.uses, item.deliveries);
         let dead = too_often.then(|| Arc::clone(&out.worker));
         return Verdict::Over { failure: failed("E0322", FailureClass::Ambiguous, message), dead };
     }

@@ -135,6 +135,15 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
         }
     }
 
+    /// Folds in a record that was written before this one leads: the last ones of the former leader, and the one that opens
+    /// its own term.
+    ///
+    /// # Errors
+    /// [`Follow::Unreadable`].
+    pub fn overtake(&mut self, record: &Record) -> Result<(), Follow> {
+        self.fold_in(record)
+    }
+
     /// What a follower does with what it is asked and told.
     fn hand_on(&mut self, message: Message, forward: &Arc<dyn Forward>, answered: &mpsc::Sender<Answer>) {
         match message {

@@ -245,6 +245,10 @@ impl Handle {
         match self.tell(by, Event::RunStarted(Arc::new(start))).await {
             Ok(_) => Ok(RunId(id)),
             Err(EngineError::Refused(Refusal::Stale(why))) => {
+                if self.read(move |state| state.run(RunId(id)).is_some()).await? {
+                    // Our own order, whose first answer was lost.
+                    return Ok(RunId(id));
+                }
                 // Somebody was faster with the same key.
                 let key = order.key.clone();
                 let known = self.read(move |state| key.as_deref().and_then(|key| state.started_by(key))).await?;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use patchloom_core::calendar::Calendars;
 use patchloom_core::record::{Entry, Event};
 use patchloom_core::{CloudEvent, TaskKey};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::oneshot;
 
@@ -15,7 +16,8 @@ use super::planner::{global_rules, set_event};
 use crate::queue::TaskQueue;
 
 /// What became of an event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Published {
     /// It is recorded: what it starts and completes is settled.
     Recorded,

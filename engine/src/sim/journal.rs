@@ -37,7 +37,8 @@ impl SimJournal {
     /// As the embedded one.
     pub fn open(disk: &SimDisk, semantics: u32, latency: Option<Latency>) -> Result<(Self, Opened), Error> {
         let id_if_new = [0x51; 16];
-        let options = Options { semantics, id_if_new, segment_bytes: Self::SEGMENT_BYTES, prefill: false };
+        let segment_bytes = Self::SEGMENT_BYTES;
+        let options = Options { id_if_new, segment_bytes, prefill: false, ..Options::new(semantics) };
         Self::open_with(disk, options, latency)
     }
 

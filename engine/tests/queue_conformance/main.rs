@@ -19,7 +19,14 @@ const DONE: Outcome = Outcome::Succeeded { output: Value::Null };
 fn task(item: u32, timeouts: TaskTimeouts) -> Task {
     let step = StepName("s".into());
     let key = TaskKey { run: RunId(Uuid::nil()), step, item, attempt: 1, leg: Leg::Forward };
-    Task { key, uses: "t.work".into(), input: json!({"item": item}), timeouts, priority: 0, queue: QueueName::default() }
+    Task {
+        key,
+        uses: "t.work".into(),
+        input: json!({"item": item}),
+        timeouts,
+        priority: 0,
+        queue: QueueName::default(),
+    }
 }
 
 fn plain(item: u32) -> Task {

@@ -265,8 +265,19 @@ fn step() -> Value {
     );
     let actions = ["uses", "workflow", "wait", "set", "fail", "emit", "steps"];
     step["oneOf"] = actions.iter().map(|action| json!({ "required": [action] })).collect();
-    let idle =
-        ["window", "expected", "concurrency", "rate", "priority", "queue", "with", "for_each", "retry", "timeout", "compensate"];
+    let idle = [
+        "window",
+        "expected",
+        "concurrency",
+        "rate",
+        "priority",
+        "queue",
+        "with",
+        "for_each",
+        "retry",
+        "timeout",
+        "compensate",
+    ];
     let and = |more: &[&str]| refuse(&[&idle, more].concat());
     step["dependentSchemas"] = json!({
         "workflow": refuse(&["compensate", "retry", "queue"]),

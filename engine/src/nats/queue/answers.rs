@@ -214,7 +214,8 @@ impl<I: Intake> Desk<I> {
                 let key = done.key.clone();
                 match self.weigh(queue, &settle.who.worker, done) {
                     Ok(outcome) => {
-                        entries.push(Entry { by: Arc::clone(&by), event: Event::AttemptFinished { task: key, outcome } });
+                        entries
+                            .push(Entry { by: Arc::clone(&by), event: Event::AttemptFinished { task: key, outcome } });
                         Verdict::Entry(entries.len() - 1)
                     }
                     Err(told) => Verdict::Told(told),

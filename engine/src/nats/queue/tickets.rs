@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::client::RequestErrorKind;
+use async_nats::jetstream;
 use async_nats::jetstream::consumer::{AckPolicy, IntoConsumerConfig as _, pull};
 use async_nats::jetstream::stream::{self, DiscardPolicy, RetentionPolicy, StorageType};
-use async_nats::jetstream;
 use futures_util::StreamExt as _;
 use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::stream::FuturesUnordered;
@@ -45,8 +45,14 @@ pub(super) async fn run(
     may_write: impl Fn() -> bool,
     stop: CancellationToken,
 ) {
-    let mut writer =
-        Writer { queue, context, made: None, consumers: BTreeSet::new(), flights: FuturesUnordered::new(), pause: None };
+    let mut writer = Writer {
+        queue,
+        context,
+        made: None,
+        consumers: BTreeSet::new(),
+        flights: FuturesUnordered::new(),
+        pause: None,
+    };
     let mut again = AGAIN_FIRST;
     while !stop.is_cancelled() {
         let nap = if !may_write() {
@@ -141,7 +147,7 @@ impl Writer {
     }
 
     /// Has a stream be there as it should; when it was made.
-    async fn stream(&self, config: stream::Config) -> Result<i128, String> {
+    async fn stream(&mut self, config: stream::Config) -> Result<i128, String> {
         let name = config.name.clone();
         let told = |error: &dyn std::fmt::Display| format!("cannot make the stream {name}: {error}");
         // Asked first: an update is work for a whole cluster, though it changes nothing.
@@ -270,8 +276,7 @@ impl Writer {
             let client = context.client();
             let limit = client.max_payload();
             if payload.len() > limit {
-                let message =
-                    format!("the task has {} bytes and the server takes messages of {limit}", payload.len());
+                let message = format!("the task has {} bytes and the server takes messages of {limit}", payload.len());
                 return Landed::TooLarge(key, message);
             }
             if stale && let Err(reason) = purge(&context, &stream, &subject).await {
@@ -292,8 +297,7 @@ impl Writer {
     }
 
     fn remove(&self, task: &Task) -> BoxFuture<'static, Landed> {
-        let (subject, context, stream) =
-            (self.subject(task), self.context.clone(), self.queue.0.options.names.tasks());
+        let (subject, context, stream) = (self.subject(task), self.context.clone(), self.queue.0.options.names.tasks());
         async move {
             // Where it stays, a worker finds that nobody wants it.
             let _ = purge(&context, &stream, &subject).await;
