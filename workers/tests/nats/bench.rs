@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use patchloom_engine::queue::TaskQueue as _;
+
 use crate::world::{Leader, Ledger, TestWorker, options, server, task};
 
 const TASKS: u32 = 100_000;

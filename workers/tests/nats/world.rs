@@ -93,7 +93,7 @@ impl Ledger {
             queue.forget(std::slice::from_ref(task));
         }
         self.news.notify_waiters();
-        if known { Err(Refusal::Stale("this attempt is not out")) } else { Ok(seq) }
+        if known { Err(Refusal::Stale("this attempt is not out".into())) } else { Ok(seq) }
     }
 }
 
