@@ -48,6 +48,8 @@ pub struct StandOptions {
     pub queue: QueueOptions,
     /// The engine itself.
     pub engine: EngineOptions,
+    /// Whether it leads when it is its turn; one that only looks on does not.
+    pub leads: bool,
 }
 
 impl StandOptions {
@@ -62,6 +64,7 @@ impl StandOptions {
             names: Names::default(),
             queue: QueueOptions::default(),
             engine: EngineOptions::default(),
+            leads: true,
         }
     }
 }
@@ -238,7 +241,14 @@ impl Standing {
             Err(error) => return Follow::Failed(error),
         };
         let mut tail = Following { journal, reader };
-        leader.follow(&mut tail, &self.forward, turn(lease)).await
+        let leads = self.options.leads;
+        let turn = async {
+            if !leads {
+                std::future::pending::<()>().await;
+            }
+            turn(lease).await;
+        };
+        leader.follow(&mut tail, &self.forward, turn).await
     }
 
     /// Folds in all there is and opens a term; false where the lease was lost meanwhile.

@@ -239,7 +239,14 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
     }
 
     /// Takes over what a recovery replayed: it is written behind with the first checkpoint.
-    pub(super) fn mark(&mut self, recent: Recent, touched: BTreeSet<RunId>, changed: bool) {
+    pub(super) fn mark(
+        &mut self,
+        recent: Recent,
+        touched: BTreeSet<RunId>,
+        departing: BTreeMap<RunId, Arc<Run>>,
+        changed: bool,
+    ) {
+        self.departing = departing;
         self.dirty.extend(recent.runs());
         self.dirty.extend(touched);
         self.gone.extend(recent.runs().filter(|run| self.state.run(*run).is_none()));

@@ -1,17 +1,18 @@
 //! Opening a data directory: store or snapshot, then the journal behind it; then the leader is started.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use patchloom_core::record::{Batch, SEMANTICS};
+use patchloom_core::record::{Batch, Event, SEMANTICS};
+use patchloom_core::run::Run;
 use patchloom_core::{Partition, RunId, UtcMs};
 use tokio::task::JoinHandle;
 
 use super::books::{Archived, Books, HistoryError};
 use super::handle::Handle;
 use super::history::{Item, Recent};
-use super::keeper::{EmbeddedKeeper, KeeperOptions, archive_key};
+use super::keeper::{EmbeddedKeeper, KeeperOptions, archive_key, archive_place};
 use super::leader::{Leader, Tuning};
 use crate::archive::{self, Archive};
 use crate::clock::Clock;
@@ -146,8 +147,7 @@ pub struct Recovered<J> {
     pub books: Books,
     state: Partition,
     keeper: EmbeddedKeeper,
-    recent: Recent,
-    touched: BTreeSet<RunId>,
+    replay: Replay,
     last_at: UtcMs,
 }
 
@@ -177,7 +177,8 @@ impl<J: Journal> Recovered<J> {
     pub fn seat<Q: TaskQueue>(self, queue: Q, events: impl Events, clock: Clock, tuning: Tuning) -> Seat<Q, J> {
         let (mut leader, handle) = Leader::new(self.state, self.head, queue, self.keeper, clock, tuning);
         // What was replayed is written behind with the first checkpoint, or its history would be lost to the next start.
-        leader.mark(self.recent, self.touched, self.replayed > 0);
+        let Replay { recent, touched, departing } = self.replay;
+        leader.mark(recent, touched, departing, self.replayed > 0);
         let source = format!("/patchloom/{}", uuid::Uuid::from_bytes(self.id));
         let leader = leader.with_events(events, source).not_before(self.last_at);
         Seat { leader, handle, journal: self.journal, books: self.books, dir: self.dir }
@@ -213,7 +214,7 @@ pub async fn recover<J: Journal + Sync>(
         rebuilt = Some(from_snapshot(&snapshots, &journal, &mut loaded, &mut notes)?);
     }
     notes.append(&mut loaded.notes);
-    let (recent, touched) = replay(&journal, &mut loaded).await?;
+    let replay = replay(&journal, &mut loaded).await?;
     let keeper = KeeperOptions {
         store: loaded.store.clone(),
         archive,
@@ -234,8 +235,7 @@ pub async fn recover<J: Journal + Sync>(
         books: Books::new(loaded.store, dir.archive()),
         state: loaded.state,
         keeper,
-        recent,
-        touched,
+        replay,
         last_at,
         journal,
         dir,
@@ -348,16 +348,42 @@ fn from_snapshot(
     Ok(histories)
 }
 
-/// Folds in what the journal has behind the checkpoint; gives the history of it, and which other runs it changed.
-async fn replay<J: Journal + Sync>(journal: &J, loaded: &mut Loaded) -> Result<(Recent, BTreeSet<RunId>), OpenError> {
-    let (mut recent, mut touched) = (Recent::default(), BTreeSet::new());
+/// What was folded in behind the checkpoint.
+#[derive(Default)]
+struct Replay {
+    /// The history of it.
+    recent: Recent,
+    /// Which other runs it changed.
+    touched: BTreeSet<RunId>,
+    /// Runs that left the state and are not in the archive here: another engine retired them into its own.
+    departing: BTreeMap<RunId, Arc<Run>>,
+}
+
+/// Folds in what the journal has behind the checkpoint.
+async fn replay<J: Journal + Sync>(journal: &J, loaded: &mut Loaded) -> Result<Replay, OpenError> {
+    let Replay { mut recent, mut touched, mut departing } = Replay::default();
     let mut reader = journal.read_from(loaded.checkpoint + 1).await?;
     while let Some(record) = reader.next().await? {
         let seq = record.seq;
         let batch: Batch =
             serde_json::from_slice(&record.payload).map_err(|source| OpenError::Record { seq, source })?;
         for entry in &batch.entries {
-            let moved = loaded.state.apply(seq, batch.at, entry).map(|applied| applied.touched).unwrap_or_default();
+            let departs = match &entry.event {
+                Event::RunRetired { run } if archive_place(&loaded.store, *run)?.is_none() => loaded.state.run(*run),
+                Event::RunRecalled { run } => {
+                    departing.remove(&run.id());
+                    None
+                }
+                _ => None,
+            };
+            let departs = departs.cloned();
+            let seen = loaded.state.apply(seq, batch.at, entry);
+            if let (Some(run), Ok(_)) = (departs, &seen) {
+                // Its retirement is not part of its history.
+                departing.insert(run.id(), run);
+                continue;
+            }
+            let moved = seen.map(|applied| applied.touched).unwrap_or_default();
             // What moved another run belongs to its history too.
             let runs: BTreeSet<RunId> = entry.event.run().into_iter().chain(moved.iter().copied()).collect();
             touched.extend(moved);
@@ -370,7 +396,7 @@ async fn replay<J: Journal + Sync>(journal: &J, loaded: &mut Loaded) -> Result<(
             }
         }
     }
-    Ok((recent, touched))
+    Ok(Replay { recent, touched, departing })
 }
 
 /// When the last record was written; the beginning of time where there is none to be read.

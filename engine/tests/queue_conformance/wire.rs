@@ -8,7 +8,9 @@ use async_nats::{Client, Message};
 use futures_util::StreamExt as _;
 use patchloom_bed::nats::{Options, Server};
 use patchloom_core::record::{Entry, Event};
-use patchloom_core::wire::{self, Alive, Beaten, Claim, Claimed, Done, Names, Op, Reply, Settle, Settled, Token, Want, Worker};
+use patchloom_core::wire::{
+    self, Alive, Beaten, Claim, Claimed, Done, Names, Op, Reply, Settle, Settled, Token, Want, Worker,
+};
 use patchloom_core::{Outcome, QueueName, Task, TaskKey};
 use patchloom_engine::clock::Clock;
 use patchloom_engine::nats::{NatsQueue, QueueOptions};

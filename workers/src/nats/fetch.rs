@@ -51,7 +51,8 @@ pub(super) async fn run(shared: Arc<Shared>, queue: QueueName) {
                 () = sleep(AGAIN) => continue,
             }
         };
-        let mut fetch = Fetch { shared: Arc::clone(&shared), queue: queue.clone(), inbox, tickets, pulls: VecDeque::new() };
+        let mut fetch =
+            Fetch { shared: Arc::clone(&shared), queue: queue.clone(), inbox, tickets, pulls: VecDeque::new() };
         fetch.run().await;
         if shutdown.is_cancelled() {
             return fetch.close().await;

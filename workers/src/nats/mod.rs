@@ -212,11 +212,8 @@ impl TaskSource for NatsSource {
 
     async fn settle(&self, lease: &Lease, outcome: &Outcome) -> Result<(), SourceError> {
         let (answer, heard) = oneshot::channel();
-        let done = wire::Done {
-            key: lease.task.key.clone(),
-            token: Token(lease.token),
-            outcome: Some(outcome.clone()),
-        };
+        let done =
+            wire::Done { key: lease.task.key.clone(), token: Token(lease.token), outcome: Some(outcome.clone()) };
         self.results.send(talk::Settling { done, answer }).await.map_err(|_| SourceError::Closed)?;
         heard.await.map_err(|_| SourceError::Closed)?
     }

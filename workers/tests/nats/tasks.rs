@@ -190,10 +190,7 @@ async fn a_worker_of_one_queue_gets_no_task_of_another() {
     let claim = serde_json::to_vec(&Claim { who, keys: vec![of(0, "b").key] }).unwrap();
     let subject = Names::default().work("main", &queue_name("a"), Op::Claim);
     let answer = client.request(subject, claim.into()).await.unwrap();
-    assert_eq!(
-        serde_json::from_slice::<Reply<Claimed>>(&answer.payload).unwrap(),
-        Reply::Answers(vec![Claimed::Gone])
-    );
+    assert_eq!(serde_json::from_slice::<Reply<Claimed>>(&answer.payload).unwrap(), Reply::Answers(vec![Claimed::Gone]));
     let settle = json!({"worker": "thief", "results": [
         {"key": of(0, "b").key, "token": "00000000000000aa", "outcome": {"succeeded": {}}}]});
     let answer = client.request("patchloom.work.main.a.settle", settle.to_string().into()).await.unwrap();

@@ -9,9 +9,7 @@ use async_nats::Client;
 use patchloom_bed::nats::{Options, Server};
 use patchloom_core::record::{Entry, Event};
 use patchloom_core::run::Refusal;
-use patchloom_core::{
-    Failure, Leg, Millis, Outcome, QueueName, RunId, StepName, Task, TaskKey, TaskTimeouts,
-};
+use patchloom_core::{Failure, Leg, Millis, Outcome, QueueName, RunId, StepName, Task, TaskKey, TaskTimeouts};
 use patchloom_engine::clock::Clock;
 use patchloom_engine::nats::{NatsQueue, QueueOptions};
 use patchloom_engine::queue::{Limits, TaskQueue as _};
@@ -200,7 +198,8 @@ impl TestWorker {
         let shutdown = CancellationToken::new();
         let labels = BTreeMap::from([("site".into(), "lab".into())]);
         let queues = queues.iter().map(|queue| queue_name(queue)).collect();
-        let options = SourceOptions { labels, ask_every: Duration::from_millis(500), ..SourceOptions::new(name, queues) };
+        let options =
+            SourceOptions { labels, ask_every: Duration::from_millis(500), ..SourceOptions::new(name, queues) };
         let source = Arc::new(NatsSource::start(client, options, shutdown.clone()));
         let (tell, begun) = mpsc::unbounded_channel();
         let mut handlers = Handlers::default();
