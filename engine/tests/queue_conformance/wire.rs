@@ -62,6 +62,7 @@ impl OverNats {
         while started.pull("starter", 1, &started.client.new_inbox()).await.is_none() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+        started.want("starter", 0).await;
         started
     }
 
@@ -78,12 +79,17 @@ impl OverNats {
         }
     }
 
+    async fn want(&self, worker: &str, free: usize) {
+        let want = Want { who: Self::who(worker), free: u32::try_from(free).unwrap() };
+        let subject = self.names.want(Some(&QueueName::default()));
+        self.client.publish(subject, serde_json::to_vec(&want).unwrap().into()).await.unwrap();
+    }
+
     /// Wants tasks and pulls: what came within a moment; `None` where there is no consumer.
     async fn pull(&self, worker: &str, max: usize, inbox: &str) -> Option<Vec<Message>> {
         let queue = QueueName::default();
         let mut messages = self.client.subscribe(inbox.to_owned()).await.unwrap();
-        let want = serde_json::to_vec(&Want { who: Self::who(worker), free: u32::try_from(max).unwrap() }).unwrap();
-        self.client.publish(self.names.want(Some(&queue)), want.into()).await.unwrap();
+        self.want(worker, max).await;
         let pull = format!("{{\"batch\":{max},\"expires\":250000000}}");
         self.client.publish_with_reply(self.names.pull(&queue), inbox.to_owned(), pull.into()).await.unwrap();
         let mut tickets = Vec::new();

@@ -1,6 +1,6 @@
 //! A server, a queue with a journal that is a list, and workers that do as they are told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -40,11 +40,19 @@ pub fn told(item: u32, what: &str) -> Task {
     Task { input: json!(what), ..task(item) }
 }
 
+type Recorded = (TaskKey, Outcome, Arc<str>);
+
+#[derive(Default)]
+struct Entries {
+    list: Vec<Recorded>,
+    known: BTreeSet<TaskKey>,
+}
+
 /// A journal that is a list: each outcome counts once.
 #[derive(Clone)]
 pub struct Ledger {
     queue: Arc<Mutex<Option<NatsQueue>>>,
-    pub entries: Arc<Mutex<Vec<(TaskKey, Outcome, Arc<str>)>>>,
+    entries: Arc<Mutex<Entries>>,
     news: Arc<Notify>,
 }
 
@@ -53,34 +61,37 @@ impl Ledger {
         Self { queue: Arc::default(), entries: Arc::default(), news: Arc::default() }
     }
 
-    pub async fn has(&self, count: usize) -> Vec<(TaskKey, Outcome, Arc<str>)> {
+    fn count(&self) -> usize {
+        self.entries.lock().unwrap().list.len()
+    }
+
+    pub async fn has(&self, count: usize) -> Vec<Recorded> {
         let enough = async {
             loop {
                 let news = self.news.notified();
-                let entries = self.entries.lock().unwrap().clone();
-                if entries.len() >= count {
-                    return entries;
+                if self.count() >= count {
+                    return self.entries.lock().unwrap().list.clone();
                 }
                 news.await;
             }
         };
         let found = tokio::time::timeout(PATIENCE, enough).await;
-        found.unwrap_or_else(|_| panic!("{} of {count} recorded", self.entries.lock().unwrap().len()))
+        found.unwrap_or_else(|_| panic!("{} of {count} recorded", self.count()))
     }
 
     pub fn record(&self, task: &TaskKey, outcome: Outcome, by: Arc<str>) -> Seen {
         let mut entries = self.entries.lock().unwrap();
-        let known = entries.iter().any(|(key, ..)| key == task);
+        let known = !entries.known.insert(task.clone());
         if !known {
-            entries.push((task.clone(), outcome, by));
+            entries.list.push((task.clone(), outcome, by));
         }
-        let seq = entries.len() as u64;
+        let seq = u64::try_from(entries.list.len()).unwrap();
         drop(entries);
         if let Some(queue) = &*self.queue.lock().unwrap() {
             queue.forget(std::slice::from_ref(task));
         }
         self.news.notify_waiters();
-        if known { Err(Refusal::Stale("this attempt is not out")) } else { Ok(seq) }
+        if known { Err(Refusal::Stale("this attempt is not out".into())) } else { Ok(seq) }
     }
 }
 
