@@ -232,7 +232,6 @@ pub(super) fn cancel(args: &RunCancelArgs, context: &Context) -> Result<Exit, Fa
 
 /// Tells the run something, and drives it until it ends or waits for a person.
 fn order(id: RunId, event: Event, context: &Context) -> Result<Rest, Fault> {
-    let data = context.data_dir()?;
     let rest = lead(context, async |host| {
         host.handle().tell(&lifecycle::by(), event).await.map_err(engine_fault)?;
         watching::drive(&host, id, Patience::Work, context).await

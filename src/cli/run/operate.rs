@@ -10,7 +10,7 @@ use anyhow::anyhow;
 use patchloom_core::record::{Decision, Event, Extent, Rerun, Resolution, Tune};
 use patchloom_core::run::{Run, Undo};
 use patchloom_core::{Definition, Digest, Partition, RunId, StepName, Tolerate, nearest};
-use patchloom_engine::runtime::{Engine, EngineError, EngineOptions, Handle, HistoryError, Inspected, open};
+use patchloom_engine::runtime::{Books, EngineError, Handle, HistoryError, Inspected};
 
 use super::orders::{
     Choice, RunDecideArgs, RunMigrateArgs, RunPauseArgs, RunQuarantineArgs, RunReleaseArgs, RunRerunArgs,

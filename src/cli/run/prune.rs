@@ -7,7 +7,7 @@ use anyhow::anyhow;
 use clap::Args;
 use patchloom_core::run::Run;
 use patchloom_core::{Millis, RunId};
-use patchloom_engine::runtime::{EngineOptions, Inspected, open};
+use patchloom_engine::runtime::Inspected;
 use serde_json::json;
 
 use super::RunState;

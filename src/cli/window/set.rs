@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use clap::Args;
 use patchloom_core::UtcMs;
 use patchloom_core::calendar::Calendars;
-use patchloom_engine::runtime::{EngineError, EngineOptions, Inspected, open};
+use patchloom_engine::runtime::{EngineError, Inspected};
 use serde_json::{Map, Value, json};
 
 use super::{read_file, span_json};
 use crate::cli::Context;
 use crate::cli::run::act;
-use crate::cli::store::{look, open_fault};
+use crate::cli::store::look;
 use crate::cli::workflow::bad;
 use crate::fault::{Exit, Fault};
 use crate::host::engine_fault;
