@@ -11,7 +11,7 @@ use uuid::Uuid;
 fn batch(output: Value) -> Batch {
     let task = TaskKey { run: RunId(Uuid::nil()), step: "s".into(), item: 0, attempt: 1, leg: Leg::Forward };
     let event = Event::AttemptFinished { task, outcome: Outcome::Succeeded { output } };
-    Batch { at: UtcMs(1), entries: vec![Entry { by: Arc::from("worker:test"), event }] }
+    Batch { at: UtcMs(1), entries: vec![Entry { by: Arc::from("worker:test"), event }], term: None }
 }
 
 fn returns(number: f64) -> bool {
