@@ -34,7 +34,7 @@ pub use completions::CompletionsArgs;
 pub use doctor::DoctorArgs;
 pub use event::{EventCommand, EventSendArgs};
 pub use explain::ExplainArgs;
-pub use journal::{JournalArgs, JournalCommand, JournalExportArgs};
+pub use journal::{JournalArgs, JournalCommand, JournalExportArgs, JournalMoveArgs, Whither};
 pub use nats::NatsArgs;
 pub use patch::PatchArgs;
 pub use run::{

@@ -2,10 +2,13 @@
 
 mod export;
 mod figures;
+mod moving;
 
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+
+pub use moving::{JournalMoveArgs, Whither};
 
 use super::Context;
 use crate::fault::{Exit, Fault};
@@ -20,6 +23,8 @@ pub enum JournalCommand {
     Export(JournalExportArgs),
     /// Figures: records, bytes, segments, snapshots
     Stats(JournalArgs),
+    /// Take it from a data directory into NATS, or back
+    Move(JournalMoveArgs),
 }
 
 /// Checks or counts.
@@ -61,5 +66,6 @@ pub(super) fn run(command: &JournalCommand, context: &Context) -> Result<Exit, F
         JournalCommand::Verify(args) => figures::verify(args, context),
         JournalCommand::Export(args) => export::run(args, context),
         JournalCommand::Stats(args) => figures::stats(args, context),
+        JournalCommand::Move(args) => moving::run(args, context),
     }
 }
