@@ -130,8 +130,14 @@ pub async fn stand(
     let mut notes: Vec<String> = caught_up.notes.into_iter().map(|note| format!("journal: {note}")).collect();
     let recovered = recover(dir, mirror, id, true, &options.engine).await?;
     notes.extend_from_slice(&recovered.notes);
-    let lease = Lease::open(context, &options.partition, &options.name, options.ttl, options.replicas);
-    let lease = lease.await.map_err(stream)?;
+    let lease = match options.leads {
+        true => {
+            let lease = Lease::open(context, &options.partition, &options.name, options.ttl, options.replicas);
+            Some(lease.await.map_err(stream)?)
+        }
+        // Who only looks on need not know how long leases last.
+        false => None,
+    };
     let clock = Clock::system();
     let queue = QueueOptions {
         names: options.names.clone(),
@@ -201,7 +207,7 @@ impl Tail for Following<'_> {
 }
 
 impl Standing {
-    async fn run(self, mut leader: Chair, mut journal: MirroredJournal, mut lease: Lease) -> StandEnd {
+    async fn run(self, mut leader: Chair, mut journal: MirroredJournal, mut lease: Option<Lease>) -> StandEnd {
         loop {
             match self.follow(&mut leader, &mut journal, &mut lease).await {
                 Follow::Turn => {}
@@ -222,11 +228,14 @@ impl Standing {
                     return fail(leader, journal, &error).await;
                 }
             }
-            let tenure = Tenure::begin(lease);
+            let Some(held) = lease.take() else {
+                return StandEnd::Failed { reason: "one that only looks on was to lead".to_owned() };
+            };
+            let tenure = Tenure::begin(held);
             match self.take_office(&mut leader, &mut journal, &tenure).await {
                 Ok(true) => return self.lead(leader, journal, tenure).await,
                 Ok(false) => match tenure.end().await {
-                    Some(given) => lease = given,
+                    Some(given) => lease = Some(given),
                     None => return StandEnd::Failed { reason: "the lease was dropped".to_owned() },
                 },
                 Err(reason) => {
@@ -238,18 +247,17 @@ impl Standing {
         }
     }
 
-    async fn follow(&self, leader: &mut Chair, journal: &mut MirroredJournal, lease: &mut Lease) -> Follow {
+    async fn follow(&self, leader: &mut Chair, journal: &mut MirroredJournal, lease: &mut Option<Lease>) -> Follow {
         let reader = match journal.tail().await {
             Ok(reader) => reader,
             Err(error) => return Follow::Failed(error),
         };
         let mut tail = Following { journal, reader };
-        let leads = self.options.leads;
         let turn = async {
-            if !leads {
-                std::future::pending::<()>().await;
+            match lease {
+                Some(lease) => turn(lease).await,
+                None => std::future::pending().await,
             }
-            turn(lease).await;
         };
         leader.follow(&mut tail, &self.forward, turn).await
     }

@@ -74,7 +74,10 @@ pub(super) fn run(args: &JournalMoveArgs, context: &Context) -> Result<Exit, Fau
                     eprintln!("note: {note}");
                 }
                 let count = caught_up.copied;
-                format!("{count} records came out of {stream}; the copy ends at record {} now: {}\n", head.seq, head.hash)
+                format!(
+                    "{count} records came out of {stream}; the copy ends at record {} now: {}\n",
+                    head.seq, head.hash
+                )
             }
         };
         if args.to == Whither::Nats {
