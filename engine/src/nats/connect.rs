@@ -166,7 +166,11 @@ impl Connection {
     /// [`Error::Tls`] where no server takes us.
     pub async fn open(options: NatsOptions) -> Result<Self, Error> {
         let addresses = addresses(&options.servers)?;
-        let prepared = prepare(&options, addresses.len()).await?;
+        let mut prepared = prepare(&options, addresses.len()).await?;
+        let named = addresses.iter().find_map(|address| Some((address.username()?, address.password()?)));
+        if let Some((user, password)) = named {
+            prepared = prepared.user_and_password(user.to_owned(), password.to_owned());
+        }
         match prepared.connect(addresses).await {
             Ok(client) => Ok(Self { client, options }),
             Err(error) => Err(refused(&options, error)),

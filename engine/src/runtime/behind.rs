@@ -147,4 +147,38 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
         }
         ripe
     }
+
+    /// What the keeper had no room for: it is offered again, with what comes.
+    pub(super) fn take_back(&mut self, work: Work) {
+        for run in &work.runs {
+            self.dirty.insert(run.id());
+        }
+        for run in &work.retire {
+            // Still counted as on its way: the next offer has it again.
+            self.archiving.insert(run.id());
+            self.set_ended(run.id(), work.at);
+        }
+        self.sought.extend(work.sought);
+        if !work.forget.is_empty() {
+            self.forget.extend(work.forget);
+            self.forgetters.append(&mut self.clearing);
+        }
+        self.gone.extend(work.gone);
+        self.dirty_shared.extend(work.shared_rows.into_iter().map(|(key, _)| key));
+        self.dirty_head |= !work.head_rows.is_empty();
+        for (key, value) in work.trigger_rows {
+            // What changed once more meanwhile is newer.
+            self.trigger_rows.entry(key).or_insert(value);
+        }
+        let newer = self.recent.take();
+        self.recent = work.recent;
+        self.recent.append(newer);
+        if work.head.is_some() {
+            // At the next occasion, however little was added.
+            self.unwritten = u64::MAX / 2;
+        }
+        if work.snapshot.is_some() {
+            self.grown = self.tuning.snapshot_bytes;
+        }
+    }
 }

@@ -30,7 +30,12 @@ async fn tasks_reach_workers_and_each_end_is_recorded_once() {
     let keys: BTreeSet<_> = recorded.iter().map(|(key, ..)| key.clone()).collect();
     assert_eq!(keys.len(), 500);
     assert!(recorded.iter().all(|(_, outcome, _)| *outcome == Outcome::Succeeded { output: json!("done") }));
-    assert_eq!(leader.queue.depth(), (0, 0));
+    // The book forgets a task behind its record.
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while leader.queue.depth() != (0, 0) {
+        assert!(std::time::Instant::now() < end, "the book keeps {:?} tasks", leader.queue.depth());
+        tokio::task::yield_now().await;
+    }
     let names: Vec<_> = leader.queue.workers().into_iter().map(|worker| worker.name).collect();
     assert_eq!(names, ["one".into(), "two".into()]);
     one.drain().await;

@@ -116,14 +116,14 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Whether the places held on the way leave none for `who`; not where that is so without the own ones.
+    /// Whether `who` needs a place of a group of which one is held on the way; not where that is so without the own ones.
     fn stuck(&self, concurrency: Option<&Concurrency>, who: &str) -> Option<Stuck> {
         let concurrency = concurrency?;
         let wanted = group(concurrency)?;
         let same = || self.held.iter().filter(|hold| hold.group == wanted);
-        let limit = usize::try_from(concurrency.limit).unwrap_or(usize::MAX);
         let holder = same().rfind(|hold| hold.own)?;
-        if same().count() < limit || same().filter(|hold| !hold.own).count() >= limit {
+        // However many places there are: as many who hold one, at once, leave none for what they wait for.
+        if same().any(|hold| !hold.own) {
             return None;
         }
         Some(Stuck {
@@ -156,7 +156,10 @@ fn told(stuck: Stuck, span: Span) -> Diagnostic {
         code: "E0115",
         message: format!("{holder} holds a place in the group `{group}` while {needer} needs one"),
         span,
-        reason: format!("{needer} takes the group to have {places}, and they are held until it is over: {becomes}"),
-        fix: Some("take `concurrency` away from one of them, give it another group, or raise its `limit`".into()),
+        reason: format!(
+            "the group has {places}, and each is held until what it waits for is over: as soon as that many are held at \
+             once, {becomes}"
+        ),
+        fix: Some("take `concurrency` away from one of them, or give it another group".into()),
     }
 }

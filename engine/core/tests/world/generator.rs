@@ -105,7 +105,7 @@ fn action(dice: &mut Dice, (name, children, depth): (&str, &[&str], usize), part
             let inner: Vec<&str> = inner.lines().map(str::trim).collect();
             parts.push(format!("steps: {{ {} }}", inner.join(", ")));
             fan_out(dice, parts, true);
-            limits(dice, (name, "d"), parts);
+            limits(dice, (name, &format!("d{depth}")), parts);
         }
         20..24 => parts.push(format!("wait: {{ signal: go{} }}", dice.below(2))),
         24..26 => parts.push("wait: { signal: go0, quorum: 2, timeout: 8h, on_timeout: continue }".into()),
