@@ -211,6 +211,49 @@ fn a_worker_elsewhere_does_the_tasks_of_the_lifecycle() {
 }
 
 #[test]
+fn a_journal_moves_into_nats_and_back_with_all_its_links() {
+    if left_out() {
+        return;
+    }
+    let server = Server::start(Options::default());
+    let system = System::new(server.url());
+    let file = system.dir.path().join("patience.yaml");
+    std::fs::write(&file, PATIENCE).unwrap();
+    let alone = |args: &[&str], dir: &str| {
+        let dir = system.dir.path().join(dir);
+        let output = Command::new(env!("CARGO_BIN_EXE_patchloom"))
+            .args(args)
+            .args(["--data-dir", dir.to_str().unwrap()])
+            .output()
+            .unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    let (code, id, error) = alone(&["run", "start", file.to_str().unwrap()], "a");
+    assert_eq!(code, Some(0), "{error}");
+    let id = id.trim();
+
+    let (code, said, error) = alone(&["journal", "move", "--to", "nats", "--nats", &system.url], "a");
+    assert_eq!(code, Some(0), "{error}");
+    let before = alone(&["journal", "verify"], "a").1;
+    let link = before.trim().rsplit(' ').next().unwrap();
+    assert!(said.contains(link), "{said} does not end with the link of {before}");
+    let mut engine = system.engine("a");
+    engine.says("Leads main.", 1);
+    assert!(system.ask(&["run", "signal", id, "go"]).contains("succeeded"));
+    let back = ["journal", "move", "--to", "dir", "--nats", &system.url];
+    let (code, _, error) = alone(&back, "c");
+    assert_eq!(code, Some(3), "{error}");
+    assert!(error.contains("E0650"), "{error}");
+    engine.stop();
+    let (code, _, error) = alone(&back, "c");
+    assert_eq!(code, Some(0), "{error}");
+    let verified = alone(&["journal", "verify"], "c");
+    assert_eq!((verified.0, &verified.1), (Some(0), &alone(&["journal", "verify"], "a").1), "the same links");
+    assert!(alone(&["run", "show", id], "c").1.contains("succeeded"));
+}
+
+#[test]
 fn a_server_that_is_not_there_is_told_in_a_sentence() {
     let system = System::new("nats://127.0.0.1:1".to_owned());
     let output = system.call(&["run", "list"]);

@@ -118,7 +118,7 @@ async fn behind_nats(
     let name = args.name.clone().unwrap_or_else(machine);
     let connection = connect(NatsOptions { name: format!("patchloom engine {name}"), ..nats }).await?;
     let fit = Preflight::look(&connection).await.map_err(nats_fault)?;
-    eprint!("{fit}");
+    eprintln!("{fit}");
     if args.strict && !matches!(fit.durability, Durability::Strict) {
         let error = anyhow!("--strict is given, and the durability of this server is {}", fit.durability.word());
         return Err(Fault::new("E0649", Exit::Unable, error)

@@ -283,6 +283,8 @@ fn tell(event: &Event) {
         Event::Connected => tracing::info!("connected to NATS"),
         Event::Disconnected => tracing::warn!("lost the connection to NATS; trying to come back"),
         Event::SlowConsumer(id) => tracing::error!(subscription = id, "messages were lost: a subscriber is too slow"),
+        // We closed it ourselves.
+        Event::Closed => tracing::debug!("the connection to NATS is closed"),
         other => tracing::warn!(event = %other, "NATS says"),
     }
 }

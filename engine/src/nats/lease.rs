@@ -167,15 +167,28 @@ impl Lease {
     }
 
     async fn entry(&self) -> Result<Option<(Holder, u64)>, StreamError> {
-        let entry = self.store.entry(&self.key).await;
-        let entry = entry.map_err(|error| unavailable("look at the lease in", BUCKET, &error))?;
-        let Some(entry) = entry.filter(|entry| entry.operation == Operation::Put) else { return Ok(None) };
-        let holder = serde_json::from_slice(&entry.value).map_err(|_| StreamError::Unfit {
-            stream: BUCKET.to_owned(),
-            reason: format!("the key {} is no lease", self.key),
-        })?;
-        Ok(Some((holder, entry.revision)))
+        entry(&self.store, &self.key).await
     }
+
+    /// Who holds the lease of `partition`, for one who does not want it: makes nothing, and needs not know how long leases
+    /// last. `None` also where no engine ever stood there.
+    ///
+    /// # Errors
+    /// [`StreamError::Unavailable`].
+    pub async fn holder_of(context: &Context, partition: &str) -> Result<Option<Holder>, StreamError> {
+        match context.get_key_value(BUCKET).await {
+            Ok(store) => Ok(entry(&store, partition).await?.map(|(holder, _)| holder)),
+            Err(_) => Ok(None),
+        }
+    }
+}
+
+async fn entry(store: &Store, key: &str) -> Result<Option<(Holder, u64)>, StreamError> {
+    let entry = store.entry(key).await.map_err(|error| unavailable("look at the lease in", BUCKET, &error))?;
+    let Some(entry) = entry.filter(|entry| entry.operation == Operation::Put) else { return Ok(None) };
+    let holder = serde_json::from_slice(&entry.value)
+        .map_err(|_| StreamError::Unfit { stream: BUCKET.to_owned(), reason: format!("the key {key} is no lease") })?;
+    Ok(Some((holder, entry.revision)))
 }
 
 /// Waits until a lease can be taken.

@@ -6,7 +6,7 @@ use patchloom_core::record::SEMANTICS;
 use patchloom_engine::datadir::DataDir;
 use patchloom_engine::journal::Journal as _;
 use patchloom_engine::nats::{
-    Connection, JournalOptions, Lease, NatsJournal, Preflight, StreamError, TTL_DEFAULT, catch_up, reseed,
+    Connection, JournalOptions, Lease, NatsJournal, Preflight, StreamError, catch_up, reseed,
 };
 
 use crate::cli::Context;
@@ -14,7 +14,6 @@ use crate::cli::nats::{connect, nats_fault};
 use crate::cli::run::act::threads;
 use crate::cli::store::{dir_fault, journal_fault};
 use crate::fault::{Exit, Fault};
-use crate::lifecycle;
 
 /// Where to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -54,7 +53,7 @@ pub(super) fn run(args: &JournalMoveArgs, context: &Context) -> Result<Exit, Fau
     let said = threads()?.block_on(async {
         let connection = connect(options).await?;
         let fit = Preflight::look(&connection).await.map_err(nats_fault)?;
-        nobody_leads(&connection, partition, replicas).await?;
+        nobody_leads(&connection, partition).await?;
         let mut nats = NatsJournal::open(&connection.jetstream(), partition, JournalOptions::new(SEMANTICS, replicas))
             .await
             .map_err(stream_fault)?;
@@ -90,15 +89,8 @@ pub(super) fn run(args: &JournalMoveArgs, context: &Context) -> Result<Exit, Fau
     Ok(Exit::Ok)
 }
 
-async fn nobody_leads(connection: &Connection, partition: &str, replicas: usize) -> Result<(), Fault> {
-    let lease = Lease::open(&connection.jetstream(), partition, &lifecycle::by(), TTL_DEFAULT, replicas).await;
-    let holder = match lease {
-        Ok(lease) => lease.holder().await.map_err(stream_fault)?,
-        // Other engines chose another time: then there are some, and who leads is told by them.
-        Err(StreamError::Unfit { .. }) => None,
-        Err(error) => return Err(stream_fault(error)),
-    };
-    match holder {
+async fn nobody_leads(connection: &Connection, partition: &str) -> Result<(), Fault> {
+    match Lease::holder_of(&connection.jetstream(), partition).await.map_err(stream_fault)? {
         None => Ok(()),
         Some(holder) => {
             let error = anyhow!("the engine {} leads the partition {partition}", holder.leader);
