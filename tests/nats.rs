@@ -211,6 +211,22 @@ fn a_worker_elsewhere_does_the_tasks_of_the_lifecycle() {
 }
 
 #[test]
+fn engines_whose_server_is_gone_stop_when_they_are_asked_to() {
+    if left_out() {
+        return;
+    }
+    let mut server = Server::start(Options::default());
+    let system = System::new(server.url());
+    let mut a = system.engine("a");
+    a.says("Leads main.", 1);
+    let mut b = system.engine("b");
+    b.says("Follows main.", 1);
+    server.kill9();
+    b.stop();
+    a.stop();
+}
+
+#[test]
 fn a_journal_moves_into_nats_and_back_with_all_its_links() {
     if left_out() {
         return;

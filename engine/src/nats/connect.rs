@@ -16,7 +16,6 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 const PING_EVERY: Duration = Duration::from_secs(10);
 const RECONNECT_FIRST: Duration = Duration::from_millis(50);
 const RECONNECT_MAX: Duration = Duration::from_secs(2);
-const PREFIX_BYTES_MAX: usize = 64;
 
 /// How to reach NATS.
 ///
@@ -25,7 +24,6 @@ const PREFIX_BYTES_MAX: usize = 64;
 /// use patchloom_engine::nats::NatsOptions;
 /// let options = NatsOptions::to("nats://a.example:4222,nats://b.example:4222");
 /// assert_eq!(options.servers.len(), 2);
-/// assert_eq!(options.prefix.as_str(), "patchloom");
 /// ```
 #[derive(Clone)]
 pub struct NatsOptions {
@@ -33,8 +31,6 @@ pub struct NatsOptions {
     pub servers: Vec<String>,
     /// What the server calls this connection in its lists.
     pub name: String,
-    /// What all subjects, streams and buckets begin with: sites that share a server have one each.
-    pub prefix: Prefix,
     /// A credentials file (a token and the seed of its key).
     pub creds: Option<PathBuf>,
     /// A file with the seed of a key, and nothing else.
@@ -58,7 +54,6 @@ impl NatsOptions {
         Self {
             servers: servers.collect(),
             name: "patchloom".to_owned(),
-            prefix: Prefix::default(),
             creds: None,
             nkey_seed: None,
             tls_ca: None,
@@ -93,59 +88,8 @@ impl fmt::Debug for NatsOptions {
         f.debug_struct("NatsOptions")
             .field("servers", &self.shown())
             .field("name", &self.name)
-            .field("prefix", &self.prefix)
             .field("credentials", &self.credentials())
             .finish_non_exhaustive()
-    }
-}
-
-/// What all subjects of one installation begin with, such as `patchloom` or `patchloom.berlin`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Prefix(String);
-
-impl Prefix {
-    /// One or more words of letters, digits, `-` and `_`, joined by dots; at most 64 bytes.
-    ///
-    /// # Errors
-    /// [`Error::Option`] where it is something else.
-    pub fn new(text: impl Into<String>) -> Result<Self, Error> {
-        let text = text.into();
-        let good = |word: &str| {
-            !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
-        };
-        if text.len() <= PREFIX_BYTES_MAX && text.split('.').all(good) {
-            return Ok(Self(text));
-        }
-        let reason = format!(
-            "{text:?} is not at most {PREFIX_BYTES_MAX} bytes of words of letters, digits, - and _, joined by dots"
-        );
-        Err(Error::Option { option: "prefix", reason })
-    }
-
-    /// As it was given.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// A subject below it: `patchloom.berlin` and `tasks.apt` make `patchloom.berlin.tasks.apt`.
-    #[must_use]
-    pub fn subject(&self, rest: &str) -> String {
-        format!("{}.{rest}", self.0)
-    }
-
-    /// The name of a stream, consumer or bucket, where dots are not allowed: `patchloom.berlin` and `wal` make
-    /// `patchloom-berlin--wal`. Two prefixes never make the same name of the same rest, unless they differ only in
-    /// dots and dashes.
-    #[must_use]
-    pub fn object(&self, rest: &str) -> String {
-        format!("{}--{rest}", self.0.replace('.', "-"))
-    }
-}
-
-impl Default for Prefix {
-    fn default() -> Self {
-        Self("patchloom".to_owned())
     }
 }
 
@@ -189,12 +133,6 @@ impl Connection {
         let mut context = jetstream::new(self.client.clone());
         context.set_timeout(ANSWER_WITHIN);
         context
-    }
-
-    /// What subjects and names begin with.
-    #[must_use]
-    pub fn prefix(&self) -> &Prefix {
-        &self.options.prefix
     }
 
     /// How it was opened.
@@ -331,21 +269,6 @@ mod tests {
         let waits: Vec<u128> = (0..12).map(|attempt| backoff(attempt, 3).as_millis()).collect();
         assert_eq!(waits, [0, 0, 0, 0, 50, 100, 200, 400, 800, 1600, 2000, 2000]);
         assert_eq!(backoff(usize::MAX, 0), RECONNECT_MAX);
-    }
-
-    #[test]
-    fn a_prefix_is_words_joined_by_dots() {
-        for good in ["patchloom", "a.b-c.D_1"] {
-            assert_eq!(Prefix::new(good).unwrap().as_str(), good);
-        }
-        for bad in ["", ".", "a.", "a..b", "a b", "a.*", "a.>", "\u{e4}", &"a".repeat(PREFIX_BYTES_MAX + 1)] {
-            assert_eq!(Prefix::new(bad).unwrap_err().code(), "E0643", "{bad}");
-        }
-        let prefix = Prefix::new("loom.berlin").unwrap();
-        assert_eq!(
-            (prefix.subject("x.y"), prefix.object("wal")),
-            ("loom.berlin.x.y".into(), "loom-berlin--wal".into())
-        );
     }
 
     #[test]

@@ -23,7 +23,7 @@ mod trim;
 
 pub use catch_up::{CaughtUp, catch_up, reseed};
 pub use config::{Difference, differences, same_config};
-pub use connect::{Connection, NatsOptions, Prefix};
+pub use connect::{Connection, NatsOptions};
 pub use durability::Durability;
 pub use error::Error;
 pub use journal::{JournalOptions, NatsJournal, Opening};

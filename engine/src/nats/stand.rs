@@ -176,19 +176,27 @@ struct Standing {
 /// The stream as a follower reads it, and the copy that it keeps.
 struct Following<'a> {
     journal: &'a mut MirroredJournal,
-    reader: NatsReader,
+    /// `None` while the stream does not answer: questions and the wish to stop are heard all the same.
+    reader: Option<NatsReader>,
+}
+
+impl Following<'_> {
+    fn away(&self) -> Error {
+        let stream = self.journal.nats().stream().to_owned();
+        let reason = "there is no reader of it".to_owned();
+        StreamError::Unavailable { attempt: "follow", stream, reason }.into()
+    }
 }
 
 impl Tail for Following<'_> {
     async fn next(&mut self) -> Result<Record, Error> {
-        match self.reader.next().await? {
+        let Some(reader) = &mut self.reader else {
+            sleep(AGAIN).await;
+            return Err(self.away());
+        };
+        match reader.next().await? {
             Some(record) => Ok(record),
-            None => Err(StreamError::Unavailable {
-                attempt: "follow",
-                stream: self.journal.nats().stream().to_owned(),
-                reason: "its reader came to an end".to_owned(),
-            }
-            .into()),
+            None => Err(self.away()),
         }
     }
 
@@ -216,11 +224,7 @@ impl Standing {
                     close(journal).await;
                     return StandEnd::Stopped;
                 }
-                Follow::Failed(Error::Stream(error @ StreamError::Unavailable { .. })) => {
-                    warn!(%error, "the journal cannot be followed");
-                    sleep(AGAIN).await;
-                    continue;
-                }
+                Follow::Failed(Error::Stream(StreamError::Unavailable { .. })) => continue,
                 Follow::Failed(error) => return fail(leader, journal, &error).await,
                 Follow::NotKept(error) => return fail(leader, journal, &error).await,
                 Follow::Unreadable { seq, source } => {
@@ -249,7 +253,11 @@ impl Standing {
 
     async fn follow(&self, leader: &mut Chair, journal: &mut MirroredJournal, lease: &mut Option<Lease>) -> Follow {
         let reader = match journal.tail().await {
-            Ok(reader) => reader,
+            Ok(reader) => Some(reader),
+            Err(Error::Stream(error @ StreamError::Unavailable { .. })) => {
+                warn!(%error, "the journal cannot be followed");
+                None
+            }
             Err(error) => return Follow::Failed(error),
         };
         let mut tail = Following { journal, reader };
@@ -269,8 +277,10 @@ impl Standing {
         journal: &mut MirroredJournal,
         tenure: &Tenure,
     ) -> Result<bool, String> {
+        let holds = tenure.holds();
         loop {
-            if tenure.lost.is_cancelled() {
+            // Also where nobody confirms it any more: a follower hears that it is to stop, this loop does not.
+            if tenure.lost.is_cancelled() || !holds() {
                 return Ok(false);
             }
             let mut missed = Vec::new();
