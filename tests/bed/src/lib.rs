@@ -12,10 +12,12 @@
 mod disk;
 mod hardship;
 pub mod nats;
+mod process;
 mod root;
 mod tree;
 
 pub use hardship::{HeldLock, Repository};
+pub use process::Process;
 pub use root::{Pair, Root};
 pub use tree::Tree;
 

@@ -1,121 +1,14 @@
 //! Engines and workers as processes of their own behind a real NATS server, and the same command line on them.
 
-use std::collections::BTreeMap;
-use std::fs::File;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+mod system;
+
+use std::process::Command;
 
 use patchloom_bed::Root;
 use patchloom_bed::nats::{Options, Server, left_out};
 use patchloom_engine::runtime::inspect;
 
-/// More than anything here takes on a busy machine.
-const LIMIT: Duration = Duration::from_secs(120);
-const LOOK_EVERY: Duration = Duration::from_millis(50);
-
-/// A process of ours that stays until it is told otherwise.
-struct Stays {
-    child: Child,
-    log: PathBuf,
-}
-
-impl Stays {
-    fn start(dir: &Path, name: &str, args: &[&str]) -> Self {
-        let log = dir.join(format!("{name}.log"));
-        let file = File::options().create(true).append(true).open(&log).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_patchloom"))
-            .args(args)
-            .args(["--data-dir", dir.join(name).to_str().unwrap()])
-            .stdin(Stdio::null())
-            .stdout(file.try_clone().unwrap())
-            .stderr(file)
-            .spawn()
-            .unwrap();
-        Self { child, log }
-    }
-
-    fn said(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap_or_default()
-    }
-
-    /// Waits until it has said this so many times, in all its lives.
-    #[track_caller]
-    fn says(&mut self, what: &str, times: usize) {
-        let end = Instant::now() + LIMIT;
-        while self.said().matches(what).count() < times {
-            let left = self.child.try_wait().unwrap();
-            assert!(left.is_none(), "it ended with {left:?} before it said {what:?}:\n{}", self.said());
-            assert!(Instant::now() < end, "it does not say {what:?}:\n{}", self.said());
-            std::thread::sleep(LOOK_EVERY);
-        }
-    }
-
-    fn kill9(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-
-    /// SIGTERM, and waits.
-    #[track_caller]
-    fn stop(&mut self) {
-        let id = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
-        let end = Instant::now() + LIMIT;
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                assert!(status.success(), "{status}:\n{}", self.said());
-                return;
-            }
-            assert!(Instant::now() < end, "it does not stop:\n{}", self.said());
-            std::thread::sleep(LOOK_EVERY);
-        }
-    }
-}
-
-impl Drop for Stays {
-    fn drop(&mut self) {
-        // It may have ended.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// A place for a system of processes.
-struct System {
-    dir: tempfile::TempDir,
-    url: String,
-}
-
-impl System {
-    fn new(url: String) -> Self {
-        Self { dir: tempfile::tempdir().unwrap(), url }
-    }
-
-    fn engine(&self, name: &str) -> Stays {
-        Stays::start(self.dir.path(), name, &["serve", "--nats", &self.url, "--name", name, "--lease", "2s"])
-    }
-
-    fn call(&self, args: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_patchloom"))
-            .args(args)
-            .args(["--nats", &self.url, "--data-dir", self.dir.path().join("person").to_str().unwrap()])
-            .output()
-            .unwrap()
-    }
-
-    #[track_caller]
-    fn ask(&self, args: &[&str]) -> String {
-        let output = self.call(args);
-        let error = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{args:?} ended with {}:\n{error}", output.status);
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    fn rows(&self, engine: &str) -> BTreeMap<String, Vec<u8>> {
-        inspect(&self.dir.path().join(engine)).unwrap().state.rows().collect()
-    }
-}
+use system::System;
 
 const PATIENCE: &str = r#"
 name: patience
@@ -189,8 +82,7 @@ fn a_worker_elsewhere_does_the_tasks_of_the_lifecycle() {
     let root = Root::mini();
     let mut engine = system.engine("a");
     engine.says("Leads main.", 1);
-    let mut worker =
-        Stays::start(system.dir.path(), "w", &["worker", "--nats", &system.url, "--name", "w", "--label", "site=here"]);
+    let mut worker = system.stays("w", &["worker", "--nats", &system.url, "--name", "w", "--label", "site=here"]);
     worker.says("serves default", 1);
     let target = format!("target={{\"kind\":\"root\",\"path\":\"{}\"}}", root.path().display());
     let report = system.ask(&[
