@@ -231,7 +231,7 @@ async fn work(parts: Parts, shared: Arc<Shared>, last_step: Arc<str>, done: mpsc
             }
             entries.push(Entry {
                 by: "worker:bench".into(),
-                event: Event::AttemptFinished { task: lease.task.key, outcome },
+                event: Event::AttemptFinished { task: lease.task.key, outcome, tell: Vec::new() },
             });
         }
         let count = entries.len();

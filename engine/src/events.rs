@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub use patchloom_core::CloudEvent;
 use patchloom_core::UtcMs;
 use patchloom_core::run::{Fact, FactKind};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::broadcast;
 
 /// Events that a slow listener may lag behind before it is told that it missed some.
@@ -30,24 +30,25 @@ pub trait Events: Send + 'static {
 pub fn of_facts(source: &str, seq: u64, at: UtcMs, facts: &[Fact]) -> Vec<CloudEvent> {
     let time = at.to_string();
     let event = |(nth, fact): (usize, &Fact)| {
-        let (kind, data) = match &fact.kind {
-            FactKind::Phase(phase) => (format!("patchloom.run.{phase}"), json!({"run": fact.run, "phase": phase})),
-            FactKind::Step(step, status) => {
-                (format!("patchloom.step.{status}"), json!({"run": fact.run, "step": step, "status": status}))
-            }
-            FactKind::Wave(step, wave, what) => {
-                (format!("patchloom.wave.{what}"), json!({"run": fact.run, "step": step, "wave": wave, "what": what}))
-            }
-            FactKind::Undo(step, state) => {
-                (format!("patchloom.undo.{state}"), json!({"run": fact.run, "step": step, "state": state}))
+        let kind = fact.kind.event_type();
+        let data = match &fact.kind {
+            FactKind::Phase(phase) => json!({"run": fact.run, "phase": phase}),
+            FactKind::Step(step, status) => json!({"run": fact.run, "step": step, "status": status}),
+            FactKind::Wave(step, wave, what) => json!({"run": fact.run, "step": step, "wave": wave, "what": what}),
+            FactKind::Undo(step, state) => json!({"run": fact.run, "step": step, "state": state}),
+            FactKind::Told { step, item, told } => {
+                let mut data = told.data.clone();
+                let place = [("run", json!(fact.run)), ("step", json!(step)), ("item", json!(item))];
+                data.extend(place.map(|(name, value)| (name.to_owned(), value)));
+                Value::Object(data)
             }
             FactKind::Missed { workflow, nominal, why } => {
-                let data = json!({"workflow": workflow, "time": nominal.to_string(), "reason": why});
-                ("patchloom.schedule.missed".to_owned(), data)
+                json!({"workflow": workflow, "time": nominal.to_string(), "reason": why})
             }
         };
         let subject = match &fact.kind {
             FactKind::Missed { workflow, .. } => workflow.to_string(),
+            FactKind::Told { told, .. } => told.subject.clone().unwrap_or_else(|| fact.run.to_string()),
             FactKind::Phase(_) | FactKind::Step(..) | FactKind::Undo(..) | FactKind::Wave(..) => fact.run.to_string(),
         };
         CloudEvent {

@@ -49,7 +49,9 @@ pub use expr::{EvalError, Expr, Reference, Scope};
 pub use id::{Leg, QueueName, QueueNameError, RunId, StepName, TaskKey};
 pub use partition::{KEY_KEPT, Partition, RowError, StartKey};
 pub use schema::{reference, schema};
-pub use task::{Failure, FailureClass, Outcome, Task, TaskTimeouts};
+pub use task::{
+    Failure, FailureClass, OWN_TYPES, Outcome, TOLD_BYTES_MAX, TOLD_MAX, TOLD_NAME_MAX, Task, TaskTimeouts, Told,
+};
 pub use template::{Part, Template};
 pub use time::{Millis, SpanError, UtcMs};
 pub use triggers::{CATCH_UP_MAX, CatchUpPlan, LATE, ScheduleKey, Scheduled, catch_up, jitter};

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Outcome, QueueName, TaskKey};
+use crate::{Outcome, QueueName, TaskKey, Told};
 
 /// The names of streams, consumers and subjects, below a prefix of the installation's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -276,6 +276,9 @@ pub struct Done {
     /// What came of it; nothing: the worker gives it back and has not begun.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
+    /// What else the world is to hear: an event for each, once the result is recorded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tell: Vec<Told>,
 }
 
 /// What came of tasks.

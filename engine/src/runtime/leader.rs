@@ -407,7 +407,7 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
         if now.since(self.swept) >= millis(self.tuning.sweep_apart) {
             self.swept = now;
             for (task, outcome) in self.queue.sweep() {
-                self.say(patchloom_core::record::Event::AttemptFinished { task, outcome });
+                self.say(patchloom_core::record::Event::AttemptFinished { task, outcome, tell: Vec::new() });
             }
         }
         while let Some(kept) = self.keeper.try_kept() {

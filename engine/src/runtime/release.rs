@@ -55,7 +55,7 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
             if self.queue.recall(&task) == Recall::NotOut {
                 // No worker has it, so none will answer: the leader does.
                 self.queue.forget(std::slice::from_ref(&task));
-                self.say(Event::AttemptFinished { task, outcome: Outcome::Cancelled });
+                self.say(Event::AttemptFinished { task, outcome: Outcome::Cancelled, tell: Vec::new() });
             }
         }
     }
@@ -234,7 +234,7 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
         );
         let details = serde_json::json!({"child": child});
         let failure = Failure { code: "E0326".into(), class: FailureClass::Permanent, message, details };
-        self.say(Event::AttemptFinished { task, outcome: Outcome::Failed(failure) });
+        self.say(Event::AttemptFinished { task, outcome: Outcome::Failed(failure), tell: Vec::new() });
     }
 
     /// The keeper reports.

@@ -30,7 +30,7 @@ impl Intake for Ledger {
     async fn submit(&self, entries: Vec<Entry>) -> Result<Vec<Seen>, EngineError> {
         let mut known = self.0.lock().unwrap();
         let one = |entry: Entry| match entry.event {
-            Event::AttemptFinished { task, outcome } => {
+            Event::AttemptFinished { task, outcome, .. } => {
                 known.insert(task, outcome);
                 Ok(1)
             }

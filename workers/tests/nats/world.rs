@@ -98,7 +98,7 @@ impl Ledger {
 impl Intake for Ledger {
     async fn submit(&self, entries: Vec<Entry>) -> Result<Vec<Seen>, EngineError> {
         let one = |entry: Entry| match entry.event {
-            Event::AttemptFinished { task, outcome } => self.record(&task, outcome, entry.by),
+            Event::AttemptFinished { task, outcome, .. } => self.record(&task, outcome, entry.by),
             other => panic!("not a result: {other:?}"),
         };
         Ok(entries.into_iter().map(one).collect())

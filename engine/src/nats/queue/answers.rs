@@ -8,7 +8,7 @@ use futures_util::StreamExt as _;
 use patchloom_core::record::{Entry, Event};
 use patchloom_core::run::Refusal;
 use patchloom_core::wire::{Beat, Beaten, Claim, Claimed, Done, Op, Reply, Settle, Settled, Token, Want, Worker};
-use patchloom_core::{Outcome, QueueName, TaskKey};
+use patchloom_core::{Outcome, QueueName, TaskKey, Told};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::{Duration, sleep};
@@ -211,11 +211,16 @@ impl<I: Intake> Desk<I> {
             .results
             .into_iter()
             .map(|done| {
-                let key = done.key.clone();
+                let mut done = done;
+                let (task, tell) = (done.key.clone(), std::mem::take(&mut done.tell));
                 match self.weigh(queue, &settle.who.worker, done) {
                     Ok(outcome) => {
-                        entries
-                            .push(Entry { by: Arc::clone(&by), event: Event::AttemptFinished { task: key, outcome } });
+                        let (tell, unfit) = Told::fitting(tell);
+                        if !unfit.is_empty() {
+                            warn!(%task, %by, reasons = %unfit.join("; "), "a result told what cannot be published");
+                        }
+                        let event = Event::AttemptFinished { task, outcome, tell };
+                        entries.push(Entry { by: Arc::clone(&by), event });
                         Verdict::Entry(entries.len() - 1)
                     }
                     Err(told) => Verdict::Told(told),
