@@ -44,7 +44,10 @@ pub use definition::{
 };
 pub use diagnostic::{Diagnostic, Diagnostics, Place, Span, nearest, place};
 pub use effect::{Effect, EffectKey};
-pub use event::{CloudEvent, EVENT_BYTES_MAX, EventMistake};
+pub use event::{
+    BATCH_BYTES_MAX, BATCH_EVENTS_MAX, BATCH_TYPE, BinaryMessage, CloudEvent, EVENT_BYTES_MAX, EVENT_TYPE,
+    EventMistake, NoEvents,
+};
 pub use expr::{EvalError, Expr, Reference, Scope};
 pub use id::{Leg, QueueName, QueueNameError, RunId, StepName, TaskKey};
 pub use partition::{KEY_KEPT, Partition, RowError, StartKey};
