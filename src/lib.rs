@@ -7,6 +7,7 @@ pub mod confirm;
 pub mod data_dir;
 pub mod fault;
 pub mod host;
+pub mod http;
 pub mod import;
 pub mod lifecycle;
 pub mod logging;

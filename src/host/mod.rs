@@ -11,17 +11,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use patchloom_core::run::EVENT_TYPES;
 use patchloom_core::{Definition, RunId, TaskKey, UtcMs};
 use patchloom_engine::events::InProcess;
 use patchloom_engine::nats::{Connection, Stand, StandOptions, stand};
 use patchloom_engine::runtime::{self, Books, Engine, EngineOptions, Handle, OpenError};
 use patchloom_workers::runtime::{DataDir, Handlers, PoolConfig, Progress, WorkerPool};
+use patchloom_workers::tell::Fact;
 use patchloom_workers::{changes, observe, patching};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::fault::{Exit, Fault};
+use crate::http::Seat;
 use crate::shipped;
 
 pub use decisions::SIGNAL as DECISION_SIGNAL;
@@ -140,6 +143,18 @@ impl Host {
         }
     }
 
+    /// The engine as the HTTP face sees it; `None` where it is elsewhere.
+    #[must_use]
+    pub fn seat(&self) -> Option<Seat> {
+        match &self.engine {
+            Place::Here { engine, .. } => {
+                let queue = engine.queue.clone();
+                Some(Seat::new(engine.handle.clone(), move || queue.depth()))
+            }
+            Place::Elsewhere(_) => None,
+        }
+    }
+
     /// What lies behind the journal, to read.
     #[must_use]
     pub fn books(&self) -> &Books {
@@ -246,6 +261,14 @@ pub fn handlers() -> anyhow::Result<Handlers> {
     changes::register(&mut handlers).context("cannot add the handlers of changes")?;
     patching::register(&mut handlers, None).context("cannot add the handlers that patch")?;
     Ok(handlers)
+}
+
+/// The types of all events that this binary tells by itself, in order; `docs/asyncapi.yaml` describes each.
+#[must_use]
+pub fn event_types() -> Vec<&'static str> {
+    let mut types: Vec<&str> = EVENT_TYPES.into_iter().chain(Fact::ALL.map(Fact::kind)).collect();
+    types.sort_unstable();
+    types
 }
 
 /// What the engine's refusal means to a person.

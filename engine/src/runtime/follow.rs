@@ -220,7 +220,7 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
             self.changed(&entry.event, &applied);
             facts.extend(applied.facts);
         }
-        self.head = Head { seq, hash: record.hash };
+        self.set_head(Head { seq, hash: record.hash });
         self.last_at = self.last_at.max(batch.at);
         let bytes = crate::disk::widen(record.payload.len());
         self.grown += bytes;

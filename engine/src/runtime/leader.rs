@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use patchloom_core::record::{Entry, Event, TimerKey};
@@ -130,6 +131,8 @@ pub struct Leader<Q, K> {
     waiter_next: u64,
     pub(super) last_at: UtcMs,
     pub(super) head: Head,
+    /// Its number, for those who ask without a message.
+    folded: Arc<AtomicU64>,
     pub(super) recent: Recent,
     /// Runs that changed since the last checkpoint.
     pub(super) dirty: BTreeSet<RunId>,
@@ -187,7 +190,8 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
         let (intake, inbox) = mpsc::channel(INTAKE_MAX);
         let (notices, _) = broadcast::channel(NOTICES_KEPT);
         let (status, watch) = watch::channel(Status::Leading);
-        let handle = Handle { intake, notices: notices.clone(), status: watch };
+        let folded = Arc::new(AtomicU64::new(head.seq));
+        let handle = Handle { intake, notices: notices.clone(), status: watch, folded: Arc::clone(&folded) };
         let stored = state.runs().map(|run| run.id()).collect();
         let leader = Self {
             state,
@@ -204,6 +208,7 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
             waiter_next: 0,
             last_at: UtcMs(0),
             head,
+            folded,
             recent: Recent::default(),
             dirty: BTreeSet::new(),
             stored,
@@ -235,6 +240,11 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
             stopping: Vec::new(),
         };
         (leader, handle)
+    }
+
+    pub(super) fn set_head(&mut self, head: Head) {
+        self.head = head;
+        self.folded.store(head.seq, Ordering::Relaxed);
     }
 
     /// Tells what happens to `events`, in the name of `source`.
@@ -491,7 +501,7 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
 
     /// A record is durable: folds it in, answers, releases what it owes.
     fn fold(&mut self, flight: Flight, appended: Appended) {
-        self.head = Head { seq: appended.seq, hash: appended.hash };
+        self.set_head(Head { seq: appended.seq, hash: appended.hash });
         let bytes = crate::disk::widen(flight.record.len());
         self.grown += bytes;
         self.unwritten += bytes;
