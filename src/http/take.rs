@@ -20,8 +20,8 @@ use super::view::Seat;
 const BODY_WITHIN: Duration = Duration::from_secs(30);
 /// How long the engine may take to record what a request brings.
 const RECORDED_WITHIN: Duration = Duration::from_secs(15);
-/// Of a body that nobody wants so much is read, so that the answer gets through.
-const DISCARD_MAX: usize = 1 << 20;
+/// Of a body that nobody wants so much is read and forgotten: a client that still sends does not see its answer.
+const DISCARD_MAX: usize = 32 << 20;
 const DISCARD_WITHIN: Duration = Duration::from_secs(5);
 /// Events of one batch that are with the engine at a time.
 const AT_ONCE: usize = 256;
@@ -61,9 +61,13 @@ pub async fn take(door: &Door, request: Request<Incoming>) -> Answer {
             return refused;
         }
     };
-    let bytes = match tokio::time::timeout(BODY_WITHIN, Limited::new(body, max).collect()).await {
+    let mut body = body;
+    let bytes = match tokio::time::timeout(BODY_WITHIN, Limited::new(&mut body, max).collect()).await {
         Ok(Ok(collected)) => collected.to_bytes(),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => return too_long(max),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            discard(body).await;
+            return too_long(max);
+        }
         Ok(Err(_)) => return answer::refusal(StatusCode::BAD_REQUEST, "the body broke off", "send it again"),
         Err(_) => {
             let reason = format!("the body did not arrive within {} s", BODY_WITHIN.as_secs());

@@ -60,7 +60,8 @@ impl Client {
         if self.0.read_line(&mut line)? == 0 {
             return Err(std::io::ErrorKind::UnexpectedEof.into());
         }
-        let status = line.split(' ').nth(1).unwrap().parse().unwrap();
+        let status = line.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok());
+        let status = status.ok_or_else(|| std::io::Error::other(format!("no HTTP: {line:?}")))?;
         let mut headers = BTreeMap::new();
         loop {
             line.clear();

@@ -6,7 +6,7 @@ mod scene;
 
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -34,10 +34,13 @@ fn an_event_starts_a_run_and_told_again_it_does_not() {
     assert_eq!(again.json(), json!({"events": [{"source": "/s", "id": "e-1", "result": "known"}]}));
     let other = text.replace("someevent", "nobody.wants").replace("e-1", "e-2");
     assert_eq!(post(&addr, &[STRUCTURED], &other).results(), ["unwanted"]);
+    let listed = || patchloom_says(&["run", "list", "--label", "event.id=e-1", "--children", "--json"], &scene.data());
+    let end = Instant::now() + Duration::from_secs(60);
+    while !listed().contains("\"succeeded\"") {
+        assert!(Instant::now() < end, "the run does not come: {}", listed());
+    }
     engine.stop();
-    let runs = patchloom_says(&["run", "list", "--label", "event.id=e-1", "--json"], &scene.data());
-    assert_eq!(runs.matches("\"noted\"").count(), 1, "{runs}");
-    assert!(runs.contains("\"succeeded\""), "{runs}");
+    assert_eq!(listed().matches("\"noted\"").count(), 1, "{}", listed());
 }
 
 #[test]
@@ -268,14 +271,14 @@ fn a_request_under_way_is_answered_before_the_engine_stops() {
     );
     slow.write(head.as_bytes()).unwrap();
     // Under way once the figures say so.
-    let end = std::time::Instant::now() + Duration::from_secs(30);
+    let end = Instant::now() + Duration::from_secs(30);
     while !ask(&addr, "GET", "/metrics", &[], b"").body.contains("requests_in_flight 1") {
-        assert!(std::time::Instant::now() < end, "the request does not get under way");
+        assert!(Instant::now() < end, "the request does not get under way");
     }
     let rest = std::thread::spawn(move || {
         // The engine was told to stop meanwhile; new connections are not taken any more.
-        let end = std::time::Instant::now() + Duration::from_secs(30);
-        while std::net::TcpStream::connect(&addr).is_ok() && std::time::Instant::now() < end {
+        let end = Instant::now() + Duration::from_secs(30);
+        while std::net::TcpStream::connect(&addr).is_ok() && Instant::now() < end {
             std::thread::sleep(Duration::from_millis(20));
         }
         slow.write(body.as_bytes()).unwrap();
