@@ -53,7 +53,7 @@ fn label(text: &str) -> Result<(String, String), String> {
 pub(super) fn run(args: &WorkerArgs, context: &Context) -> Result<Exit, Fault> {
     let Some(options) = context.global.nats.options() else {
         let error = anyhow!("a worker needs the address of a NATS server");
-        return Err(Fault::new("E0903", Exit::Usage, error).hint("give it with --nats URL or PATCHLOOM_NATS"));
+        return Err(Fault::new("E0643", Exit::Usage, error).hint("give it with --nats URL or PATCHLOOM_NATS"));
     };
     let data = DataDir::new(context.own_dir()?);
     let handlers = handlers().map_err(|error| Fault::new("E0591", Exit::Internal, error))?;

@@ -1,5 +1,7 @@
 //! Engines and workers as processes of their own behind a real NATS server, and the same command line on them.
 
+mod creds;
+mod security;
 mod system;
 
 use std::process::Command;
