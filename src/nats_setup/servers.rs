@@ -27,7 +27,9 @@ pub(super) fn render(setup: &Setup, server: &str) -> String {
     if setup.servers.len() > 1 {
         let routes: Vec<String> = setup.servers.iter().map(|peer| format!("\"nats-route://{peer}:6222\"")).collect();
         text += &format!(
-            "cluster {{\n  name: patchloom\n  listen: \"0.0.0.0:6222\"\n  routes: [{}]\n  tls {}\n}}\n",
+            "# Others are told of by name: certificates are of names, not of addresses.\n\
+             client_advertise: \"{server}:4222\"\n\
+             cluster {{\n  name: patchloom\n  listen: \"0.0.0.0:6222\"\n  advertise: \"{server}:6222\"\n  routes: [{}]\n  tls {}\n}}\n",
             routes.join(", "),
             tls(", verify: true")
         );
