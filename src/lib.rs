@@ -11,6 +11,7 @@ pub mod http;
 pub mod import;
 pub mod lifecycle;
 pub mod logging;
+pub mod nats_setup;
 pub mod output;
 pub mod progress;
 pub mod report;
