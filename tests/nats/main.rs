@@ -1,5 +1,6 @@
 //! Engines and workers as processes of their own behind a real NATS server, and the same command line on them.
 
+mod events;
 mod system;
 
 use std::process::Command;

@@ -28,7 +28,7 @@ pub use config::{Difference, differences, same_config};
 pub use connect::{Connection, NatsOptions};
 pub use durability::Durability;
 pub use error::Error;
-pub use events::{BusOptions, Intake, NatsEvents, take_in};
+pub use events::{BusOptions, Intake, Listener, NatsEvents, Past, take_in};
 pub use journal::{JournalOptions, NatsJournal, Opening};
 pub use lease::{Holder, Lease, LeaseWatch, TTL_DEFAULT};
 pub use mirror::MirroredJournal;

@@ -1,11 +1,13 @@
 //! Events over NATS: those of others on their way in, and ours on their way out, each in a stream.
 
 mod line;
+mod listen;
 mod take_in;
 mod tell;
 
 use std::time::Duration;
 
+pub use listen::Listener;
 pub use take_in::{Intake, take_in};
 pub use tell::{NatsEvents, Past};
 
@@ -35,7 +37,7 @@ impl Default for BusOptions {
         Self {
             in_bytes_max: 1 << 30,
             in_hand_max: 2_000,
-            in_wait: Duration::from_secs(10),
+            in_wait: Duration::from_secs(5),
             steps: false,
             binary: false,
             out_bytes_max: 256 << 20,
