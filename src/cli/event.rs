@@ -1,4 +1,6 @@
-//! `patchloom event`: tells events to the engine.
+//! `patchloom event`: tells events to the engine, and listens to its own.
+
+mod tail;
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -14,12 +16,16 @@ use crate::fault::{Exit, Fault};
 use crate::host::engine_fault;
 use crate::lifecycle;
 
+pub use tail::EventTailArgs;
+
 /// Works with events.
 #[derive(Clone, Debug, Subcommand)]
 #[command(subcommand_required = true)]
 pub enum EventCommand {
     /// Tell an event: it starts runs, and completes steps that wait for it
     Send(EventSendArgs),
+    /// Print what the engines behind NATS tell, as it happens
+    Tail(EventTailArgs),
 }
 
 /// Tells an event.
@@ -40,6 +46,7 @@ pub struct EventSendArgs {
 pub(super) fn run(command: &EventCommand, context: &Context) -> Result<Exit, Fault> {
     match command {
         EventCommand::Send(args) => send(args, context),
+        EventCommand::Tail(args) => tail::run(args, context),
     }
 }
 

@@ -33,7 +33,7 @@ pub use bench::{BenchCommand, BenchEngineArgs, BenchFanoutArgs};
 pub use change::{ChangeCommand, ChangeDecisionArgs, ChangeListArgs, ChangeShowArgs};
 pub use completions::CompletionsArgs;
 pub use doctor::DoctorArgs;
-pub use event::{EventCommand, EventSendArgs};
+pub use event::{EventCommand, EventSendArgs, EventTailArgs};
 pub use explain::ExplainArgs;
 pub use journal::{JournalArgs, JournalCommand, JournalExportArgs, JournalMoveArgs, Whither};
 pub use nats::NatsArgs;

@@ -8,7 +8,7 @@ use anyhow::{Context as _, anyhow};
 use clap::Args;
 use patchloom_core::Millis;
 use patchloom_engine::events::InProcess;
-use patchloom_engine::nats::{Durability, NatsOptions, Preflight, Stand, StandEnd, StandOptions, stand};
+use patchloom_engine::nats::{BusOptions, Durability, NatsEvents, NatsOptions, Preflight, Stand, StandEnd, StandOptions, stand};
 use patchloom_engine::runtime::Status;
 use patchloom_workers::runtime::DataDir;
 use tokio::signal::unix::{SignalKind, signal};
@@ -51,6 +51,15 @@ pub struct ServeArgs {
     /// For how long nobody leads after a leader died without a word; the same for all engines of a partition
     #[arg(long, value_name = "TIME", default_value = "10s")]
     pub lease: Millis,
+    /// Tell the facts of single steps too, not only those of runs and waves: there may be thousands in a second
+    #[arg(long)]
+    pub publish_steps: bool,
+    /// Tell events in the binary mode of CloudEvents: attributes as headers, data as the message
+    #[arg(long)]
+    pub publish_binary: bool,
+    /// How many MiB of events of others may wait in NATS to be taken in; then publishers are refused until they are
+    #[arg(long, value_name = "MIB", default_value_t = 1_024, value_parser = clap::value_parser!(u32).range(1..))]
+    pub events_waiting: u32,
     /// Refuse to lead unless the server writes each record to its disk before it acknowledges it
     #[arg(long)]
     pub strict: bool,
@@ -175,6 +184,12 @@ async fn behind_nats(
     let options = StandOptions {
         replicas: usize::from(args.replicas),
         ttl: Duration::from_millis(args.lease.0),
+        bus: BusOptions {
+            in_bytes_max: u64::from(args.events_waiting) << 20,
+            steps: args.publish_steps,
+            binary: args.publish_binary,
+            ..BusOptions::default()
+        },
         ..context.global.nats.stand(&name)
     };
     let view = View::default();
@@ -238,6 +253,9 @@ async fn serve(
         }
     };
     office.cancel();
+    if let Some(lost) = standing.told.as_ref().map(NatsEvents::lost).filter(|lost| *lost > 0) {
+        eprintln!("{lost} events were not told: more happened than the server took. No run is touched by that.");
+    }
     Ok(end)
 }
 

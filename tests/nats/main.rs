@@ -3,6 +3,7 @@
 mod compose;
 mod creds;
 mod security;
+mod events;
 mod system;
 
 use std::process::Command;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use patchloom_core::record::{Entry, Event, TimerKey};
 use patchloom_core::run::{Fact, Run};
-use patchloom_core::{Failure, Millis, Partition, RunId, TaskKey, UtcMs};
+use patchloom_core::{CloudEvent, Failure, Millis, Partition, RunId, TaskKey, UtcMs};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tracing::{error, warn};
 
@@ -18,7 +18,7 @@ use super::keeper::Keeper;
 use super::planner::Planner;
 use super::publish::Published;
 use crate::clock::Clock;
-use crate::events::{Events, of_facts};
+use crate::events::{Events, News, Wanted};
 use crate::journal::{AppendError, Appended, Head, Journal};
 use crate::queue::TaskQueue;
 
@@ -505,13 +505,14 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
         let bytes = crate::disk::widen(flight.record.len());
         self.grown += bytes;
         self.unwritten += bytes;
-        let mut facts: Vec<Fact> = Vec::new();
+        let mut news = News::default();
         let mut effects = Vec::new();
         let mut aside = false;
         for (queued, range) in flight.queued.into_iter().zip(flight.ranges) {
             if let Some(run) = queued.entry.event.run() {
                 self.recent.push(run, appended.seq, flight.at, &flight.record, range.clone());
             }
+            let emitted = self.emitted_by(&queued.entry.event);
             let seen = self.state.apply(appended.seq, flight.at, &queued.entry);
             let seen = match seen {
                 Ok(applied) => {
@@ -523,7 +524,8 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
                     for run in others {
                         self.recent.push(run, appended.seq, flight.at, &flight.record, range.clone());
                     }
-                    facts.extend(applied.facts);
+                    news.facts.extend(applied.facts);
+                    news.emitted.extend(emitted);
                     effects.extend(applied.effects);
                     Ok(appended.seq)
                 }
@@ -540,15 +542,34 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
             effects.retain(|effect| self.is_owed(effect));
         }
         self.release(effects);
-        if let Some((events, source)) = self.events.as_ref().filter(|(events, _)| !facts.is_empty() && events.wanted())
-        {
-            events.publish(of_facts(source, appended.seq, flight.at, &facts));
-        }
-        if !facts.is_empty() && self.notices.receiver_count() > 0 {
-            // Nobody watching any more is no error.
-            let _ = self.notices.send(Notice { seq: appended.seq, facts: facts.into() });
-        }
+        self.tell(appended.seq, flight.at, news, |events, seq, told| events.publish(seq, told));
         self.tick();
+    }
+
+    /// The event of an `emit` step, before the record that it is published is folded in.
+    pub(super) fn emitted_by(&self, event: &Event) -> Option<CloudEvent> {
+        let Event::EventEmitted { task } = event else { return None };
+        let (events, _) = self.events.as_ref()?;
+        if events.wanted() == Wanted::Nothing { None } else { self.state.emission(task) }
+    }
+
+    /// Tells the world, and those who watch, what a record changed.
+    pub(super) fn tell(&self, seq: u64, at: UtcMs, news: News, how: impl FnOnce(&dyn Events, u64, Vec<CloudEvent>)) {
+        let facts: Option<Arc<[Fact]>> =
+            (!news.facts.is_empty() && self.notices.receiver_count() > 0).then(|| news.facts.as_slice().into());
+        if let Some((events, source)) = &self.events {
+            let told = match events.wanted() {
+                Wanted::Nothing => Vec::new(),
+                wanted => news.events(source, seq, at, wanted),
+            };
+            if !told.is_empty() {
+                how(&**events, seq, told);
+            }
+        }
+        if let Some(facts) = facts {
+            // Nobody watching any more is no error.
+            let _ = self.notices.send(Notice { seq, facts });
+        }
     }
 
     fn answer(&mut self, id: u64, seen: Seen) {

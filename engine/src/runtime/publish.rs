@@ -77,11 +77,9 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
         self.enqueue(vec![Entry { by, event: Event::EventReceived { event } }], Reply::Event(reply));
     }
 
-    /// Publishes the event of an `emit` step: to the world, and to ourselves where somebody here wants it.
+    /// Publishes the event of an `emit` step: to ourselves where somebody here wants it, and to the world once it is
+    /// recorded that it is published.
     pub(super) fn emit(&mut self, task: TaskKey, event: CloudEvent) {
-        if let Some((events, _)) = self.events.as_ref().filter(|(events, _)| events.wanted()) {
-            events.publish(vec![event.clone()]);
-        }
         // Received before it counts as published: a crash between the two tells it again, and that is known then.
         if self.state.wants(&event, self.clock.now()) {
             self.say(Event::EventReceived { event: Arc::new(event) });

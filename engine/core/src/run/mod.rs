@@ -28,6 +28,7 @@ pub use items::Items;
 pub use lanes::{Lanes, Limit};
 pub use machine::{Applied, Refusal, apply};
 pub(crate) use machine::{begin, look, nudge};
+pub(crate) use pending::emission;
 pub use pending::pending;
 pub(crate) use reopen::migrate;
 pub use state::*;
