@@ -10,7 +10,7 @@ use patchloom_core::record::{Batch, SEMANTICS};
 use patchloom_core::run::{EVENT_TYPES, Fact, FactKind};
 use patchloom_core::{CloudEvent, Leg, Partition, RunId, TaskKey, UtcMs, yaml};
 use patchloom_domain::{Actor, Command as Order, Instant, Order as By};
-use patchloom_engine::events::of_facts;
+use patchloom_engine::events::{Wanted, of_facts};
 use patchloom_engine::journal::{EmbeddedJournal, Journal as _, Options, RecordReader as _};
 use patchloom_workers::changes::{Authorize, Close, Fail, Implement, MakePlan, Note, Open};
 use patchloom_workers::register::Register;
@@ -139,7 +139,7 @@ fn every_fact_of_the_engine_fits_its_schema() {
             "schedule" => FactKind::Missed { workflow: "w".into(), nominal: UtcMs(1), why: "nobody was there" },
             other => panic!("{other}"),
         };
-        let events = of_facts(SOURCE, 7, UtcMs(1_763_700_000_000), &[Fact { run, kind: fact }]);
+        let events = of_facts(SOURCE, 7, UtcMs(1_763_700_000_000), &[Fact { run, kind: fact }], Wanted::All);
         assert_eq!(events[0].kind, kind);
         spec.holds(&events[0]);
     }
@@ -154,7 +154,7 @@ fn told(context: &TaskContext) -> Vec<CloudEvent> {
         let kind = FactKind::Told { step: key.step.clone(), item: key.item, told: Box::new(told) };
         Fact { run: key.run, kind }
     };
-    of_facts(SOURCE, 1, UtcMs(1_763_700_000_000), &fits.into_iter().map(fact).collect::<Vec<_>>())
+    of_facts(SOURCE, 1, UtcMs(1_763_700_000_000), &fits.into_iter().map(fact).collect::<Vec<_>>(), Wanted::All)
 }
 
 /// The handlers of change requests on a register of their own; gives the types that were told.
@@ -238,7 +238,7 @@ fn events_of(data: &Path) -> Vec<CloudEvent> {
             for entry in &batch.entries {
                 facts.extend(state.apply(record.seq, batch.at, entry).map(|done| done.facts).unwrap_or_default());
             }
-            events.extend(of_facts(SOURCE, record.seq, batch.at, &facts));
+            events.extend(of_facts(SOURCE, record.seq, batch.at, &facts, Wanted::All));
         }
         events
     })
@@ -270,7 +270,8 @@ fn the_lifecycle_on_real_roots_tells_hosts_and_changes_as_the_document_says() {
         kinds.iter().map(|(kind, count)| (format!("patchloom.{kind}"), *count)).collect()
     };
     let common = [("host.scanned", 1), ("host.assessed", 1), ("host.backed_up", 1), ("change.raised", 1)];
-    let common = [common, [("change.authorized", 1), ("change.updated", 1), ("change.closed", 1), ("host.verified", 1)]];
+    let common =
+        [common, [("change.authorized", 1), ("change.updated", 1), ("change.closed", 1), ("host.verified", 1)]];
     let with = |more: &[(&'static str, u32)]| counted(&[common.as_flattened(), more].concat());
     assert_eq!(lifecycle(&spec, &Root::mini(), &[]), with(&[("host.simulated", 1)]));
     let applied = lifecycle(&spec, &Root::mini(), &["--apply", "--yes"]);

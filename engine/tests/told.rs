@@ -6,7 +6,7 @@ use std::time::Duration;
 use patchloom_core::record::{Batch, Entry, Event, SEMANTICS};
 use patchloom_core::run::Refusal;
 use patchloom_core::{CloudEvent, Definition, Failure, FailureClass, Outcome, Partition, Told};
-use patchloom_engine::events::of_facts;
+use patchloom_engine::events::{Wanted, of_facts};
 use patchloom_engine::journal::{EmbeddedJournal, Journal as _, Options, RecordReader as _};
 use patchloom_engine::queue::{Lease, TaskQueue};
 use patchloom_engine::runtime::{Engine, EngineOptions, Intake, StartRun, open};
@@ -106,7 +106,7 @@ async fn refolded(dir: &Path) -> Vec<String> {
         for entry in &batch.entries {
             facts.extend(state.apply(record.seq, batch.at, entry).map(|applied| applied.facts).unwrap_or_default());
         }
-        kinds.extend(of_facts("/s", record.seq, batch.at, &facts).into_iter().map(|event| event.kind));
+        kinds.extend(of_facts("/s", record.seq, batch.at, &facts, Wanted::All).into_iter().map(|event| event.kind));
     }
     kinds.retain(|kind| kind.starts_with("shop."));
     kinds

@@ -132,7 +132,11 @@ pub fn write(now: &Now, counts: &Counts) -> String {
         }
     }
     if let Some((waiting, out)) = now.depth {
-        page.about("patchloom_queue_tasks", "gauge", "Tasks of the engine that leads: those that wait, and those with workers.");
+        page.about(
+            "patchloom_queue_tasks",
+            "gauge",
+            "Tasks of the engine that leads: those that wait, and those with workers.",
+        );
         page.row("patchloom_queue_tasks", &[("state", "waiting")], waiting);
         page.row("patchloom_queue_tasks", &[("state", "out")], out);
     }
@@ -150,7 +154,8 @@ fn traffic(page: &mut Page, now: &Now, counts: &Counts) {
     for ((route, code), count) in requests {
         page.row("patchloom_http_requests_total", &[("path", route), ("code", &code.to_string())], count);
     }
-    let help = "Events over HTTP: recorded, known already, unwanted, refused (messages), or without an answer of the engine.";
+    let help =
+        "Events over HTTP: recorded, known already, unwanted, refused (messages), or without an answer of the engine.";
     page.about("patchloom_http_events_total", "counter", help);
     let results = [
         ("recorded", &counts.recorded),

@@ -139,9 +139,8 @@ fn not_taken(reason: &NoEvents) -> Answer {
 }
 
 fn wrong(mistakes: &[EventMistake]) -> Answer {
-    let row = |mistake: &EventMistake| {
-        json!({ "place": mistake.place, "reason": mistake.reason, "remedy": mistake.remedy })
-    };
+    let row =
+        |mistake: &EventMistake| json!({ "place": mistake.place, "reason": mistake.reason, "remedy": mistake.remedy });
     let body = json!({ "error": {
         "code": "E0330",
         "reason": "this is no event that CloudEvents 1.0 allows; nothing was taken",

@@ -87,7 +87,9 @@ mod tests {
 
     #[test]
     fn a_file_that_guards_nothing_is_refused() {
-        for (text, part) in [("", "holds no token"), ("\n# x\n", "holds no token"), ("0123456789abcdef\nshort\n", "line 2")] {
+        for (text, part) in
+            [("", "holds no token"), ("\n# x\n", "holds no token"), ("0123456789abcdef\nshort\n", "line 2")]
+        {
             let fault = tokens(text).err().unwrap();
             assert!(fault.code() == "E0682" && format!("{fault:?}").contains(part), "{fault:?}");
         }

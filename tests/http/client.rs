@@ -93,5 +93,7 @@ pub fn post(addr: &str, headers: &[(&str, &str)], body: &str) -> Reply {
 
 /// An event of the type `com.example.someevent`.
 pub fn event(source: &str, id: &str) -> String {
-    format!(r#"{{"specversion":"1.0","id":"{id}","source":"{source}","type":"com.example.someevent","data":{{"n":1}}}}"#)
+    format!(
+        r#"{{"specversion":"1.0","id":"{id}","source":"{source}","type":"com.example.someevent","data":{{"n":1}}}}"#
+    )
 }

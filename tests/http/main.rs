@@ -113,7 +113,10 @@ fn what_is_no_event_is_refused_with_the_reason_and_nothing_is_recorded() {
         assert_eq!(reply.status, status, "{headers:?} {part}: {reply:?}");
         let error = &reply.json()["error"];
         assert!(reply.body.contains(part), "{part}: {reply:?}");
-        assert!(["reason", "remedy"].iter().all(|name| error[name].as_str().is_some_and(|text| text.len() > 3)), "{reply:?}");
+        assert!(
+            ["reason", "remedy"].iter().all(|name| error[name].as_str().is_some_and(|text| text.len() > 3)),
+            "{reply:?}"
+        );
     }
     for (method, path, status) in [("GET", "/events", 405), ("POST", "/healthz", 405), ("GET", "/nowhere", 404)] {
         assert_eq!(ask(&addr, method, path, &[], b"").status, status, "{method} {path}");
@@ -157,7 +160,11 @@ fn who_shows_no_token_stays_outside() {
         let mut headers = vec![STRUCTURED];
         headers.extend(token.map(|token| ("Authorization", token)));
         let reply = post(&addr, &headers, &good);
-        assert_eq!((reply.status, &*reply.headers["www-authenticate"]), (401, "Bearer realm=\"patchloom\""), "{token:?}");
+        assert_eq!(
+            (reply.status, &*reply.headers["www-authenticate"]),
+            (401, "Bearer realm=\"patchloom\""),
+            "{token:?}"
+        );
         for path in ["/readyz", "/metrics", "/nowhere"] {
             assert_eq!(ask(&addr, "GET", path, &headers[1..], b"").status, 401, "{path}");
         }
@@ -247,7 +254,15 @@ fn over_tls_it_speaks_to_curl_and_to_nobody_in_the_clear() {
     let curl = |more: &[&str]| {
         let url = format!("https://{addr}/events");
         let mut command = Command::new("curl");
-        command.args(["-sS", "--max-time", "30", "-w", "%{http_code}", "-H", "Content-Type: application/cloudevents+json"]);
+        command.args([
+            "-sS",
+            "--max-time",
+            "30",
+            "-w",
+            "%{http_code}",
+            "-H",
+            "Content-Type: application/cloudevents+json",
+        ]);
         command.args(["--data-binary", &event("/tls", "1"), &url]).args(more).output().unwrap()
     };
     let taken = curl(&["--cacert", cert]);

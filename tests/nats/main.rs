@@ -2,8 +2,8 @@
 
 mod compose;
 mod creds;
-mod security;
 mod events;
+mod security;
 mod system;
 
 use std::process::Command;

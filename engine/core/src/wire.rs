@@ -203,12 +203,6 @@ impl Names {
         format!("{}.events.in.{partition}.{publisher}", self.0)
     }
 
-    /// The subjects of all events that engines tell.
-    #[must_use]
-    pub fn all_events_out(&self) -> String {
-        format!("{}.events.out.>", self.0)
-    }
-
     /// The subjects of all requests to the leader of a partition.
     #[must_use]
     pub fn all_work(&self, partition: &str) -> String {

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use patchloom_core::record::{Entry, Event, TimerKey};
-use patchloom_core::run::{Fact, Run};
-use patchloom_core::{CloudEvent, Failure, Millis, Partition, RunId, TaskKey, UtcMs};
+use patchloom_core::run::Run;
+use patchloom_core::{Failure, Millis, Partition, RunId, TaskKey, UtcMs};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tracing::{error, warn};
 
@@ -18,7 +18,7 @@ use super::keeper::Keeper;
 use super::planner::Planner;
 use super::publish::Published;
 use crate::clock::Clock;
-use crate::events::{Events, News, Wanted};
+use crate::events::{Events, News};
 use crate::journal::{AppendError, Appended, Head, Journal};
 use crate::queue::TaskQueue;
 
@@ -544,32 +544,6 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
         self.release(effects);
         self.tell(appended.seq, flight.at, news, |events, seq, told| events.publish(seq, told));
         self.tick();
-    }
-
-    /// The event of an `emit` step, before the record that it is published is folded in.
-    pub(super) fn emitted_by(&self, event: &Event) -> Option<CloudEvent> {
-        let Event::EventEmitted { task } = event else { return None };
-        let (events, _) = self.events.as_ref()?;
-        if events.wanted() == Wanted::Nothing { None } else { self.state.emission(task) }
-    }
-
-    /// Tells the world, and those who watch, what a record changed.
-    pub(super) fn tell(&self, seq: u64, at: UtcMs, news: News, how: impl FnOnce(&dyn Events, u64, Vec<CloudEvent>)) {
-        let facts: Option<Arc<[Fact]>> =
-            (!news.facts.is_empty() && self.notices.receiver_count() > 0).then(|| news.facts.as_slice().into());
-        if let Some((events, source)) = &self.events {
-            let told = match events.wanted() {
-                Wanted::Nothing => Vec::new(),
-                wanted => news.events(source, seq, at, wanted),
-            };
-            if !told.is_empty() {
-                how(&**events, seq, told);
-            }
-        }
-        if let Some(facts) = facts {
-            // Nobody watching any more is no error.
-            let _ = self.notices.send(Notice { seq, facts });
-        }
     }
 
     fn answer(&mut self, id: u64, seen: Seen) {

@@ -172,7 +172,7 @@ impl TaskQueue for OverNats {
 
     fn settle(&self, lease: &Lease, outcome: Outcome) -> Option<Outcome> {
         let key = lease.task.key.clone();
-        let done = Done { key: key.clone(), token: Token(lease.token), outcome: Some(outcome) };
+        let done = Done { key: key.clone(), token: Token(lease.token), outcome: Some(outcome), tell: Vec::new() };
         let settle = Settle { who: Self::who("any"), results: vec![done] };
         let answers: Vec<Settled> = self.now(self.ask(Op::Settle, &settle));
         match answers[..] {

@@ -55,7 +55,7 @@ async fn crew(options: NatsOptions, gang: Gang) -> Result<(), ServerError> {
                     let outcome = Outcome::Succeeded { output: Value::Null };
                     // Unanswered, it is told again.
                     while !gang.over.is_cancelled() {
-                        if source.settle(&lease, &outcome).await.is_ok() {
+                        if source.settle(&lease, &outcome, &[]).await.is_ok() {
                             return gang.recorded(&lease.task.key).await;
                         }
                     }
