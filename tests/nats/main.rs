@@ -104,6 +104,15 @@ fn a_worker_elsewhere_does_the_tasks_of_the_lifecycle() {
     assert!(report.contains("succeeded"), "{report}");
     worker.stop();
     engine.stop();
+    let dir = system.dir.path().join("a");
+    let exported = Command::new(env!("CARGO_BIN_EXE_patchloom"))
+        .args(["journal", "export", "--data-dir", dir.to_str().unwrap()])
+        .output()
+        .unwrap();
+    let exported = String::from_utf8(exported.stdout).unwrap();
+    for kind in ["patchloom.host.scanned", "patchloom.host.simulated", "patchloom.change.closed"] {
+        assert_eq!(exported.matches(&format!("\"type\":\"{kind}\"")).count(), 1, "{kind} came with its result");
+    }
 }
 
 #[test]
