@@ -56,6 +56,7 @@ fn send(args: &EventSendArgs, context: &Context) -> Result<Exit, Fault> {
         .with_context(|| format!("cannot read the event from {name}"))
         .map_err(|error| Fault::new("E0906", Exit::BadInput, error))?;
     let event = CloudEvent::read(&text).map_err(|mistakes| refused(&name, &mistakes))?;
+    let id = event.id.clone();
     let published =
         lead(context, async |host| host.handle().publish(&lifecycle::by(), event).await.map_err(engine_fault))?;
     context.print(match published {
@@ -64,7 +65,7 @@ fn send(args: &EventSendArgs, context: &Context) -> Result<Exit, Fault> {
         Published::Unwanted => "unwanted\n",
     })?;
     match published {
-        Published::Recorded => eprintln!("What it started: patchloom run list"),
+        Published::Recorded => eprintln!("What it started: patchloom run list --children --label event.id={id}"),
         Published::Known => eprintln!("It came in the last 24 hours already; nothing was done."),
         Published::Unwanted => eprintln!("No workflow has a trigger for it and no run waits for it; nothing was done."),
     }
