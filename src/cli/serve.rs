@@ -7,7 +7,9 @@ use anyhow::{Context as _, anyhow};
 use clap::Args;
 use patchloom_core::Millis;
 use patchloom_engine::events::InProcess;
-use patchloom_engine::nats::{BusOptions, Durability, NatsEvents, NatsOptions, Preflight, Stand, StandEnd, StandOptions, stand};
+use patchloom_engine::nats::{
+    BusOptions, Durability, NatsEvents, NatsOptions, Preflight, Stand, StandEnd, StandOptions, stand,
+};
 use patchloom_engine::runtime::Status;
 use patchloom_workers::runtime::DataDir;
 use tokio::signal::unix::{SignalKind, signal};
