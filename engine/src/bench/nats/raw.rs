@@ -52,7 +52,7 @@ pub(super) async fn measure(connection: &Connection, own: &str) -> Result<RawSer
 pub(super) async fn remove(connection: &Connection, own: &str) -> Result<(), String> {
     let context = connection.jetstream();
     let below = prefix(own).to_uppercase();
-    for stream in ["TASKS", "DEAD"].map(|rest| format!("{below}_{rest}")) {
+    for stream in ["TASKS", "DEAD", "EVENTS_IN", "EVENTS_OUT"].map(|rest| format!("{below}_{rest}")) {
         delete(&context, &stream).await?;
     }
     delete(&context, &format!("PATCHLOOM_JOURNAL_{own}")).await?;

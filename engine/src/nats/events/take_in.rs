@@ -76,7 +76,11 @@ pub async fn take_in(
     while !stop.is_cancelled() {
         let began = Instant::now();
         let desk = Desk { context: context.clone(), intake: intake.clone(), may_take: Arc::new(may_take.clone()) };
-        match desk.prepare().await {
+        let prepared = tokio::select! {
+            prepared = desk.prepare() => prepared,
+            () = stop.cancelled() => return,
+        };
+        match prepared {
             Ok(consumer) => match desk.run(consumer, &stop).await {
                 Ok(()) => return,
                 Err(reason) => warn!(%reason, "the stream of events on their way in cannot be read"),

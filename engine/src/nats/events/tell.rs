@@ -47,6 +47,9 @@ const HEAD_BYTES_MAX: usize = 4_096;
 /// The first servers that can acknowledge before they flush, stream by stream.
 const ASYNC_SINCE: ServerVersion = ServerVersion { major: 2, minor: 12, patch: 0 };
 
+/// An event on its way: its number in line, and where in the stream it came to stand.
+type Flight = BoxFuture<'static, Result<(u64, Option<u64>), PublishError>>;
+
 /// The port over JetStream. Clones share the line.
 #[derive(Clone, Debug)]
 pub struct NatsEvents(Arc<Inner>);
@@ -157,9 +160,14 @@ impl NatsEvents {
         may_tell: &impl Fn() -> bool,
         stop: &CancellationToken,
     ) -> Result<(), String> {
-        let mut told_at = self.begin(context).await?;
-        let mut flights: FuturesOrdered<BoxFuture<'static, Result<(u64, Option<u64>), PublishError>>> =
-            FuturesOrdered::new();
+        let mut told_at = tokio::select! {
+            begun = self.begin(context) => begun?,
+            // A server that is away must not keep us.
+            () = async { stop.cancelled().await; sleep(LAST_WORDS).await } => {
+                return Err("the server does not answer".to_owned());
+            }
+        };
+        let mut flights: FuturesOrdered<Flight> = FuturesOrdered::new();
         let mut until: Option<Instant> = None;
         loop {
             let speaks = may_tell();
@@ -196,7 +204,7 @@ impl NatsEvents {
         waiting: &Waiting,
         told: u64,
         told_at: u64,
-    ) -> Result<BoxFuture<'static, Result<(u64, Option<u64>), PublishError>>, String> {
+    ) -> Result<Flight, String> {
         let event = &waiting.event;
         let mut headers = HeaderMap::new();
         let payload = if self.0.options.binary {
