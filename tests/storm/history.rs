@@ -30,8 +30,6 @@ pub struct Done {
 #[derive(Clone, Debug)]
 pub struct Reign {
     pub term: Term,
-    pub seq: u64,
-    pub at: Micros,
     pub writer: String,
 }
 
@@ -90,6 +88,10 @@ impl History {
     fn take(&mut self, message: &Message) {
         let info = message.info().expect("a message of a stream says where it stands");
         let (seq, at) = (info.stream_sequence, micros(info.published.unix_timestamp_nanos()));
+        if seq <= self.seq {
+            // The client made a consumer anew that the server lost, and began from the front.
+            return;
+        }
         let header = |name: &str| {
             let value = message.headers.as_ref().and_then(|headers| headers.get_last(name));
             value.map(|value| value.as_str().to_owned()).unwrap_or_default()
@@ -102,20 +104,20 @@ impl History {
             self.told.complaints.push(format!("record {seq} stands under another link of the chain"));
         }
         let batch: Batch = serde_json::from_slice(&message.payload).expect("a record is a batch");
-        self.note_term(&batch, seq, at, header("Patchloom-Writer"));
+        self.note_term(&batch, seq, header("Patchloom-Writer"));
         for entry in &batch.entries {
             self.fold(seq, at, &batch, entry);
         }
     }
 
     /// A record of a term that is over, or of a writer that does not lead, must never be there.
-    fn note_term(&mut self, batch: &Batch, seq: u64, at: Micros, writer: String) {
+    fn note_term(&mut self, batch: &Batch, seq: u64, writer: String) {
         if let Some(term) = batch.term.clone() {
             let last = self.told.terms.last().map_or(0, |reign| reign.term.number);
             if term.number != last + 1 {
                 self.told.complaints.push(format!("record {seq} opens term {} behind {last}", term.number));
             }
-            return self.told.terms.push(Reign { term, seq, at, writer });
+            return self.told.terms.push(Reign { term, writer });
         }
         match self.told.terms.last() {
             Some(reign) if reign.writer == writer => {}

@@ -61,6 +61,8 @@ pub struct Engine {
     pub lines: Vec<Proxy>,
     pub disk: Option<SmallDisk>,
     pub name: String,
+    /// It was killed, and is not to be started anew yet.
+    down: bool,
     home: PathBuf,
     replicas: usize,
 }
@@ -71,15 +73,22 @@ impl Engine {
         let disk = SmallDisk::mount(&home, ENGINE_DISK_MIB);
         std::fs::create_dir_all(&home).unwrap();
         let process = run(&name, &lines, &home, lines.len());
-        Self { name, replicas: lines.len(), lines, process, disk, home }
+        Self { name, replicas: lines.len(), lines, process, disk, down: false, home }
     }
 
     pub fn data(&self) -> PathBuf {
         data(&self.home)
     }
 
+    /// SIGKILL; it stays down until it is started again.
+    pub fn kill(&mut self) {
+        self.down = true;
+        self.process.kill9();
+    }
+
     /// Starts it again; it has ended.
     pub fn restart(&mut self) {
+        self.down = false;
         self.process = run(&self.name, &self.lines, &self.home, self.replicas);
     }
 }
@@ -158,7 +167,7 @@ impl Place {
 
     /// Starts anew what has ended by itself, as a service manager does.
     pub fn tend(&mut self) {
-        for engine in &mut self.engines {
+        for engine in self.engines.iter_mut().filter(|engine| !engine.down) {
             let Some(status) = engine.process.ended() else { continue };
             let said = engine.process.said();
             let words: Vec<&str> = said.lines().rev().take(3).collect();

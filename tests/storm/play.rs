@@ -148,7 +148,7 @@ impl Storm {
         let engine = &mut self.place.engines[at];
         let blow = Instant::now();
         match act.what {
-            Hardship::KillLeader => engine.process.kill9(),
+            Hardship::KillLeader => engine.kill(),
             Hardship::PauseLeader => engine.process.pause(),
             Hardship::CutLeader => engine.lines.iter().for_each(patchloom_bed::nats::Proxy::cut),
             Hardship::StallLeader => engine.lines.iter().for_each(patchloom_bed::nats::Proxy::stall),
