@@ -26,6 +26,9 @@ Without --nats it leads its data directory and works on the tasks itself: one pr
 as many engines as you like: one leads, the others follow its journal and take over when it is gone; tasks go to \
 `patchloom worker` processes.";
 
+/// Before an engine that stood already tries again to stand.
+const AGAIN: Duration = Duration::from_millis(500);
+
 /// Runs an engine.
 #[derive(Clone, Debug, Args)]
 #[command(after_long_help = concat!(
@@ -129,8 +132,21 @@ async fn behind_nats(
         ttl: Duration::from_millis(args.lease.0),
         ..context.global.nats.stand(&name)
     };
+    let mut stood = false;
     loop {
-        let standing = stand(&connection, data, InProcess::default(), options.clone()).await.map_err(open_fault)?;
+        let standing = match stand(&connection, data, InProcess::default(), options.clone()).await {
+            Ok(standing) => standing,
+            // It was there before: whoever was deposed by a storm among the servers waits until that is over.
+            Err(error) if stood && host::is_away(&error) => {
+                tracing::warn!(error = %error, "the journal cannot be reached");
+                tokio::select! {
+                    () = stop.cancelled() => return Ok(Exit::Ok),
+                    () = tokio::time::sleep(AGAIN) => continue,
+                }
+            }
+            Err(error) => return Err(open_fault(error)),
+        };
+        stood = true;
         match serve(standing, data, &options, stop).await? {
             StandEnd::Stopped => return Ok(Exit::Ok),
             StandEnd::Deposed => eprintln!("Another engine leads the partition {} now.", options.partition),

@@ -7,6 +7,7 @@ mod client;
 mod history;
 mod judge;
 mod ledger;
+mod paused;
 mod place;
 mod play;
 mod script;
@@ -28,8 +29,12 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|text| text.parse().ok())
 }
 
+fn threads() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
 fn storm(seed: u64, size: Size, acts: usize, kinds: &[Hardship]) -> Outcome {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let runtime = threads();
     let plan = Plan {
         seed,
         size,
@@ -90,4 +95,13 @@ fn one_server_in_a_storm_loses_nothing_either() {
     use Hardship::{KillAllNodes, KillLeader, KillWorker, MuteLeader, PauseLeader, SlowNode};
     let kinds = [KillLeader, KillWorker, KillAllNodes, PauseLeader, MuteLeader, SlowNode];
     sound(&storm(number("PATCHLOOM_CHAOS_SEED").unwrap_or(SEED), SERVER, kinds.len(), &kinds));
+}
+
+#[test]
+fn a_leader_that_wakes_up_behind_another_one_is_refused_and_does_nothing() {
+    if left_out() {
+        return;
+    }
+    let outcome = threads().block_on(paused::wake(Size { workers: 1, ..SERVER }));
+    sound(&outcome);
 }

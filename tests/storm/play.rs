@@ -8,6 +8,7 @@ use patchloom_core::wire::Names;
 use patchloom_engine::journal::verify;
 use patchloom_engine::nats::{Answer, Connection, Lease, NatsOptions, Order};
 use patchloom_engine::runtime::inspect;
+use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -53,11 +54,11 @@ pub struct Outcome {
 }
 
 /// A storm that is going on.
-struct Storm {
-    place: Place,
-    connection: Connection,
+pub struct Storm {
+    pub place: Place,
+    pub connection: Connection,
     hard: Vec<(Micros, Micros)>,
-    outcome: Outcome,
+    pub outcome: Outcome,
 }
 
 pub async fn play(plan: Plan) -> Outcome {
@@ -65,9 +66,7 @@ pub async fn play(plan: Plan) -> Outcome {
     let tell = |what: String| println!("[{:6.1} s] {what}", began.elapsed().as_secs_f64());
     println!("seed {}: {} acts", plan.seed, plan.script.len());
     plan.script.iter().for_each(|act| println!("    {act}"));
-    let place = Place::build(plan.size, plan.task_ms_max);
-    let connection = Connection::open(NatsOptions::to(&place.url())).await.expect("the servers are there");
-    let mut storm = Storm { place, connection, hard: Vec::new(), outcome: Outcome::default() };
+    let mut storm = Storm::gather(plan.size, plan.task_ms_max).await;
     let client = Client::new(&storm.connection);
     client.register().await;
     tell("the workflows are known".to_owned());
@@ -78,7 +77,7 @@ pub async fn play(plan: Plan) -> Outcome {
         let from = now();
         let told = storm.suffer(act).await;
         if act.what.delays() {
-            storm.hard.push((from, now()));
+            storm.suffered(from);
         }
         *storm.outcome.hits.entry(act.what).or_default() += 1;
         tell(format!("{act}{told}"));
@@ -93,6 +92,13 @@ pub async fn play(plan: Plan) -> Outcome {
 }
 
 impl Storm {
+    /// A place, and nothing has happened yet.
+    pub async fn gather(size: Size, task_ms_max: u64) -> Self {
+        let place = Place::build(size, task_ms_max);
+        let connection = Connection::open(NatsOptions::to(&place.url())).await.expect("the servers are there");
+        Self { place, connection, hard: Vec::new(), outcome: Outcome::default() }
+    }
+
     /// Lets time pass, and looks after who has ended.
     async fn rest(&mut self, span: Duration) {
         let end = Instant::now() + span;
@@ -103,7 +109,7 @@ impl Storm {
     }
 
     /// The engine that leads.
-    async fn leader(&mut self) -> usize {
+    pub async fn leader(&mut self) -> usize {
         let end = Instant::now() + LEADS_WITHIN;
         loop {
             let holder = Lease::holder_of(&self.connection.jetstream(), "main").await.ok().flatten();
@@ -115,6 +121,11 @@ impl Storm {
             assert!(Instant::now() < end, "nobody leads:\n{}", self.logs());
             self.rest(LOOK_EVERY).await;
         }
+    }
+
+    /// Notes that times were hard until now.
+    pub fn suffered(&mut self, from: Micros) {
+        self.hard.push((from, now()));
     }
 
     /// One act, to its end; what is to be told of it.
@@ -172,7 +183,7 @@ impl Storm {
     }
 
     /// Whether an order is answered before long; all orders here are sent after `blow`.
-    async fn answered(&mut self, blow: Instant) -> bool {
+    pub async fn answered(&mut self, blow: Instant) -> bool {
         let text = Shape::called("storm-timer").expect("a shape").definition().canonical;
         let order = Order::Submit(vec![entry(Event::DefinitionRegistered { text })]);
         let order: Vec<u8> = serde_json::to_vec(&order).expect("an order has text keys");
@@ -244,7 +255,7 @@ impl Storm {
     }
 
     /// Waits until all is acknowledged, all runs are over and nothing is recorded any more; false where that takes too long.
-    async fn calm_down(&mut self, history: &mut History, load: tokio::task::JoinHandle<()>) -> bool {
+    pub async fn calm_down(&mut self, history: &mut History, load: JoinHandle<()>) -> bool {
         let end = Instant::now() + ENDS_WITHIN;
         let (mut seq, mut since) = (0, Instant::now());
         while Instant::now() < end {
@@ -273,7 +284,7 @@ impl Storm {
         engines.collect()
     }
 
-    fn judge(&mut self, history: &History, client: &Client, quiet: bool) {
+    pub fn judge(&mut self, history: &History, client: &Client, quiet: bool) {
         let acknowledged = client.acknowledged();
         let outside = Outside {
             starts: acknowledged.starts.iter().copied().collect(),
