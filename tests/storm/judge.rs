@@ -207,11 +207,8 @@ mod tests {
         };
         let line = |at, what| Line { key: a.clone(), at, nonce: "one".to_owned(), what };
         let lines = vec![line(11 * SECOND, What::Began), line(11 * SECOND + 5, What::Succeeded)];
-        let outside = Outside {
-            starts: BTreeSet::from([run]),
-            events: BTreeSet::from(["e".to_owned()]),
-            hard: Vec::new(),
-        };
+        let outside =
+            Outside { starts: BTreeSet::from([run]), events: BTreeSet::from(["e".to_owned()]), hard: Vec::new() };
         (run, told, lines, outside)
     }
 

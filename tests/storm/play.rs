@@ -25,8 +25,6 @@ const ENDS_WITHIN: Duration = Duration::from_secs(120);
 /// Another engine leads by then.
 const LEADS_WITHIN: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// When nothing was recorded for so long, nothing is left to do.
-const QUIET: Duration = Duration::from_secs(2);
 
 /// What a storm is.
 pub struct Plan {
@@ -85,7 +83,7 @@ pub async fn play(plan: Plan) -> Outcome {
     stop.cancel();
     let mut history = History::default();
     let quiet = storm.calm_down(&mut history, load).await;
-    tell(format!("{} records, quiet: {quiet}", history.seq));
+    tell(format!("{} records, all over: {quiet}", history.seq));
     storm.judge(&history, &client, quiet);
     tell("judged".to_owned());
     storm.outcome
@@ -254,24 +252,33 @@ impl Storm {
         self.place.nodes.await_ready();
     }
 
-    /// Waits until all is acknowledged, all runs are over and nothing is recorded any more; false where that takes too long.
+    /// Waits until all is acknowledged and all runs are over, then has all engines stand still with all that is recorded in
+    /// their copies; false where that takes too long.
     pub async fn calm_down(&mut self, history: &mut History, load: JoinHandle<()>) -> bool {
         let end = Instant::now() + ENDS_WITHIN;
-        let (mut seq, mut since) = (0, Instant::now());
         while Instant::now() < end {
             self.rest(LOOK_EVERY).await;
             let whole = history.advance(&self.connection.jetstream()).await;
-            if history.seq != seq || !whole || !load.is_finished() || !history.open().is_empty() {
-                (seq, since) = (history.seq, Instant::now());
-            }
-            let copied = |engine: &crate::place::Engine| {
-                verify(&engine.data().join("journal")).is_ok_and(|report| report.seq_last == Some(seq))
-            };
-            if since.elapsed() >= QUIET && self.place.engines.iter().all(copied) {
+            if whole && load.is_finished() && history.open().is_empty() && self.freeze(history).await {
                 return true;
             }
         }
         false
+    }
+
+    /// Whether all copies have all that is recorded, with all engines paused; else they go on.
+    async fn freeze(&mut self, history: &mut History) -> bool {
+        self.place.engines.iter().for_each(|engine| engine.process.pause());
+        let seen = history.seq;
+        let whole = history.advance(&self.connection.jetstream()).await && history.seq == seen;
+        let copied = |engine: &crate::place::Engine| {
+            verify(&engine.data().join("journal")).is_ok_and(|report| report.seq_last == Some(seen))
+        };
+        let frozen = whole && self.place.engines.iter().all(copied);
+        if !frozen {
+            self.place.engines.iter().for_each(|engine| engine.process.resume());
+        }
+        frozen
     }
 
     fn logs(&self) -> String {

@@ -81,8 +81,8 @@ impl fmt::Display for Act {
     }
 }
 
-/// The script of a seed: so many acts of these kinds, each kind before any comes twice.
-pub fn script(seed: u64, acts: usize, kinds: &[Hardship]) -> Vec<Act> {
+/// The script of a seed: so many acts of these kinds, each kind before any comes twice; in `pace` percent of the time.
+pub fn script(seed: u64, acts: usize, kinds: &[Hardship], pace: u64) -> Vec<Act> {
     let mut random = Random::new(seed);
     let mut left: Vec<Hardship> = Vec::new();
     let mut script = Vec::new();
@@ -91,7 +91,7 @@ pub fn script(seed: u64, acts: usize, kinds: &[Hardship]) -> Vec<Act> {
             left = kinds.to_vec();
         }
         let at = usize::try_from(random.below(left.len() as u64)).expect("an index");
-        let mut millis = |least, below| Duration::from_millis(least + random.below(below));
+        let mut millis = |least, below| Duration::from_millis((least + random.below(below)) * pace / 100);
         let (after, lasts) = (millis(200, 1_300), millis(1_000, 2_500));
         let which = usize::try_from(random.below(3)).expect("a small number");
         script.push(Act { after, what: left.swap_remove(at), which, lasts });

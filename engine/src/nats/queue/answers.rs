@@ -206,7 +206,7 @@ impl<I: Intake> Desk<I> {
     async fn settle(&self, queue: &QueueName, settle: Settle) -> Option<Vec<Settled>> {
         self.meet(&settle.who, queue);
         let by: Arc<str> = format!("worker:{}", settle.who.worker).into();
-        let mut entries = Vec::new();
+        let (mut entries, mut keys) = (Vec::new(), Vec::new());
         let verdicts: Vec<Verdict> = settle
             .results
             .into_iter()
@@ -214,6 +214,7 @@ impl<I: Intake> Desk<I> {
                 let key = done.key.clone();
                 match self.weigh(queue, &settle.who.worker, done) {
                     Ok(outcome) => {
+                        keys.push(key.clone());
                         entries
                             .push(Entry { by: Arc::clone(&by), event: Event::AttemptFinished { task: key, outcome } });
                         Verdict::Entry(entries.len() - 1)
@@ -222,7 +223,12 @@ impl<I: Intake> Desk<I> {
                 }
             })
             .collect();
-        let seen = if entries.is_empty() { Vec::new() } else { self.intake.submit(entries).await.ok()? };
+        let seen = if entries.is_empty() { Ok(Vec::new()) } else { self.intake.submit(entries).await };
+        {
+            let mut state = self.queue.state();
+            keys.iter().for_each(|key| state.book.set_recording(key, false));
+        }
+        let seen = seen.ok()?;
         let told = |verdict: Verdict| match verdict {
             Verdict::Told(told) => told,
             Verdict::Entry(at) => match seen.get(at) {
@@ -249,6 +255,10 @@ impl<I: Intake> Desk<I> {
         if state.book.beat_of(&done.key, queue, done.token.0, now) == queue::Beat::Lost {
             return Err(unknown);
         }
-        state.book.settle(&done.key, done.token.0, outcome).ok_or(unknown)
+        let settled = state.book.settle(&done.key, done.token.0, outcome).ok_or(unknown);
+        if settled.is_ok() {
+            state.book.set_recording(&done.key, true);
+        }
+        settled
     }
 }
