@@ -10,6 +10,7 @@ pub mod host;
 pub mod import;
 pub mod lifecycle;
 pub mod logging;
+pub mod nats_setup;
 pub mod output;
 pub mod progress;
 pub mod report;

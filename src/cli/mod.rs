@@ -12,6 +12,7 @@ mod event;
 mod explain;
 mod journal;
 mod nats;
+mod nats_setup;
 mod patch;
 mod run;
 mod serve;
@@ -36,6 +37,7 @@ pub use event::{EventCommand, EventSendArgs};
 pub use explain::ExplainArgs;
 pub use journal::{JournalArgs, JournalCommand, JournalExportArgs, JournalMoveArgs, Whither};
 pub use nats::NatsArgs;
+pub use nats_setup::{NatsCommand, NatsSetupArgs};
 pub use patch::PatchArgs;
 pub use run::{
     Choice, Exceed, RunCancelArgs, RunCommand, RunDecideArgs, RunExportArgs, RunHistoryArgs, RunImportArgs,
@@ -107,6 +109,9 @@ pub enum Command {
     Engine(EngineCommand),
     /// Look at this machine: what is missing, and how to get it
     Doctor(DoctorArgs),
+    /// Prepare NATS servers: accounts, keys, certificates
+    #[command(subcommand)]
+    Nats(NatsCommand),
     /// Explain an error code: meaning, likely causes, what to do
     Explain(ExplainArgs),
     /// Print a completion script for a shell
@@ -245,6 +250,7 @@ fn run(command: Command, context: &Context) -> Result<Exit, Fault> {
     match command {
         Command::Engine(command) => dispatch::run(command, context),
         Command::Doctor(args) => doctor::run(&args, context),
+        Command::Nats(command) => nats_setup::run(&command, context),
         Command::Explain(args) => explain::run(&args, context),
         Command::Completions(args) => completions::run(&args, context),
     }

@@ -1,5 +1,8 @@
 //! Engines and workers as processes of their own behind a real NATS server, and the same command line on them.
 
+mod compose;
+mod creds;
+mod security;
 mod system;
 
 use std::process::Command;

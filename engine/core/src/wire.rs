@@ -111,11 +111,43 @@ impl Names {
         format!("{}.work.{partition}.{queue}.{op}", self.0)
     }
 
+    /// The subjects of all requests that workers of a queue make to leaders.
+    #[must_use]
+    pub fn work_of(&self, queue: &QueueName) -> String {
+        format!("{}.work.*.{queue}.*", self.0)
+    }
+
+    /// The subjects on which workers of a queue tell JetStream what becomes of tickets.
+    #[must_use]
+    pub fn acknowledgements(&self, queue: &QueueName) -> String {
+        format!("$JS.ACK.{}.{}.>", self.tasks(), self.consumer(queue))
+    }
+
+    /// The subject on which a publisher tells events to a partition; it may put further words behind it.
+    #[must_use]
+    pub fn event_in(&self, partition: &str, publisher: &str) -> String {
+        format!("{}.events.in.{partition}.{publisher}", self.0)
+    }
+
+    /// The subjects of all events that engines tell.
+    #[must_use]
+    pub fn all_events_out(&self) -> String {
+        format!("{}.events.out.>", self.0)
+    }
+
     /// The subjects of all requests to the leader of a partition.
     #[must_use]
     pub fn all_work(&self, partition: &str) -> String {
         format!("{}.work.{partition}.*.*", self.0)
     }
+}
+
+/// Whether a leader may answer there: an inbox, of our account or of one that was lent a subject.
+///
+/// Who asks names the subject of the answer, and could name any, the journal's too, on which it may not speak itself.
+#[must_use]
+pub fn is_inbox(subject: &str) -> bool {
+    subject.starts_with("_INBOX") || subject.starts_with("_R_.")
 }
 
 /// What a worker asks the leader for.

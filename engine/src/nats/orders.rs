@@ -8,7 +8,7 @@ use futures_util::StreamExt as _;
 use patchloom_core::CloudEvent;
 use patchloom_core::record::{Entry, Event};
 use patchloom_core::run::Refusal;
-use patchloom_core::wire::Names;
+use patchloom_core::wire::{Names, is_inbox};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout};
@@ -85,7 +85,7 @@ pub(super) async fn take(
             tokio::spawn(async move {
                 if let Some(answer) = carry_out(&handle, &message).await
                     && may_answer()
-                    && let Some(reply) = message.reply
+                    && let Some(reply) = message.reply.filter(|reply| is_inbox(reply))
                     && let Ok(text) = serde_json::to_vec(&answer)
                 {
                     // Not told: the sender asks again.

@@ -7,7 +7,9 @@ use async_nats::{Client, Message, Subscriber};
 use futures_util::StreamExt as _;
 use patchloom_core::record::{Entry, Event};
 use patchloom_core::run::Refusal;
-use patchloom_core::wire::{Beat, Beaten, Claim, Claimed, Done, Op, Reply, Settle, Settled, Token, Want, Worker};
+use patchloom_core::wire::{
+    Beat, Beaten, Claim, Claimed, Done, Op, Reply, Settle, Settled, Token, Want, Worker, is_inbox,
+};
 use patchloom_core::{Outcome, QueueName, TaskKey};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -162,6 +164,9 @@ impl<I: Intake> Desk<I> {
 
     async fn reply<A: Serialize>(&self, message: &Message, reply: &Reply<A>) {
         let (Some(to), Ok(bytes)) = (message.reply.clone(), serde_json::to_vec(reply)) else { return };
+        if !is_inbox(&to) {
+            return warn!(subject = %message.subject, %to, "a request wants its answer where none may go");
+        }
         if let Err(error) = self.client.publish(to, bytes.into()).await {
             debug!(%error, "an answer to a worker was not sent; it asks again");
         }

@@ -322,6 +322,16 @@ impl Drop for Server {
     }
 }
 
+/// The program of the server that Patchloom is built for.
+///
+/// # Panics
+/// With one line saying what to run, where the cache does not have it.
+#[must_use]
+#[track_caller]
+pub fn binary_path() -> PathBuf {
+    binary(Version::Current)
+}
+
 #[track_caller]
 fn binary(version: Version) -> PathBuf {
     let name = match version {
