@@ -37,8 +37,7 @@ fn threads() -> tokio::runtime::Runtime {
 
 fn storm(seed: u64, size: Size, script: Vec<Act>) -> Outcome {
     let runtime = threads();
-    let plan =
-        Plan { seed, size, script, every: Duration::from_millis(200), task_ms_max: 250 };
+    let plan = Plan { seed, size, script, every: Duration::from_millis(200), task_ms_max: 250 };
     let outcome = runtime.block_on(play(plan));
     runtime.shutdown_background();
     println!("seed {seed}: {}", outcome.summary());

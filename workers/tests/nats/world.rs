@@ -99,7 +99,8 @@ impl Ledger {
 
 impl Intake for Ledger {
     async fn submit(&self, entries: Vec<Entry>) -> Result<Vec<Seen>, EngineError> {
-        while self.stalled.load(Ordering::SeqCst) {
+        // A leader that begins asks with nothing in its hands.
+        while !entries.is_empty() && self.stalled.load(Ordering::SeqCst) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         let one = |entry: Entry| match entry.event {
