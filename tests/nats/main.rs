@@ -172,3 +172,31 @@ fn a_server_that_is_not_there_is_told_in_a_sentence() {
     assert_eq!(output.status.code(), Some(3), "{error}");
     assert!(error.contains("E0640") && error.contains("127.0.0.1:1"), "{error}");
 }
+
+#[tokio::test]
+async fn a_measurement_tells_all_its_figures_and_leaves_nothing_on_the_server() {
+    if left_out() {
+        return;
+    }
+    let server = Server::start(Options::default());
+    let system = System::new(server.url());
+    let told = system.ask(&["bench", "engine", "--runs", "20", "--in-flight", "5", "--steps", "3", "--json"]);
+    let figures: serde_json::Value = serde_json::from_str(&told).unwrap();
+    assert_eq!((&figures["runs"], &figures["steps"]), (&20.into(), &60.into()), "{told}");
+    for figure in ["steps_per_second", "step_p50_us", "step_p99_us", "appends_per_second", "cores", "peak_rss_bytes"] {
+        assert!(figures[figure].as_f64().is_some_and(|figure| figure > 0.0), "{figure}: {told}");
+    }
+    for raw in figures["raw"].as_array().unwrap() {
+        assert!(
+            raw["appends"][1][1]["per_second"].as_f64() > Some(0.0) && raw["tickets_per_second"].as_f64() > Some(0.0)
+        );
+    }
+    let client = async_nats::connect(server.url()).await.unwrap();
+    let mut names = async_nats::jetstream::new(client).stream_names();
+    let mut left = Vec::new();
+    while let Some(name) = futures_util::StreamExt::next(&mut names).await {
+        left.push(name.unwrap());
+    }
+    // The bucket of the leases is for all partitions of a server.
+    assert_eq!(left, ["KV_PATCHLOOM_LEASES"]);
+}

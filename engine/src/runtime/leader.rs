@@ -190,7 +190,7 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
     pub fn new(state: Partition, head: Head, queue: Q, keeper: K, clock: Clock, tuning: Tuning) -> (Self, Handle) {
         let (intake, inbox) = mpsc::channel(INTAKE_MAX);
         let (notices, _) = broadcast::channel(NOTICES_KEPT);
-        let (status, watch) = watch::channel(Status::Leading);
+        let (status, watch) = watch::channel(Status::Following);
         let handle = Handle { intake, notices: notices.clone(), status: watch };
         let stored = state.runs().map(|run| run.id()).collect();
         let leader = Self {
