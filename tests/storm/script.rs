@@ -90,7 +90,8 @@ pub fn script(seed: u64, acts: usize, kinds: &[Hardship], pace: u64) -> Vec<Act>
         if left.is_empty() {
             left = kinds.to_vec();
         }
-        let at = usize::try_from(random.below(left.len() as u64)).expect("an index");
+        let kinds_left = u64::try_from(left.len()).expect("a small number");
+        let at = usize::try_from(random.below(kinds_left)).expect("an index");
         let mut millis = |least, below| Duration::from_millis((least + random.below(below)) * pace / 100);
         let (after, lasts) = (millis(200, 1_300), millis(1_000, 2_500));
         let which = usize::try_from(random.below(3)).expect("a small number");
