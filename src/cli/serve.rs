@@ -30,6 +30,9 @@ Without --nats it leads its data directory and works on the tasks itself: one pr
 as many engines as you like: one leads, the others follow its journal and take over when it is gone; tasks go to \
 `patchloom worker` processes.";
 
+/// Before an engine that stood already tries again to stand.
+const AGAIN: Duration = Duration::from_millis(500);
+
 /// Runs an engine.
 #[derive(Clone, Debug, Args)]
 #[command(after_long_help = concat!(
@@ -196,8 +199,21 @@ async fn behind_nats(
     };
     let view = View::default();
     let mut server = args.listen(&view, fit.durability.word()).await?;
+    let mut stood = false;
     loop {
-        let standing = stand(&connection, data, InProcess::default(), options.clone()).await.map_err(open_fault)?;
+        let standing = match stand(&connection, data, InProcess::default(), options.clone()).await {
+            Ok(standing) => standing,
+            // It was there before: whoever was deposed by a storm among the servers waits until that is over.
+            Err(error) if stood && host::is_away(&error) => {
+                tracing::warn!(error = %error, "the journal cannot be reached");
+                tokio::select! {
+                    () = stop.cancelled() => return Ok(Exit::Ok),
+                    () = tokio::time::sleep(AGAIN) => continue,
+                }
+            }
+            Err(error) => return Err(open_fault(error)),
+        };
+        stood = true;
         view.set(Some(seat_of(&standing)));
         let end = serve(standing, data, &options, (stop, &mut server)).await?;
         view.set(None);

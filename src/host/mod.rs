@@ -14,7 +14,8 @@ use anyhow::Context as _;
 use patchloom_core::run::EVENT_TYPES;
 use patchloom_core::{Definition, RunId, TaskKey, UtcMs};
 use patchloom_engine::events::InProcess;
-use patchloom_engine::nats::{Connection, Stand, StandOptions, stand};
+use patchloom_engine::journal;
+use patchloom_engine::nats::{Connection, Stand, StandOptions, StreamError, stand};
 use patchloom_engine::runtime::{self, Books, Engine, EngineOptions, Handle, OpenError};
 use patchloom_workers::runtime::{DataDir, Handlers, PoolConfig, Progress, WorkerPool};
 use patchloom_workers::tell::Fact;
@@ -68,11 +69,17 @@ enum Place {
     Elsewhere(Box<Stand>),
 }
 
+/// Whether the servers that keep the journal do not answer: they may later.
+pub(crate) fn is_away(error: &OpenError) -> bool {
+    matches!(error, OpenError::Journal(journal::Error::Stream(StreamError::Unavailable { .. })))
+}
+
 /// What a failure to open means to a person.
 pub(crate) fn open_fault(error: OpenError) -> Fault {
     let code = error.code();
     let (exit, hint) = match &error {
         OpenError::DataDir(_) => (Exit::Unable, "see `patchloom doctor`, or name another one with --data-dir"),
+        error if is_away(error) => (Exit::Unable, "see whether most of the servers are there; then start it again"),
         OpenError::Journal(_) | OpenError::JournalLost { .. } | OpenError::Gap { .. } | OpenError::Record { .. } => {
             (Exit::Internal, "look at it with `patchloom journal verify`; nothing was changed")
         }

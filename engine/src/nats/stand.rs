@@ -136,6 +136,7 @@ pub async fn stand(
     // A record is closed behind the entry that passes this: there must be room for that entry too.
     let tuning = &mut options.engine.tuning;
     tuning.bytes_max = tuning.bytes_max.min(nats.record_bytes_max() / 2);
+    tuning.succeeded_kept = tuning.succeeded_kept.max(orders::REPEATED_FOR);
     let (mirror, caught_up) = catch_up(nats, &dir).await?;
     let mut notes: Vec<String> = caught_up.notes.into_iter().map(|note| format!("journal: {note}")).collect();
     let recovered = recover(dir, mirror, id, true, &options.engine).await?;

@@ -48,6 +48,9 @@ pub struct Tuning {
     pub checkpoint_bytes: usize,
     /// A snapshot is taken each time the journal has grown by so many bytes.
     pub snapshot_bytes: u64,
+    /// How long a run that succeeded stays where its start is known, though it is told again: for as long as those who wait
+    /// for an answer repeat what they say.
+    pub succeeded_kept: Duration,
     /// How long a run that did not succeed stays where it can be retried.
     pub failed_kept: Duration,
     /// How long finished runs are kept in the archive. Whole files go, once the last run in them is that old.
@@ -66,6 +69,7 @@ impl Default for Tuning {
             checkpoint: Duration::from_millis(200),
             checkpoint_bytes: 32 << 20,
             snapshot_bytes: 64 << 20,
+            succeeded_kept: Duration::ZERO,
             failed_kept: Duration::from_secs(7 * 86_400),
             archive_kept: Duration::from_secs(400 * 86_400),
             disk_retry: Duration::from_secs(1),

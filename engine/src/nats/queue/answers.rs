@@ -211,7 +211,7 @@ impl<I: Intake> Desk<I> {
     async fn settle(&self, queue: &QueueName, settle: Settle) -> Option<Vec<Settled>> {
         self.meet(&settle.who, queue);
         let by: Arc<str> = format!("worker:{}", settle.who.worker).into();
-        let mut entries = Vec::new();
+        let (mut entries, mut keys) = (Vec::new(), Vec::new());
         let verdicts: Vec<Verdict> = settle
             .results
             .into_iter()
@@ -220,6 +220,7 @@ impl<I: Intake> Desk<I> {
                 let (task, tell) = (done.key.clone(), std::mem::take(&mut done.tell));
                 match self.weigh(queue, &settle.who.worker, done) {
                     Ok(outcome) => {
+                        keys.push(task.clone());
                         let (tell, unfit) = Told::fitting(tell);
                         if !unfit.is_empty() {
                             warn!(%task, %by, reasons = %unfit.join("; "), "a result told what cannot be published");
@@ -232,7 +233,12 @@ impl<I: Intake> Desk<I> {
                 }
             })
             .collect();
-        let seen = if entries.is_empty() { Vec::new() } else { self.intake.submit(entries).await.ok()? };
+        let seen = if entries.is_empty() { Ok(Vec::new()) } else { self.intake.submit(entries).await };
+        {
+            let mut state = self.queue.state();
+            keys.iter().for_each(|key| state.book.set_recording(key, false));
+        }
+        let seen = seen.ok()?;
         let told = |verdict: Verdict| match verdict {
             Verdict::Told(told) => told,
             Verdict::Entry(at) => match seen.get(at) {
@@ -259,6 +265,10 @@ impl<I: Intake> Desk<I> {
         if state.book.beat_of(&done.key, queue, done.token.0, now) == queue::Beat::Lost {
             return Err(unknown);
         }
-        state.book.settle(&done.key, done.token.0, outcome).ok_or(unknown)
+        let settled = state.book.settle(&done.key, done.token.0, outcome).ok_or(unknown);
+        if settled.is_ok() {
+            state.book.set_recording(&done.key, true);
+        }
+        settled
     }
 }
