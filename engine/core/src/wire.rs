@@ -144,6 +144,12 @@ impl Names {
         self.object("EVENTS_OUT")
     }
 
+    /// The subjects of all that the engines tell.
+    #[must_use]
+    pub fn all_events_out(&self) -> String {
+        format!("{}.events.out.>", self.0)
+    }
+
     /// The subjects of what the leader of a partition tells.
     #[must_use]
     pub fn events_out_of(&self, partition: &str) -> String {
