@@ -144,12 +144,6 @@ impl Names {
         self.object("EVENTS_OUT")
     }
 
-    /// The subjects of all that the engines tell.
-    #[must_use]
-    pub fn all_events_out(&self) -> String {
-        format!("{}.events.out.>", self.0)
-    }
-
     /// The subjects of what the leader of a partition tells.
     #[must_use]
     pub fn events_out_of(&self, partition: &str) -> String {
@@ -195,6 +189,12 @@ impl Names {
     #[must_use]
     pub fn acknowledgements(&self, queue: &QueueName) -> String {
         format!("$JS.ACK.{}.{}.>", self.tasks(), self.consumer(queue))
+    }
+
+    /// The subjects of all events that engines tell.
+    #[must_use]
+    pub fn all_events_out(&self) -> String {
+        format!("{}.events.out.>", self.0)
     }
 
     /// The subject on which a publisher tells events to a partition; it may put further words behind it.
