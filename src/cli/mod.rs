@@ -17,6 +17,7 @@ mod run;
 mod serve;
 mod store;
 mod task;
+mod version;
 mod window;
 mod worker;
 mod workflow;
@@ -45,6 +46,7 @@ pub use run::{
 };
 pub use serve::ServeArgs;
 pub use task::{TaskCommand, TaskListArgs, TaskShowArgs};
+pub use version::{Relation, SchemeChoice, VersionCommand, VersionCompareArgs};
 pub use window::{
     CalendarSelector, WindowCheckArgs, WindowCommand, WindowExplainArgs, WindowListArgs, WindowNextArgs, WindowSetArgs,
 };
@@ -109,6 +111,9 @@ pub enum Command {
     Doctor(DoctorArgs),
     /// Explain an error code: meaning, likely causes, what to do
     Explain(ExplainArgs),
+    /// Compare versions of packages
+    #[command(subcommand)]
+    Version(VersionCommand),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
 }
@@ -246,6 +251,7 @@ fn run(command: Command, context: &Context) -> Result<Exit, Fault> {
         Command::Engine(command) => dispatch::run(command, context),
         Command::Doctor(args) => doctor::run(&args, context),
         Command::Explain(args) => explain::run(&args, context),
+        Command::Version(command) => version::run(&command, context),
         Command::Completions(args) => completions::run(&args, context),
     }
 }

@@ -29,12 +29,15 @@ pub use plan::{
 };
 mod changelog;
 mod classify;
-mod deb_version;
 mod finding;
 mod urgency;
+mod version;
 
 pub use changelog::{CVES_MAX, ChangelogEntry, ChangelogSpan, between, changelog_entries, cve_ids, cve_order};
 pub use classify::{Classified, FailureKind, Manager, classify};
-pub use deb_version::{DebVersion, DebVersionError};
 pub use finding::{Finding, Knowledge, Severity, SeverityLevel};
 pub use urgency::{CVES_UNKNOWN, HostUrgency, Judged, Priority, Urgency, host_urgency, patch_urgency};
+pub use version::{
+    ApkVersion, Comparison, DebVersion, RpmVersion, VersionError, VersionFault, VersionScheme, compare_versions,
+    rpm_segments_cmp,
+};
