@@ -10,6 +10,7 @@ mod dispatch;
 mod doctor;
 mod event;
 mod explain;
+mod failure;
 mod journal;
 mod nats;
 mod patch;
@@ -35,6 +36,7 @@ pub use completions::CompletionsArgs;
 pub use doctor::DoctorArgs;
 pub use event::{EventCommand, EventSendArgs};
 pub use explain::ExplainArgs;
+pub use failure::{FailureClassifyArgs, FailureCommand, ManagerChoice};
 pub use journal::{JournalArgs, JournalCommand, JournalExportArgs, JournalMoveArgs, Whither};
 pub use nats::NatsArgs;
 pub use patch::PatchArgs;
@@ -111,6 +113,9 @@ pub enum Command {
     Doctor(DoctorArgs),
     /// Explain an error code: meaning, likely causes, what to do
     Explain(ExplainArgs),
+    /// Tell why a package manager failed
+    #[command(subcommand)]
+    Failure(FailureCommand),
     /// Compare versions of packages
     #[command(subcommand)]
     Version(VersionCommand),
@@ -251,6 +256,7 @@ fn run(command: Command, context: &Context) -> Result<Exit, Fault> {
         Command::Engine(command) => dispatch::run(command, context),
         Command::Doctor(args) => doctor::run(&args, context),
         Command::Explain(args) => explain::run(&args, context),
+        Command::Failure(command) => failure::run(&command, context),
         Command::Version(command) => version::run(&command, context),
         Command::Completions(args) => completions::run(&args, context),
     }

@@ -28,13 +28,16 @@ pub use plan::{
     CHANGES_PER_HOST_MAX, HOSTS_MAX, HostPlan, Mode, Plan, PlanDigest, PlanError, PlannedChange, UndoIntent,
 };
 mod changelog;
-mod classify;
+mod failure;
 mod finding;
 mod urgency;
 mod version;
 
 pub use changelog::{CVES_MAX, ChangelogEntry, ChangelogSpan, between, changelog_entries, cve_ids, cve_order};
-pub use classify::{Classified, FailureKind, Manager, classify};
+pub use failure::{
+    Action, Cause as FailureCause, Diagnosis, Evidence, FAILURES_MAX, Failure, FailureKind, HostEffect, Leaves,
+    Manager, Observed, Outcome as CallOutcome, Remarked, Responsible, States, causes as failure_causes, diagnose,
+};
 pub use finding::{Finding, Knowledge, Severity, SeverityLevel};
 pub use urgency::{CVES_UNKNOWN, HostUrgency, Judged, Priority, Urgency, host_urgency, patch_urgency};
 pub use version::{
