@@ -217,3 +217,36 @@ fn action(action: Action) -> &'static str {
         Action::None => "nothing",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(manager: Manager, code: i32, text: &str) -> String {
+        let found = diagnose(&Observed { manager, code: Some(code), text: text.as_bytes(), states: None });
+        render("x.log", &found, Screen::PLAIN)
+    }
+
+    #[test]
+    fn class_cause_line_and_remedy_are_shown() {
+        let text = "Reading package lists...\nE: Could not get lock /l. It is held by process 7 (apt)";
+        let shown = shown(Manager::Apt, 100, text);
+        for part in [
+            "x.log: LOCKED locked\n",
+            "line 2: E: Could not get lock /l.",
+            "pid        7\n",
+            "nothing was changed on the host",
+            "wait, then retry: ",
+            "ps -o pid,etime,args -p 7\n",
+        ] {
+            assert!(shown.contains(part), "{part}: {shown}");
+        }
+    }
+
+    #[test]
+    fn a_lie_is_called_one_and_a_success_is_one_line() {
+        let lie = shown(Manager::Dnf, 0, "Error in POSTIN scriptlet in rpm package p\nComplete!");
+        assert!(lie.contains("says that all is well, and it is not"), "{lie}");
+        assert_eq!(shown(Manager::Zypper, 101, "2 patches needed"), "x.log: updates are on offer\n");
+    }
+}

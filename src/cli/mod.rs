@@ -3,6 +3,7 @@
 //! One file per group of commands. [`Command`] holds the commands that need nothing but this machine;
 //! [`EngineCommand`] those that need the engine.
 
+mod baseline;
 mod bench;
 mod change;
 mod completions;
@@ -30,6 +31,7 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
+pub use baseline::{BaselineCommand, BaselineExportArgs, BaselineImportArgs, BaselineTestArgs};
 pub use bench::{BenchCommand, BenchEngineArgs, BenchFanoutArgs};
 pub use change::{ChangeCommand, ChangeDecisionArgs, ChangeListArgs, ChangeShowArgs};
 pub use completions::CompletionsArgs;
@@ -113,6 +115,9 @@ pub enum Command {
     Doctor(DoctorArgs),
     /// Explain an error code: meaning, likely causes, what to do
     Explain(ExplainArgs),
+    /// Read, write and ask patch baselines of AWS Systems Manager
+    #[command(subcommand)]
+    Baseline(BaselineCommand),
     /// Tell why a package manager failed
     #[command(subcommand)]
     Failure(FailureCommand),
@@ -256,6 +261,7 @@ fn run(command: Command, context: &Context) -> Result<Exit, Fault> {
         Command::Engine(command) => dispatch::run(command, context),
         Command::Doctor(args) => doctor::run(&args, context),
         Command::Explain(args) => explain::run(&args, context),
+        Command::Baseline(command) => baseline::run(&command, context),
         Command::Failure(command) => failure::run(&command, context),
         Command::Version(command) => version::run(&command, context),
         Command::Completions(args) => completions::run(&args, context),

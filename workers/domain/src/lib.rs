@@ -3,6 +3,7 @@
 //! Nothing here does IO, reads a clock, draws a random number, logs or awaits: time is an argument.
 //! It knows nothing of workflows, of queues or of any vendor's format.
 
+mod baseline;
 mod change;
 mod gate;
 mod instant;
@@ -10,6 +11,10 @@ mod outcome;
 mod package;
 mod plan;
 
+pub use baseline::{
+    ApprovalRules, Baseline, BaselineError, ComplianceLevel, FilterKey, Judgement, Moment, MomentError,
+    OperatingSystem, PatchApproval, PatchCandidate, PatchFilter, PatchFilters, PatchRule, RejectedAction, judge_patch,
+};
 pub use change::{
     Actor, Applied, Approval, ChangeRequest, ChangeState, ChangeType, CloseCode, Closure, Command, Condition, Decision,
     Draft, Event, HostTask, NextState, Note, Order, Refused, Step, Window,

@@ -559,6 +559,9 @@ fn commands_are_filled_with_harmless_names_only() {
     assert_eq!(commands("jq"), ["apt-get update", "apt-cache policy jq"]);
     assert_eq!(commands("$(reboot)"), ["apt-get update"]);
     assert_eq!(commands("--fix"), ["apt-get update"]);
+    let script = "warning: %post(bad-post-1.1-1.noarch) scriptlet failed, exit status 1";
+    let primary = call(Manager::Dnf, 0, script).primary.unwrap();
+    assert_eq!(primary.commands, ["rpm -q --scripts bad-post", "dnf downgrade bad-post"]);
 }
 
 #[test]

@@ -170,9 +170,21 @@ fn failure(
 fn filled(command: &str, subject: &BTreeMap<&'static str, String>) -> Option<String> {
     let Some((before, rest)) = command.split_once('{') else { return Some(command.to_owned()) };
     let Some((name, after)) = rest.split_once('}') else { return Some(command.to_owned()) };
-    let value = subject.get(name)?;
+    let value = match name {
+        "name" => bare_name(subject.get("package")?),
+        name => subject.get(name)?,
+    };
     // What a package manager printed goes into a line that a person may paste into a shell.
     let harmless = |c: char| c.is_ascii_alphanumeric() || "._+-:~/=@%".contains(c);
     (!value.is_empty() && !value.starts_with('-') && value.chars().all(harmless))
         .then(|| format!("{before}{value}{after}"))
+}
+
+/// The name in `jq-1.6-14.el9.x86_64`; what has no version behind it is the name.
+fn bare_name(package: &str) -> &str {
+    let mut parts = package.rsplitn(3, '-');
+    match (parts.next(), parts.next(), parts.next()) {
+        (Some(_), Some(version), Some(name)) if version.starts_with(|c: char| c.is_ascii_digit()) => name,
+        _ => package,
+    }
 }

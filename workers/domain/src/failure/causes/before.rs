@@ -148,9 +148,9 @@ pub(in crate::failure) const PACKAGE_NOT_FOUND: Cause =
         .with(&[
             (Of::Apt, "apt-get update"),
             (Of::Apt, "apt-cache policy {package}"),
-            (Of::Dnf, "dnf --refresh repoquery {package}"),
+            (Of::Dnf, "dnf --refresh repoquery {name}"),
             (Of::Zypper, "zypper refresh"),
-            (Of::Zypper, "zypper search -s {package}"),
+            (Of::Zypper, "zypper search -s {name}"),
         ]);
 
 /// No archive offers this version any more.
@@ -160,8 +160,8 @@ pub(in crate::failure) const VERSION_NOT_FOUND: Cause =
         .with(&[
             (Of::Apt, "apt-get update"),
             (Of::Apt, "apt-cache policy {package}"),
-            (Of::Dnf, "dnf --refresh --showduplicates list {package}"),
-            (Of::Zypper, "zypper search -s {package}"),
+            (Of::Dnf, "dnf --refresh --showduplicates list {name}"),
+            (Of::Zypper, "zypper search -s {name}"),
         ]);
 
 /// The component store of Windows is damaged.

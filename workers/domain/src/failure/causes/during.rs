@@ -65,10 +65,10 @@ pub(in crate::failure) const POSTINST_FAILED: Cause =
         .leaving(Left::HalfDone)
         .with(&[
             (Of::Apt, "dpkg --configure {package}"),
-            (Of::Dnf, "rpm -q --scripts {package}"),
-            (Of::Dnf, "dnf downgrade {package}"),
-            (Of::Zypper, "rpm -q --scripts {package}"),
-            (Of::Zypper, "zypper install --oldpackage {package}"),
+            (Of::Dnf, "rpm -q --scripts {name}"),
+            (Of::Dnf, "dnf downgrade {name}"),
+            (Of::Zypper, "rpm -q --scripts {name}"),
+            (Of::Zypper, "zypper install --oldpackage {name}"),
         ]);
 
 /// The script that runs before the removal failed.
@@ -79,8 +79,8 @@ pub(in crate::failure) const PRERM_FAILED: Cause =
         .with(&[
             (Of::Apt, "dpkg --audit"),
             (Of::Apt, "apt-get -f install"),
-            (Of::Dnf, "rpm -q {package}"),
-            (Of::Zypper, "rpm -q {package}"),
+            (Of::Dnf, "rpm -q {name}"),
+            (Of::Zypper, "rpm -q {name}"),
         ]);
 
 /// The script that runs after the removal failed.
@@ -91,8 +91,8 @@ pub(in crate::failure) const POSTRM_FAILED: Cause =
         .with(&[
             (Of::Apt, "dpkg --audit"),
             (Of::Apt, "apt-get -f install"),
-            (Of::Dnf, "rpm -q {package}"),
-            (Of::Zypper, "rpm -q {package}"),
+            (Of::Dnf, "rpm -q {name}"),
+            (Of::Zypper, "rpm -q {name}"),
         ]);
 
 /// A script of a package failed.
@@ -157,7 +157,7 @@ pub(in crate::failure) const WRONG_ARCHITECTURE: Cause =
 pub(in crate::failure) const REMOVAL_DEPENDENTS: Cause =
     cause("removal_dependents", Kind::Deps, 74, "Other packages need what was to be removed.")
         .of(Who::Policy, Do::Decide, "Look at what needs it; change the plan.")
-        .with(&[(Of::Dnf, "rpm -q --whatrequires {package}"), (Of::Zypper, "rpm -q --whatrequires {package}")]);
+        .with(&[(Of::Dnf, "rpm -q --whatrequires {name}"), (Of::Zypper, "rpm -q --whatrequires {name}")]);
 
 /// The files of a package could not be put in place.
 pub(in crate::failure) const UNPACK_FAILED: Cause =

@@ -226,21 +226,25 @@ pub(super) const ARCHIVES: &[Rule] = &[
     rule("apt-hash-expected", &is::DOWNLOAD_HASH_MISMATCH, "The input file hadn't the expected hash"),
     rule("apt-hash-index", &is::DOWNLOAD_HASH_MISMATCH, "does not match with the hashes in the"),
     rule("apt-portal", &is::DOWNLOAD_REFUSED, "does the network require authentication?").warned(),
-    rule("apt-dns-temporary", &is::REPO_UNREACHABLE, "Failed to fetch {url} Temporary failure resolving '{host}'")
+    rule("apt-dns-temporary", &is::REPO_UNREACHABLE, "Failed to fetch {url} Temporary failure resolving '{server}'")
         .warned(),
-    rule("apt-dns", &is::REPO_UNREACHABLE, "Failed to fetch {url} Could not resolve '{host}'").warned(),
-    rule("apt-dns-wicked", &is::REPO_UNREACHABLE, "Failed to fetch {url} Something wicked happened resolving '{host}'")
+    rule("apt-dns", &is::REPO_UNREACHABLE, "Failed to fetch {url} Could not resolve '{server}'").warned(),
+    rule(
+        "apt-dns-wicked",
+        &is::REPO_UNREACHABLE,
+        "Failed to fetch {url} Something wicked happened resolving '{server}'",
+    )
+    .warned(),
+    rule("apt-connect", &is::REPO_UNREACHABLE, "Failed to fetch {url} Could not connect to {server}").warned(),
+    rule("apt-initiate", &is::REPO_UNREACHABLE, "Failed to fetch {url} Cannot initiate the connection to {server}")
         .warned(),
-    rule("apt-connect", &is::REPO_UNREACHABLE, "Failed to fetch {url} Could not connect to {host}").warned(),
-    rule("apt-initiate", &is::REPO_UNREACHABLE, "Failed to fetch {url} Cannot initiate the connection to {host}")
-        .warned(),
-    rule("apt-unable-connect", &is::REPO_UNREACHABLE, "Failed to fetch {url} Unable to connect to {host}").warned(),
+    rule("apt-unable-connect", &is::REPO_UNREACHABLE, "Failed to fetch {url} Unable to connect to {server}").warned(),
     rule("apt-connection-failed", &is::REPO_UNREACHABLE, "Failed to fetch {url} Connection failed").warned(),
     rule("apt-timeout", &is::REPO_UNREACHABLE, "Failed to fetch {url} Connection timed out").warned(),
     rule("apt-remote-closed", &is::REPO_UNREACHABLE, "Failed to fetch {url} Error reading from server").warned(),
-    rule("apt-dns-bare", &is::REPO_UNREACHABLE, "Temporary failure resolving '{host}'"),
-    rule("apt-dns-resolve-bare", &is::REPO_UNREACHABLE, "Could not resolve '{host}'"),
-    rule("apt-connect-bare", &is::REPO_UNREACHABLE, "Could not connect to {host}"),
+    rule("apt-dns-bare", &is::REPO_UNREACHABLE, "Temporary failure resolving '{server}'"),
+    rule("apt-dns-resolve-bare", &is::REPO_UNREACHABLE, "Could not resolve '{server}'"),
+    rule("apt-connect-bare", &is::REPO_UNREACHABLE, "Could not connect to {server}"),
     rule("apt-timeout-bare", &is::REPO_UNREACHABLE, "Connection timed out"),
     rule("apt-proxy", &is::REPO_UNREACHABLE, "Reading from proxy failed").warned(),
     rule("apt-proxy-answer", &is::REPO_UNREACHABLE, "Invalid response from proxy: {how}").warned(),
