@@ -3,6 +3,7 @@
 //! The words are those of apt's `apt-pkg`, `apt-private` and `methods`, and of dpkg's `src` and `lib`; apt 3 writes
 //! `Error:` where apt 2 writes `E:`, which is why few patterns begin with it.
 
+use super::super::cause::Leaves;
 use super::super::causes as is;
 use super::{Remark, Rule, remark, rule};
 
@@ -49,6 +50,8 @@ pub(super) const DPKG: &[Rule] = &[
     rule("dpkg-old-postrm", &is::POSTRM_FAILED, "subprocess installed post-removal script {how}")
         .above(PROCESSING)
         .unless("warning"),
+    rule("dpkg-no-new-script", &is::PRERM_FAILED, "there is no script in the new version of the package - giving up")
+        .above(PROCESSING),
     rule("dpkg-config-script", &is::SCRIPT_FAILED, "{package} package configuration script subprocess {how}"),
     rule("dpkg-script-exec", &is::SCRIPT_FAILED, "unable to execute {_} package {script} script ({file}): {how}")
         .above(PROCESSING),
@@ -96,8 +99,11 @@ pub(super) const DPKG: &[Rule] = &[
     rule("dpkg-unpack-install", &is::UNPACK_FAILED, "unable to install new version of '{file}'").above(PROCESSING),
     rule("dpkg-predepends", &is::UNMET_DEPENDENCIES, "pre-dependency problem - not installing {package}"),
     rule("dpkg-conflict", &is::UNMET_DEPENDENCIES, "conflicting packages - not installing {package}"),
-    rule("dpkg-breaks", &is::UNMET_DEPENDENCIES, "dependency problems prevent configuration of {package}:"),
-    rule("dpkg-leaving", &is::UNMET_DEPENDENCIES, "dependency problems - leaving unconfigured").above(PROCESSING),
+    rule("dpkg-breaks", &is::UNMET_DEPENDENCIES, "dependency problems prevent configuration of {package}:")
+        .leaving(Leaves::HalfDone),
+    rule("dpkg-leaving", &is::UNMET_DEPENDENCIES, "dependency problems - leaving unconfigured")
+        .leaving(Leaves::HalfDone)
+        .above(PROCESSING),
     rule("dpkg-removal", &is::REMOVAL_DEPENDENTS, "dependency problems prevent removal of {package}:"),
     rule("dpkg-status-parse", &is::PACKAGE_DATABASE_BROKEN, "parsing file '/var/lib/dpkg/{file}' near line {line}"),
     rule("dpkg-list-newline", &is::PACKAGE_DATABASE_BROKEN, "files list file for package '{package}' {how}"),
@@ -307,7 +313,6 @@ pub(super) const ARCHIVES: &[Rule] = &[
 
 pub(super) const REMARKS: &[Remark] = &[
     remark("changed", "^Setting up {package} ("),
-    remark("changed", "^Unpacking {package} ("),
     remark("changed", "^Removing {package} ("),
     remark("changed", "^Purging configuration files for {package} ("),
     remark("nothing_to_do", "^0 upgraded, 0 newly installed, 0 to remove"),

@@ -30,6 +30,22 @@ pub(super) const RULES: &[Rule] = &[
         .leaving(Leaves::Installed)
         .always(),
     rule("rpm-script", &is::SCRIPT_FAILED, "%{script}({package}) scriptlet failed, {how}").always(),
+    rule("rpm-lua-pre", &is::PREINST_FAILED, "lua script failed: [string \"%pre({package})\"]").always(),
+    rule("rpm-lua-prein", &is::PREINST_FAILED, "lua script failed: [string \"%prein({package})\"]").always(),
+    rule("rpm-lua-pretrans", &is::PREINST_FAILED, "lua script failed: [string \"%pretrans({package})\"]").always(),
+    rule("rpm-lua-post", &is::POSTINST_FAILED, "lua script failed: [string \"%post({package})\"]")
+        .leaving(Leaves::Installed)
+        .always(),
+    rule("rpm-lua-postin", &is::POSTINST_FAILED, "lua script failed: [string \"%postin({package})\"]")
+        .leaving(Leaves::Installed)
+        .always(),
+    rule("rpm-lua-posttrans", &is::POSTINST_FAILED, "lua script failed: [string \"%posttrans({package})\"]")
+        .leaving(Leaves::Installed)
+        .always(),
+    rule("rpm-lua-preun", &is::PRERM_FAILED, "lua script failed: [string \"%preun({package})\"]").always(),
+    rule("rpm-lua-postun", &is::POSTRM_FAILED, "lua script failed: [string \"%postun({package})\"]")
+        .leaving(Leaves::Installed)
+        .always(),
     rule("rpm-lua", &is::SCRIPT_FAILED, "lua script failed: {how}").always(),
     rule("rpm-interpreter", &is::SCRIPT_FAILED, "failed to exec scriptlet interpreter {command}: {how}").always(),
     rule(
@@ -65,7 +81,7 @@ pub(super) const RULES: &[Rule] = &[
     rule("rpm-rpmlib", &is::UNMET_DEPENDENCIES, "Missing rpmlib features for {package}:"),
     rule("rpm-verify", &is::PACKAGE_UNSIGNED, "package {package} does not verify: {how}"),
     rule("rpm-digest", &is::PACKAGE_CORRUPT, "digest: BAD"),
-    rule("rpm-signature", &is::SIGNATURE_INVALID, "ignature{_}: BAD"),
+    rule("rpm-signature", &is::SIGNATURE_INVALID, "ignature{_}: BAD").unless("hdr blob"),
     rule("rpm-no-key", &is::PACKAGE_UNSIGNED, "Signature, key ID {key}: NOKEY").unless("warning:"),
     rule("rpm-not-rpm", &is::PACKAGE_CORRUPT, "not an rpm package"),
     rule("rpm-header", &is::PACKAGE_CORRUPT, "hdr blob({_}): BAD"),
@@ -86,6 +102,8 @@ pub(super) const RULES: &[Rule] = &[
     rule("rpmdb-damaged", &is::PACKAGE_DATABASE_BROKEN, "rpmdb: damaged header"),
     rule("rpmdb-sqlite", &is::PACKAGE_DATABASE_BROKEN, "Unable to open sqlite database {file}: {how}"),
     rule("rpmdb-header", &is::PACKAGE_DATABASE_BROKEN, "rpmdbNextIterator: skipping"),
+    rule("rpm-cannot", &is::PACKAGE_FAILED, "^error: {package} cannot be installed$"),
+    rule("rpm-no-file", &is::PACKAGE_NOT_FOUND, "^error: open of {file} failed: No such file or directory"),
     rule("rpm-install-failed", &is::PACKAGE_FAILED, "^error: {package}: install failed$"),
     rule("rpm-erase-failed", &is::PACKAGE_FAILED, "^error: {package}: erase failed$"),
 ];

@@ -14,7 +14,6 @@ pub(super) const RULES: &[Rule] = &[
     rule("out-of-memory", &is::OUT_OF_MEMORY, "Out of memory"),
     rule("bad-alloc", &is::OUT_OF_MEMORY, "std::bad_alloc"),
     rule("memory-error", &is::OUT_OF_MEMORY, "^MemoryError"),
-    rule("oom-killer", &is::OUT_OF_MEMORY, "subprocess was killed by signal (Killed)"),
     rule("no-command", &is::TOOL_MISSING, "^{_}: {command}: command not found"),
     rule("no-shell-command", &is::TOOL_MISSING, "^sh: {_}: {command}: not found$"),
 ];
