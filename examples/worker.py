@@ -27,7 +27,8 @@ async def ask(client, subject, **question):
         try:
             reply = await client.request(subject, json.dumps({"worker": ME, **question}).encode(), timeout=5)
             return json.loads(reply.data)["answers"]
-        except nats.errors.Error:
+        except (nats.errors.Error, KeyError) as error:
+            print(subject, json.loads(reply.data) if isinstance(error, KeyError) else repr(error), file=sys.stderr)
             await asyncio.sleep(pause)
             pause = min(pause * 2, 5)
 
@@ -72,8 +73,7 @@ async def main(url, queue):
                 await asyncio.sleep(0.1)  # No ticket, or nobody who has one yet.
         if running:
             _, running = await asyncio.wait(running, timeout=0.1, return_when=asyncio.FIRST_COMPLETED)
-    if running:
-        await asyncio.wait(running)
+    await asyncio.gather(*running, return_exceptions=True)
 
 
 asyncio.run(main(*sys.argv[1:]))

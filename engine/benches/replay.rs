@@ -50,7 +50,7 @@ fn entries(runs: u32) -> Vec<Entry> {
             for effect in applied.effects {
                 let Effect::Dispatch(task) = effect else { continue };
                 let outcome = Outcome::Succeeded { output: json!({"n": 1}) };
-                after.push(entry(Event::AttemptFinished { task: task.key, outcome }));
+                after.push(entry(Event::AttemptFinished { task: task.key, outcome, tell: Vec::new() }));
             }
             all.push(entry_next);
         }

@@ -1,6 +1,7 @@
 //! What a durable step costs: the real engine on a real disk, with workers that do nothing.
 
 pub mod fanout;
+pub mod nats;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,7 +19,7 @@ use uuid::Uuid;
 
 use crate::queue::TaskQueue;
 use crate::rate::{RawRate, raw_fdatasync_rate};
-use crate::runtime::{Engine, EngineError, EngineOptions, Intake, OpenError, open};
+use crate::runtime::{Engine, EngineError, EngineOptions, Handle, Intake, OpenError, open};
 
 /// Tasks that a worker takes at once: a result is handed in with those that were ready with it.
 const TAKE_MAX: usize = 256;
@@ -116,7 +117,8 @@ pub async fn run(dir: &Path, load: Load) -> Result<Figures, Error> {
         .collect();
     drop(done);
     let began = Instant::now();
-    let first_seq = start_more(&engine, &shared, load.in_flight.min(load.runs)).await?;
+    let start_more = async |count| start(&engine.handle, &shared.version, &shared.pins, count).await;
+    let first_seq = start_more(load.in_flight.min(load.runs)).await?;
     let (mut started, mut ended) = (load.in_flight.min(load.runs), 0_u32);
     while ended < load.runs {
         let mut over = Vec::new();
@@ -126,7 +128,7 @@ pub async fn run(dir: &Path, load: Load) -> Result<Figures, Error> {
         ended += u32::try_from(over.len()).unwrap_or(u32::MAX);
         let more = u32::try_from(over.len()).unwrap_or(u32::MAX).min(load.runs - started);
         if more > 0 {
-            start_more(&engine, &shared, more).await?;
+            start_more(more).await?;
             started += more;
         }
     }
@@ -176,14 +178,19 @@ fn linear(steps: u32) -> Definition {
 }
 
 /// Starts runs and gives the record that the last of them is in.
-async fn start_more(engine: &Engine, shared: &Shared, count: u32) -> Result<u64, EngineError> {
+async fn start(
+    handle: &Handle,
+    version: &Digest,
+    pins: &Arc<BTreeMap<Arc<str>, Digest>>,
+    count: u32,
+) -> Result<u64, EngineError> {
     let entry = |_| {
         let id = Uuid::now_v7();
         let start = Start {
             run: RunId(id),
             workflow: "bench".into(),
-            version: shared.version.clone(),
-            pins: Arc::clone(&shared.pins),
+            version: version.clone(),
+            pins: Arc::clone(pins),
             inputs: Value::Null,
             parent: None,
             key: None,
@@ -192,7 +199,7 @@ async fn start_more(engine: &Engine, shared: &Shared, count: u32) -> Result<u64,
         };
         Entry { by: "bench".into(), event: Event::RunStarted(Arc::new(start)) }
     };
-    let seen = engine.handle.submit((0..count).map(entry).collect()).await?;
+    let seen = handle.submit((0..count).map(entry).collect()).await?;
     let mut last = 0;
     for one in seen {
         last = one?;
@@ -231,7 +238,7 @@ async fn work(parts: Parts, shared: Arc<Shared>, last_step: Arc<str>, done: mpsc
             }
             entries.push(Entry {
                 by: "worker:bench".into(),
-                event: Event::AttemptFinished { task: lease.task.key, outcome },
+                event: Event::AttemptFinished { task: lease.task.key, outcome, tell: Vec::new() },
             });
         }
         let count = entries.len();

@@ -62,7 +62,8 @@ fn measure(path: &Path, file_bytes: u64, record_bytes: usize, duration: Duration
     Ok((times, before.duration_since(start)))
 }
 
-fn summary(mut times: Vec<u64>, took: Duration) -> RawRate {
+/// The figures of so many times, in microseconds, that took so long together.
+pub(crate) fn summary(mut times: Vec<u64>, took: Duration) -> RawRate {
     times.sort_unstable();
     let at = |percent: usize| times.get((times.len() * percent / 100).min(times.len().saturating_sub(1)));
     let count = widen(times.len());

@@ -43,7 +43,7 @@ fn worker(engine: &Engine, fail: bool) -> tokio::task::JoinHandle<()> {
             for lease in queue.take(16).await {
                 let outcome = answer(&lease, fail);
                 let Some(outcome) = queue.settle(&lease, outcome) else { continue };
-                let event = Event::AttemptFinished { task: lease.task.key, outcome };
+                let event = Event::AttemptFinished { task: lease.task.key, outcome, tell: Vec::new() };
                 if handle.submit(vec![Entry { by: "worker:test".into(), event }]).await.is_err() {
                     return;
                 }
@@ -136,7 +136,8 @@ async fn a_run_that_was_cut_off_goes_on_after_the_restart() {
     let engine = start(dir.path()).await;
     let again = engine.queue.take(1).await.remove(0);
     assert_eq!(again.task, lease.task, "the same task under the same key");
-    let event = Event::AttemptFinished { task: again.task.key.clone(), outcome: answer(&again, false) };
+    let event =
+        Event::AttemptFinished { task: again.task.key.clone(), outcome: answer(&again, false), tell: Vec::new() };
     engine.handle.tell("worker:test", event.clone()).await.unwrap();
     let twice = engine.handle.tell("worker:test", event).await.unwrap_err();
     assert!(twice.to_string().contains("nothing to do"), "{twice}");
@@ -205,7 +206,7 @@ async fn a_run_that_is_over_is_over_after_a_restart_right_behind_its_end() {
         };
         tokio::time::timeout(Duration::from_secs(30), stored).await.expect("a checkpoint is written");
         let outcome = engine.queue.settle(&lease, answer(&lease, false)).unwrap();
-        let event = Event::AttemptFinished { task: lease.task.key, outcome };
+        let event = Event::AttemptFinished { task: lease.task.key, outcome, tell: Vec::new() };
         engine.handle.tell("worker:test", event).await.unwrap();
         let worker = worker(&engine, false);
         end(&engine, id).await;

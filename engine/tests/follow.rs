@@ -137,7 +137,7 @@ fn worker(queue: EmbeddedQueue, handle: Handle, mut open: watch::Receiver<bool>)
                 }
                 let outcome = Outcome::Succeeded { output: json!({"n": lease.task.input}) };
                 let Some(outcome) = queue.settle(&lease, outcome) else { continue };
-                let event = Event::AttemptFinished { task: lease.task.key, outcome };
+                let event = Event::AttemptFinished { task: lease.task.key, outcome, tell: Vec::new() };
                 if handle.submit(vec![Entry { by: "worker:test".into(), event }]).await.is_err() {
                     return;
                 }

@@ -29,7 +29,7 @@ async fn start(dir: &Path) -> Engine {
         loop {
             for lease in queue.take(16).await {
                 let Some(outcome) = queue.settle(&lease, Outcome::Succeeded { output: json!(1) }) else { continue };
-                let event = Event::AttemptFinished { task: lease.task.key, outcome };
+                let event = Event::AttemptFinished { task: lease.task.key, outcome, tell: Vec::new() };
                 if handle.submit(vec![Entry { by: "worker:test".into(), event }]).await.is_err() {
                     return;
                 }

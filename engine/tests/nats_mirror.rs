@@ -124,6 +124,28 @@ async fn the_copy_has_what_the_stream_has_and_goes_on_after_each_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_that_could_not_look_at_the_stream_yet_does_not_take_its_own_copy_for_a_loss() {
+    if patchloom_bed::nats::left_out() {
+        return;
+    }
+    let bench = Bench::start().await;
+    let (mut leader, _) = bench.mirror("a").await;
+    let (mut follower, _) = bench.mirror("b").await;
+    leader.begin_term(UtcMs(1), "a").await.unwrap();
+    leader.append(payload(2)).await.unwrap();
+    let mut tail = follower.tail().await.unwrap();
+    for _ in 1..=2 {
+        let record = tail.next().await.unwrap().unwrap();
+        follower.take(&record).await.unwrap();
+    }
+    // The stream did not answer when it was to be looked at; then it is there again.
+    let refused = follower.begin_term(UtcMs(2), "b").await.unwrap_err();
+    assert!(refused.is_transient(), "{refused}");
+    follower.refresh(|_| {}).await.unwrap();
+    assert_eq!(follower.begin_term(UtcMs(2), "b").await.unwrap().appended.seq, 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_engine_that_follows_takes_each_record_and_then_leads() {
     if patchloom_bed::nats::left_out() {
         return;

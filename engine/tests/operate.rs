@@ -83,7 +83,10 @@ async fn leases(engine: &Engine, count: usize) -> Vec<Lease> {
 
 async fn report(engine: &Engine, lease: &Lease, outcome: Outcome) -> Result<u64, EngineError> {
     let outcome = engine.queue.settle(lease, outcome).expect("the lease is held");
-    engine.handle.tell("worker:test", Event::AttemptFinished { task: lease.task.key.clone(), outcome }).await
+    engine
+        .handle
+        .tell("worker:test", Event::AttemptFinished { task: lease.task.key.clone(), outcome, tell: Vec::new() })
+        .await
 }
 
 fn done() -> Outcome {

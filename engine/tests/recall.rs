@@ -50,7 +50,7 @@ fn worker(engine: &Engine, mut gate: watch::Receiver<bool>) -> tokio::task::Join
                     outcome = Outcome::Failed(Failure { code: "X".into(), class, message, details: Value::Null });
                 }
                 let Some(outcome) = queue.settle(&lease, outcome) else { continue };
-                let event = Event::AttemptFinished { task: lease.task.key, outcome };
+                let event = Event::AttemptFinished { task: lease.task.key, outcome, tell: Vec::new() };
                 if handle.submit(vec![Entry { by: "worker:test".into(), event }]).await.is_err() {
                     return;
                 }
@@ -119,7 +119,7 @@ async fn children_in_the_archive_are_taken_back_also_over_restarts() {
     assert_eq!(lease.task.uses, "t.gate");
     let failure =
         Failure { code: "X".into(), class: FailureClass::Permanent, message: "told to".into(), details: Value::Null };
-    let failed = Event::AttemptFinished { task: lease.task.key, outcome: Outcome::Failed(failure) };
+    let failed = Event::AttemptFinished { task: lease.task.key, outcome: Outcome::Failed(failure), tell: Vec::new() };
     engine.handle.tell("test", failed).await.unwrap();
     let mut out = Vec::new();
     while out.len() < 8 {

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use patchloom_core::record::{Event, Rerun};
+use patchloom_core::run::Refusal;
 use patchloom_core::{Definition, RunId};
-use patchloom_engine::runtime::{Engine, EngineOptions, HistoryError, StartRun, inspect, open};
+use patchloom_engine::runtime::{Engine, EngineError, EngineOptions, HistoryError, StartRun, inspect, open};
 use serde_json::Map;
 
 const KEPT: &str = "name: kept\nsteps:\n  a: { set: 1 }\n  below: { needs: a, workflow: child }\n";
@@ -63,6 +65,33 @@ async fn a_run_goes_with_those_below_it_when_its_workflow_says_so() {
     assert_eq!(ids(&engine), left);
     engine.close().await;
     assert_eq!(inspect(dir.path()).unwrap().ids(), left, "nothing of it lies in the files either");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_that_is_told_again_after_the_run_is_over_starts_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = EngineOptions::default();
+    options.tuning.checkpoint = Duration::from_millis(5);
+    options.tuning.succeeded_kept = Duration::from_secs(3_600);
+    let engine = open(dir.path(), &options).await.expect("the engine opens");
+    // Its own retention is shorter than that.
+    for text in [CHILD, SHORT] {
+        engine.handle.register("test", &Definition::parse("test", text).unwrap()).await.unwrap();
+    }
+    let order = StartRun { workflow: "short".into(), ..StartRun::default() };
+    let id = engine.handle.start("test", order).await.unwrap();
+    let run = engine.handle.wait_for(id, |run| run.end().is_some()).await.unwrap().expect("it is kept");
+    // Long enough for one that may go to be gone: the run below it goes at once.
+    let below = id.child(&"below".into(), 0, 1);
+    let waiting = async {
+        while !ids(&engine).contains(&below) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), waiting).await.expect("the child goes to the archive");
+    let again = engine.handle.tell("test", Event::RunStarted(Arc::clone(&run.start))).await;
+    assert!(matches!(again, Err(EngineError::Refused(Refusal::Stale(_)))), "{again:?}");
+    engine.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -115,7 +115,7 @@ async fn who_got_a_place_in_a_record_hears_what_the_same_record_says_behind_it()
     let task = engine.queue.take(1).await.remove(0).task;
     assert_eq!(task.key.run, first);
     let seen = engine.handle.submit(entries.to_vec()).await.unwrap();
-    let freed = Event::AttemptFinished { task: task.key, outcome: Outcome::Cancelled };
+    let freed = Event::AttemptFinished { task: task.key, outcome: Outcome::Cancelled, tell: Vec::new() };
     assert!(seen.iter().all(Result::is_ok), "{seen:?}");
     let third = job(&engine, "solo", 2).await;
     let both = [freed, cancel(third)].map(|event| Entry { by: "test".into(), event });
@@ -162,7 +162,10 @@ async fn work(engine: &Engine, max: usize) {
     let leases = tokio::time::timeout(Duration::from_secs(20), engine.queue.take(max)).await.expect("a task waits");
     let done = |lease| {
         let outcome = engine.queue.settle(&lease, Outcome::Succeeded { output: Value::Null })?;
-        Some(Entry { by: "worker:test".into(), event: Event::AttemptFinished { task: lease.task.key, outcome } })
+        Some(Entry {
+            by: "worker:test".into(),
+            event: Event::AttemptFinished { task: lease.task.key, outcome, tell: Vec::new() },
+        })
     };
     engine.handle.submit(leases.into_iter().filter_map(done).collect()).await.unwrap();
 }

@@ -1,4 +1,6 @@
-//! `patchloom event`: tells events to the engine.
+//! `patchloom event`: tells events to the engine, and listens to its own.
+
+mod tail;
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -14,12 +16,16 @@ use crate::fault::{Exit, Fault};
 use crate::host::engine_fault;
 use crate::lifecycle;
 
+pub use tail::EventTailArgs;
+
 /// Works with events.
 #[derive(Clone, Debug, Subcommand)]
 #[command(subcommand_required = true)]
 pub enum EventCommand {
     /// Tell an event: it starts runs, and completes steps that wait for it
     Send(EventSendArgs),
+    /// Print what the engines behind NATS tell, as it happens
+    Tail(EventTailArgs),
 }
 
 /// Tells an event.
@@ -40,6 +46,7 @@ pub struct EventSendArgs {
 pub(super) fn run(command: &EventCommand, context: &Context) -> Result<Exit, Fault> {
     match command {
         EventCommand::Send(args) => send(args, context),
+        EventCommand::Tail(args) => tail::run(args, context),
     }
 }
 
@@ -49,6 +56,7 @@ fn send(args: &EventSendArgs, context: &Context) -> Result<Exit, Fault> {
         .with_context(|| format!("cannot read the event from {name}"))
         .map_err(|error| Fault::new("E0906", Exit::BadInput, error))?;
     let event = CloudEvent::read(&text).map_err(|mistakes| refused(&name, &mistakes))?;
+    let id = event.id.clone();
     let published =
         lead(context, async |host| host.handle().publish(&lifecycle::by(), event).await.map_err(engine_fault))?;
     context.print(match published {
@@ -57,7 +65,7 @@ fn send(args: &EventSendArgs, context: &Context) -> Result<Exit, Fault> {
         Published::Unwanted => "unwanted\n",
     })?;
     match published {
-        Published::Recorded => eprintln!("What it started: patchloom run list"),
+        Published::Recorded => eprintln!("What it started: patchloom run list --children --label event.id={id}"),
         Published::Known => eprintln!("It came in the last 24 hours already; nothing was done."),
         Published::Unwanted => eprintln!("No workflow has a trigger for it and no run waits for it; nothing was done."),
     }

@@ -14,6 +14,7 @@ mod explain;
 mod failure;
 mod journal;
 mod nats;
+mod nats_setup;
 mod patch;
 mod run;
 mod serve;
@@ -36,11 +37,12 @@ pub use bench::{BenchCommand, BenchEngineArgs, BenchFanoutArgs};
 pub use change::{ChangeCommand, ChangeDecisionArgs, ChangeListArgs, ChangeShowArgs};
 pub use completions::CompletionsArgs;
 pub use doctor::DoctorArgs;
-pub use event::{EventCommand, EventSendArgs};
+pub use event::{EventCommand, EventSendArgs, EventTailArgs};
 pub use explain::ExplainArgs;
 pub use failure::{FailureClassifyArgs, FailureCommand, ManagerChoice};
 pub use journal::{JournalArgs, JournalCommand, JournalExportArgs, JournalMoveArgs, Whither};
 pub use nats::NatsArgs;
+pub use nats_setup::{NatsCommand, NatsSetupArgs};
 pub use patch::PatchArgs;
 pub use run::{
     Choice, Exceed, RunCancelArgs, RunCommand, RunDecideArgs, RunExportArgs, RunHistoryArgs, RunImportArgs,
@@ -113,6 +115,9 @@ pub enum Command {
     Engine(EngineCommand),
     /// Look at this machine: what is missing, and how to get it
     Doctor(DoctorArgs),
+    /// Prepare NATS servers: accounts, keys, certificates
+    #[command(subcommand)]
+    Nats(NatsCommand),
     /// Explain an error code: meaning, likely causes, what to do
     Explain(ExplainArgs),
     /// Read, write and ask patch baselines of AWS Systems Manager
@@ -260,6 +265,7 @@ fn run(command: Command, context: &Context) -> Result<Exit, Fault> {
     match command {
         Command::Engine(command) => dispatch::run(command, context),
         Command::Doctor(args) => doctor::run(&args, context),
+        Command::Nats(command) => nats_setup::run(&command, context),
         Command::Explain(args) => explain::run(&args, context),
         Command::Baseline(command) => baseline::run(&command, context),
         Command::Failure(command) => failure::run(&command, context),

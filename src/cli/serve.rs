@@ -1,13 +1,16 @@
 //! `patchloom serve`: an engine that stays.
 
-use std::path::Path;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 use patchloom_core::Millis;
 use patchloom_engine::events::InProcess;
-use patchloom_engine::nats::{Durability, NatsOptions, Preflight, Stand, StandEnd, StandOptions, stand};
+use patchloom_engine::nats::{
+    BusOptions, Durability, NatsEvents, NatsOptions, Preflight, Stand, StandEnd, StandOptions, stand,
+};
 use patchloom_engine::runtime::Status;
 use patchloom_workers::runtime::DataDir;
 use tokio::signal::unix::{SignalKind, signal};
@@ -18,6 +21,7 @@ use super::nats::{connect, nats_fault};
 use super::run::act::threads;
 use crate::fault::{Exit, Fault};
 use crate::host::{self, Host, decisions, open_fault};
+use crate::http::{self, Seat, Server, View};
 
 /// What `patchloom serve --help` begins with.
 pub const ABOUT: &str = "Run an engine until it is asked to stop.
@@ -26,14 +30,20 @@ Without --nats it leads its data directory and works on the tasks itself: one pr
 as many engines as you like: one leads, the others follow its journal and take over when it is gone; tasks go to \
 `patchloom worker` processes.";
 
+/// Before an engine that stood already tries again to stand.
+const AGAIN: Duration = Duration::from_millis(500);
+
 /// Runs an engine.
 #[derive(Clone, Debug, Args)]
 #[command(after_long_help = concat!(
     "Examples:\n",
     "  patchloom serve\n",
     "  patchloom serve --nats nats://localhost:4222 --data-dir /var/lib/patchloom\n",
-    "  patchloom serve --nats nats://a:4222,nats://b:4222,nats://c:4222 --replicas 3\n\n",
-    "SIGTERM and Ctrl-C stop it at once and lose nothing.\n\n",
+    "  patchloom serve --nats nats://a:4222,nats://b:4222,nats://c:4222 --replicas 3\n",
+    "  patchloom serve --listen 127.0.0.1:8080\n",
+    "  patchloom serve --listen 0.0.0.0:8443 --token-file tokens --tls-cert cert.pem --tls-key key.pem\n\n",
+    "With --listen it takes CloudEvents by POST /events, and answers GET /healthz, /readyz and /metrics.\n",
+    "SIGTERM and Ctrl-C stop it at once and lose nothing; requests under way are answered first.\n\n",
     include_str!("exit_codes.txt")
 ))]
 pub struct ServeArgs {
@@ -46,9 +56,51 @@ pub struct ServeArgs {
     /// For how long nobody leads after a leader died without a word; the same for all engines of a partition
     #[arg(long, value_name = "TIME", default_value = "10s")]
     pub lease: Millis,
+    /// Tell the facts of single steps too, not only those of runs and waves: there may be thousands in a second
+    #[arg(long)]
+    pub publish_steps: bool,
+    /// Tell events in the binary mode of CloudEvents: attributes as headers, data as the message
+    #[arg(long)]
+    pub publish_binary: bool,
+    /// How many MiB of events of others may wait in NATS to be taken in; then publishers are refused until they are
+    #[arg(long, value_name = "MIB", default_value_t = 1_024, value_parser = clap::value_parser!(u32).range(1..))]
+    pub events_waiting: u32,
     /// Refuse to lead unless the server writes each record to its disk before it acknowledges it
     #[arg(long)]
     pub strict: bool,
+    /// Take events and answer for health over HTTP at this address, such as 127.0.0.1:8080
+    #[arg(long, value_name = "ADDR", env = "PATCHLOOM_LISTEN")]
+    pub listen: Option<SocketAddr>,
+    /// Let in only who shows a token of this file, one in each line; needed where others can reach the address
+    #[arg(long, value_name = "FILE", env = "PATCHLOOM_TOKEN_FILE", requires = "listen")]
+    pub token_file: Option<PathBuf>,
+    /// The certificate chain for TLS, as PEM
+    #[arg(long, value_name = "FILE", env = "PATCHLOOM_TLS_CERT", requires_all = ["listen", "tls_key"])]
+    pub tls_cert: Option<PathBuf>,
+    /// The key of the certificate, as PEM
+    #[arg(long, value_name = "FILE", env = "PATCHLOOM_TLS_KEY", requires_all = ["listen", "tls_cert"])]
+    pub tls_key: Option<PathBuf>,
+}
+
+impl ServeArgs {
+    /// Listens, where that is wanted, and answers for whoever sits in `view`.
+    async fn listen(&self, view: &View, durability: &'static str) -> Result<Option<Server>, Fault> {
+        let Some(addr) = self.listen else { return Ok(None) };
+        let tls = self.tls_cert.clone().zip(self.tls_key.clone());
+        let options = http::Options { addr, tokens: self.token_file.clone(), tls, durability };
+        let server = Server::start(options, view.clone()).await?;
+        for note in server.notes() {
+            eprintln!("{note}");
+        }
+        Ok(Some(server))
+    }
+}
+
+/// Lets requests under way come to an end while the engine still answers them.
+async fn drain(server: &mut Option<Server>) {
+    if let Some(server) = server.take() {
+        server.drain().await;
+    }
 }
 
 pub(super) fn run(args: &ServeArgs, context: &Context) -> Result<Exit, Fault> {
@@ -58,7 +110,7 @@ pub(super) fn run(args: &ServeArgs, context: &Context) -> Result<Exit, Fault> {
         let signals = stopping(stop.clone())?;
         let end = match context.global.nats.options() {
             Some(options) => behind_nats(args, context, options, &data, &stop).await,
-            None => alone(&data, &stop).await,
+            None => alone(args, &data, &stop).await,
         };
         signals.abort();
         end
@@ -87,8 +139,17 @@ pub(super) fn machine() -> String {
     if name.is_empty() { "patchloom".to_owned() } else { name }
 }
 
-async fn alone(data: &Path, stop: &CancellationToken) -> Result<Exit, Fault> {
+async fn alone(args: &ServeArgs, data: &Path, stop: &CancellationToken) -> Result<Exit, Fault> {
     let host = Host::open(data).await?;
+    let view = View::default();
+    view.set(host.seat());
+    let mut server = match args.listen(&view, "strict").await {
+        Ok(server) => server,
+        Err(fault) => {
+            host.close().await;
+            return Err(fault);
+        }
+    };
     eprintln!("Leads {}.", data.display());
     let mut status = host.handle().status();
     let end = loop {
@@ -104,6 +165,7 @@ async fn alone(data: &Path, stop: &CancellationToken) -> Result<Exit, Fault> {
             },
         }
     };
+    drain(&mut server).await;
     host.close().await;
     end
 }
@@ -127,11 +189,35 @@ async fn behind_nats(
     let options = StandOptions {
         replicas: usize::from(args.replicas),
         ttl: Duration::from_millis(args.lease.0),
+        bus: BusOptions {
+            in_bytes_max: u64::from(args.events_waiting) << 20,
+            steps: args.publish_steps,
+            binary: args.publish_binary,
+            ..BusOptions::default()
+        },
         ..context.global.nats.stand(&name)
     };
+    let view = View::default();
+    let mut server = args.listen(&view, fit.durability.word()).await?;
+    let mut stood = false;
     loop {
-        let standing = stand(&connection, data, InProcess::default(), options.clone()).await.map_err(open_fault)?;
-        match serve(standing, data, &options, stop).await? {
+        let standing = match stand(&connection, data, InProcess::default(), options.clone()).await {
+            Ok(standing) => standing,
+            // It was there before: whoever was deposed by a storm among the servers waits until that is over.
+            Err(error) if stood && host::is_away(&error) => {
+                tracing::warn!(error = %error, "the journal cannot be reached");
+                tokio::select! {
+                    () = stop.cancelled() => return Ok(Exit::Ok),
+                    () = tokio::time::sleep(AGAIN) => continue,
+                }
+            }
+            Err(error) => return Err(open_fault(error)),
+        };
+        stood = true;
+        view.set(Some(seat_of(&standing)));
+        let end = serve(standing, data, &options, (stop, &mut server)).await?;
+        view.set(None);
+        match end {
             StandEnd::Stopped => return Ok(Exit::Ok),
             StandEnd::Deposed => eprintln!("Another engine leads the partition {} now.", options.partition),
             StandEnd::Failed { reason } => {
@@ -141,12 +227,17 @@ async fn behind_nats(
     }
 }
 
+fn seat_of(standing: &Stand) -> Seat {
+    let queue = standing.queue.clone();
+    Seat::new(standing.handle.clone(), move || queue.depth())
+}
+
 /// Until it is over: tells how it stands, and does what only the leader does.
 async fn serve(
     mut standing: Stand,
     data: &Path,
     options: &StandOptions,
-    stop: &CancellationToken,
+    (stop, server): (&CancellationToken, &mut Option<Server>),
 ) -> Result<StandEnd, Fault> {
     for note in &standing.notes {
         eprintln!("note: {note}");
@@ -157,6 +248,7 @@ async fn serve(
         tokio::select! {
             end = standing.ended() => break end,
             () = stop.cancelled() => {
+                drain(server).await;
                 handle.stop().await;
                 break standing.ended().await;
             }
@@ -179,6 +271,9 @@ async fn serve(
         }
     };
     office.cancel();
+    if let Some(lost) = standing.told.as_ref().map(NatsEvents::lost).filter(|lost| *lost > 0) {
+        eprintln!("{lost} events were not told: more happened than the server took. No run is touched by that.");
+    }
     Ok(end)
 }
 

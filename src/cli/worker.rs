@@ -1,12 +1,13 @@
 //! `patchloom worker`: does tasks out of queues of a NATS server, on this machine.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::anyhow;
 use clap::Args;
 use patchloom_core::QueueName;
-use patchloom_engine::nats::NatsOptions;
+use patchloom_engine::nats::{Connection, NatsOptions};
 use patchloom_workers::nats::{NatsSource, SourceOptions};
 use patchloom_workers::runtime::{DataDir, PoolConfig, WorkerPool};
 use tokio_util::sync::CancellationToken;
@@ -24,6 +25,7 @@ use crate::host::handlers;
     "Examples:\n",
     "  patchloom worker --nats nats://localhost:4222\n",
     "  patchloom worker --nats nats://localhost:4222 --queue berlin --queue default --label site=berlin\n\n",
+    "While the server answers, the file worker.alive in the data directory is written anew every 5 seconds: for health checks.\n",
     "SIGTERM and Ctrl-C let it finish what it has begun; it takes nothing new meanwhile.\n\n",
     include_str!("exit_codes.txt")
 ))]
@@ -45,6 +47,24 @@ pub struct WorkerArgs {
     pub drain: u64,
 }
 
+/// The file in the data directory whose age says since when the server did not answer.
+const ALIVE: &str = "worker.alive";
+/// How often the server is asked.
+const ALIVE_EVERY: Duration = Duration::from_secs(5);
+
+/// Writes a file anew each time the server answers: health checks look at its age.
+async fn tell_alive(connection: Connection, file: PathBuf) {
+    loop {
+        if connection.answers(ALIVE_EVERY).await
+            && let Err(error) =
+                file.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| std::fs::write(&file, b""))
+        {
+            tracing::warn!(%error, file = %file.display(), "cannot be written");
+        }
+        tokio::time::sleep(ALIVE_EVERY).await;
+    }
+}
+
 fn label(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("write it as NAME=VALUE")?;
     Ok((name.to_owned(), value.to_owned()))
@@ -53,7 +73,7 @@ fn label(text: &str) -> Result<(String, String), String> {
 pub(super) fn run(args: &WorkerArgs, context: &Context) -> Result<Exit, Fault> {
     let Some(options) = context.global.nats.options() else {
         let error = anyhow!("a worker needs the address of a NATS server");
-        return Err(Fault::new("E0903", Exit::Usage, error).hint("give it with --nats URL or PATCHLOOM_NATS"));
+        return Err(Fault::new("E0643", Exit::Usage, error).hint("give it with --nats URL or PATCHLOOM_NATS"));
     };
     let data = DataDir::new(context.own_dir()?);
     let handlers = handlers().map_err(|error| Fault::new("E0591", Exit::Internal, error))?;
@@ -71,10 +91,12 @@ pub(super) fn run(args: &WorkerArgs, context: &Context) -> Result<Exit, Fault> {
             ..PoolConfig::default()
         };
         data.sweep();
+        let alive = tokio::spawn(tell_alive(connection.clone(), context.own_dir()?.join(ALIVE)));
         let queues: Vec<String> = args.queues.iter().map(ToString::to_string).collect();
         eprintln!("Worker {name} serves {}.", queues.join(", "));
         WorkerPool::new(Arc::new(source), handlers, data, config).run(stop).await;
         signals.abort();
+        alive.abort();
         eprintln!("Done.");
         Ok(Exit::Ok)
     })

@@ -11,17 +11,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use patchloom_core::run::EVENT_TYPES;
 use patchloom_core::{Definition, RunId, TaskKey, UtcMs};
 use patchloom_engine::events::InProcess;
-use patchloom_engine::nats::{Connection, Stand, StandOptions, stand};
+use patchloom_engine::journal;
+use patchloom_engine::nats::{Connection, Stand, StandOptions, StreamError, stand};
 use patchloom_engine::runtime::{self, Books, Engine, EngineOptions, Handle, OpenError};
 use patchloom_workers::runtime::{DataDir, Handlers, PoolConfig, Progress, WorkerPool};
+use patchloom_workers::tell::Fact;
 use patchloom_workers::{changes, observe, patching};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::fault::{Exit, Fault};
+use crate::http::Seat;
 use crate::shipped;
 
 pub use decisions::SIGNAL as DECISION_SIGNAL;
@@ -65,11 +69,17 @@ enum Place {
     Elsewhere(Box<Stand>),
 }
 
+/// Whether the servers that keep the journal do not answer: they may later.
+pub(crate) fn is_away(error: &OpenError) -> bool {
+    matches!(error, OpenError::Journal(journal::Error::Stream(StreamError::Unavailable { .. })))
+}
+
 /// What a failure to open means to a person.
 pub(crate) fn open_fault(error: OpenError) -> Fault {
     let code = error.code();
     let (exit, hint) = match &error {
         OpenError::DataDir(_) => (Exit::Unable, "see `patchloom doctor`, or name another one with --data-dir"),
+        error if is_away(error) => (Exit::Unable, "see whether most of the servers are there; then start it again"),
         OpenError::Journal(_) | OpenError::JournalLost { .. } | OpenError::Gap { .. } | OpenError::Record { .. } => {
             (Exit::Internal, "look at it with `patchloom journal verify`; nothing was changed")
         }
@@ -137,6 +147,18 @@ impl Host {
         match &self.engine {
             Place::Here { engine, .. } => &engine.handle,
             Place::Elsewhere(stand) => &stand.handle,
+        }
+    }
+
+    /// The engine as the HTTP face sees it; `None` where it is elsewhere.
+    #[must_use]
+    pub fn seat(&self) -> Option<Seat> {
+        match &self.engine {
+            Place::Here { engine, .. } => {
+                let queue = engine.queue.clone();
+                Some(Seat::new(engine.handle.clone(), move || queue.depth()))
+            }
+            Place::Elsewhere(_) => None,
         }
     }
 
@@ -246,6 +268,14 @@ pub fn handlers() -> anyhow::Result<Handlers> {
     changes::register(&mut handlers).context("cannot add the handlers of changes")?;
     patching::register(&mut handlers, None).context("cannot add the handlers that patch")?;
     Ok(handlers)
+}
+
+/// The types of all events that this binary tells by itself, in order; `docs/asyncapi.yaml` describes each.
+#[must_use]
+pub fn event_types() -> Vec<&'static str> {
+    let mut types: Vec<&str> = EVENT_TYPES.into_iter().chain(Fact::ALL.map(Fact::kind)).collect();
+    types.sort_unstable();
+    types
 }
 
 /// What the engine's refusal means to a person.

@@ -1,7 +1,7 @@
 //! The engine's queue as the workers' source of tasks: the one place where the two ports meet.
 
-use patchloom_core::Outcome;
 use patchloom_core::record::{Entry, Event};
+use patchloom_core::{Outcome, Told};
 use patchloom_engine::queue::{Beat, EmbeddedQueue, Lease, TaskQueue};
 use patchloom_engine::runtime::{Handle, Intake};
 use patchloom_workers::runtime::{self as workers, Progress, SourceError, TaskSource};
@@ -49,12 +49,16 @@ impl TaskSource for QueueSource {
         });
     }
 
-    async fn settle(&self, lease: &workers::Lease, outcome: &Outcome) -> Result<(), SourceError> {
+    async fn settle(&self, lease: &workers::Lease, outcome: &Outcome, tell: &[Told]) -> Result<(), SourceError> {
         let key = lease.task.key.clone();
         let Some(outcome) = self.queue.settle(&theirs(lease), outcome.clone()) else {
             return Err(SourceError::UnknownLease);
         };
-        let event = Event::AttemptFinished { task: key.clone(), outcome };
+        let (tell, unfit) = Told::fitting(tell.to_vec());
+        if !unfit.is_empty() {
+            tracing::warn!(task = %key, reasons = %unfit.join("; "), "a result told what cannot be published");
+        }
+        let event = Event::AttemptFinished { task: key.clone(), outcome, tell };
         // What the state says to it, known before or not, settles the task just the same.
         let told = self.handle.submit(vec![Entry { by: BY.into(), event }]).await;
         self.report.send_modify(|all| {

@@ -142,7 +142,7 @@ impl Course {
         }
         let Ok(applied) = applied else { return };
         match &entry.event {
-            Event::AttemptFinished { task, outcome } => {
+            Event::AttemptFinished { task, outcome, .. } => {
                 let (spot, _) = looking.spot(mocks, task.run, &task.step, task.item, task.leg);
                 tell(Happened::Back { spot, outcome: outcome.clone() });
             }
@@ -162,6 +162,8 @@ impl Course {
                 }
                 // A schedule is no part of a run.
                 FactKind::Missed { .. } => {}
+                // Its tasks are scripts.
+                FactKind::Told { .. } => {}
                 FactKind::Wave(step, number, what) => {
                     let spot = looking.step(fact.run, &step, Leg::Forward);
                     tell(Happened::Wave { spot, number, what });

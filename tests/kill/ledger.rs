@@ -52,7 +52,7 @@ impl Ledger {
 
     fn note(&mut self, event: &Event) {
         match event {
-            Event::AttemptFinished { task, outcome } => {
+            Event::AttemptFinished { task, outcome, .. } => {
                 *self.outcomes.entry(task.clone()).or_default() += 1;
                 if let Outcome::Failed(failure) = outcome {
                     self.failures.push(format!("{task}: {} {:?} {}", failure.code, failure.class, failure.message));

@@ -1,5 +1,9 @@
 //! Engines and workers as processes of their own behind a real NATS server, and the same command line on them.
 
+mod compose;
+mod creds;
+mod events;
+mod security;
 mod system;
 
 use std::process::Command;
@@ -100,6 +104,15 @@ fn a_worker_elsewhere_does_the_tasks_of_the_lifecycle() {
     assert!(report.contains("succeeded"), "{report}");
     worker.stop();
     engine.stop();
+    let dir = system.dir.path().join("a");
+    let exported = Command::new(env!("CARGO_BIN_EXE_patchloom"))
+        .args(["journal", "export", "--data-dir", dir.to_str().unwrap()])
+        .output()
+        .unwrap();
+    let exported = String::from_utf8(exported.stdout).unwrap();
+    for kind in ["patchloom.host.scanned", "patchloom.host.simulated", "patchloom.change.closed"] {
+        assert_eq!(exported.matches(&format!("\"type\":\"{kind}\"")).count(), 1, "{kind} came with its result");
+    }
 }
 
 #[test]
@@ -168,4 +181,32 @@ fn a_server_that_is_not_there_is_told_in_a_sentence() {
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(3), "{error}");
     assert!(error.contains("E0640") && error.contains("127.0.0.1:1"), "{error}");
+}
+
+#[tokio::test]
+async fn a_measurement_tells_all_its_figures_and_leaves_nothing_on_the_server() {
+    if left_out() {
+        return;
+    }
+    let server = Server::start(Options::default());
+    let system = System::new(server.url());
+    let told = system.ask(&["bench", "engine", "--runs", "20", "--in-flight", "5", "--steps", "3", "--json"]);
+    let figures: serde_json::Value = serde_json::from_str(&told).unwrap();
+    assert_eq!((&figures["runs"], &figures["steps"]), (&20.into(), &60.into()), "{told}");
+    for figure in ["steps_per_second", "step_p50_us", "step_p99_us", "appends_per_second", "cores", "peak_rss_bytes"] {
+        assert!(figures[figure].as_f64().is_some_and(|figure| figure > 0.0), "{figure}: {told}");
+    }
+    for raw in figures["raw"].as_array().unwrap() {
+        assert!(
+            raw["appends"][1][1]["per_second"].as_f64() > Some(0.0) && raw["tickets_per_second"].as_f64() > Some(0.0)
+        );
+    }
+    let client = async_nats::connect(server.url()).await.unwrap();
+    let mut names = async_nats::jetstream::new(client).stream_names();
+    let mut left = Vec::new();
+    while let Some(name) = futures_util::StreamExt::next(&mut names).await {
+        left.push(name.unwrap());
+    }
+    // The bucket of the leases is for all partitions of a server.
+    assert_eq!(left, ["KV_PATCHLOOM_LEASES"]);
 }

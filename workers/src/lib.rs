@@ -16,5 +16,6 @@ pub mod patching;
 pub mod register;
 pub mod runtime;
 pub mod snapshot;
+pub mod tell;
 
 pub use contract::contracts;

@@ -8,7 +8,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use patchloom_core::{Failure, Outcome, Task};
+use patchloom_core::{Failure, Outcome, Task, Told};
 use serde_json::Value;
 
 pub use context::{DataDir, Progress, TaskContext};
@@ -67,8 +67,14 @@ pub trait TaskSource: Send + Sync + 'static {
     /// Tells how far the work is. Best effort: may be dropped.
     fn progress(&self, lease: &Lease, progress: &Progress) -> impl Future<Output = ()> + Send;
 
-    /// Gives the outcome back. `Ok` only when it is recorded; else the runtime repeats it.
-    fn settle(&self, lease: &Lease, outcome: &Outcome) -> impl Future<Output = Result<(), SourceError>> + Send;
+    /// Gives the outcome back, with the facts that the task tells. `Ok` only when it is recorded; else the runtime
+    /// repeats it.
+    fn settle(
+        &self,
+        lease: &Lease,
+        outcome: &Outcome,
+        tell: &[Told],
+    ) -> impl Future<Output = Result<(), SourceError>> + Send;
 }
 
 /// Does the work of one task type.

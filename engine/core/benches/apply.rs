@@ -54,7 +54,7 @@ fn history(text: &str) -> (Partition, Vec<Entry>) {
         for effect in applied.effects {
             if let Effect::Dispatch(task) = effect {
                 let outcome = Outcome::Succeeded { output: json!({"n": 1}) };
-                open.push(entry(Event::AttemptFinished { task: task.key, outcome }));
+                open.push(entry(Event::AttemptFinished { task: task.key, outcome, tell: Vec::new() }));
             }
         }
     }

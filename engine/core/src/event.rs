@@ -6,8 +6,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 mod check;
+mod message;
 
 pub use check::{EVENT_BYTES_MAX, EventMistake};
+pub use message::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX, BATCH_TYPE, BinaryMessage, EVENT_TYPE, NoEvents};
 
 /// One event.
 ///

@@ -44,12 +44,17 @@ pub use definition::{
 };
 pub use diagnostic::{Diagnostic, Diagnostics, Place, Span, nearest, place};
 pub use effect::{Effect, EffectKey};
-pub use event::{CloudEvent, EVENT_BYTES_MAX, EventMistake};
+pub use event::{
+    BATCH_BYTES_MAX, BATCH_EVENTS_MAX, BATCH_TYPE, BinaryMessage, CloudEvent, EVENT_BYTES_MAX, EVENT_TYPE,
+    EventMistake, NoEvents,
+};
 pub use expr::{EvalError, Expr, Reference, Scope};
 pub use id::{Leg, QueueName, QueueNameError, RunId, StepName, TaskKey};
 pub use partition::{KEY_KEPT, Partition, RowError, StartKey};
 pub use schema::{reference, schema};
-pub use task::{Failure, FailureClass, Outcome, Task, TaskTimeouts};
+pub use task::{
+    Failure, FailureClass, OWN_TYPES, Outcome, TOLD_BYTES_MAX, TOLD_MAX, TOLD_NAME_MAX, Task, TaskTimeouts, Told,
+};
 pub use template::{Part, Template};
 pub use time::{Millis, SpanError, UtcMs};
 pub use triggers::{CATCH_UP_MAX, CatchUpPlan, LATE, ScheduleKey, Scheduled, catch_up, jitter};

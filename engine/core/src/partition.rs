@@ -12,7 +12,7 @@ use crate::record::{Entry, Event, Start, TimerKind};
 use crate::run::{self, Applied, Phase, Refusal, Run};
 use crate::shared::Shared;
 use crate::triggers::{ScheduleKey, Stamp, Triggers};
-use crate::{Definition, Digest, Millis, RunId, UtcMs};
+use crate::{CloudEvent, Definition, Digest, Millis, RunId, TaskKey, UtcMs};
 
 /// How long the key of a start is remembered.
 pub const KEY_KEPT: Millis = Millis(7 * 86_400_000);
@@ -412,6 +412,13 @@ impl Partition {
             open.extend(definition.children().cloned());
         }
         Ok(pins)
+    }
+
+    /// The event that an attempt of an `emit` step publishes, before it counts as published.
+    #[must_use]
+    pub fn emission(&self, task: &TaskKey) -> Option<CloudEvent> {
+        let run = self.runs.get(&task.run)?;
+        run::emission(run, self.definitions.get(&run.start.version)?, task)
     }
 
     /// All the work that the state owes.

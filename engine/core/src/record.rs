@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::calendar::Span;
 use crate::event::CloudEvent;
 use crate::run::Run;
-use crate::{Digest, Failure, Leg, Outcome, RunId, StepName, TaskKey, Tolerate, UtcMs};
+use crate::{Digest, Failure, Leg, Outcome, RunId, StepName, TaskKey, Told, Tolerate, UtcMs};
 
 /// The meaning of the records written by this code. An engine that meets a higher number does not lead.
 pub const SEMANTICS: u32 = 3;
@@ -64,6 +64,9 @@ pub enum Event {
         task: TaskKey,
         /// How.
         outcome: Outcome,
+        /// What else the world is to hear; the state does not keep it.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        tell: Vec<Told>,
     },
     /// An instant has come that a run waits for.
     TimerFired {

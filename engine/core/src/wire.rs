@@ -9,7 +9,17 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Outcome, QueueName, TaskKey};
+use crate::{Outcome, QueueName, TaskKey, Told};
+
+/// Of the type of an event, so many characters are in its subject at most.
+const TYPE_MAX: usize = 200;
+
+/// The header of a told event that names the record it belongs to.
+pub const SEQ_HEADER: &str = "Patchloom-Seq";
+/// The header that names the record up to which all is told.
+pub const TOLD_HEADER: &str = "Patchloom-Told";
+/// The header that names the message up to which all of the partition's messages are told for good.
+pub const TOLD_AT_HEADER: &str = "Patchloom-Told-At";
 
 /// The names of streams, consumers and subjects, below a prefix of the installation's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,6 +102,64 @@ impl Names {
         format!("{}.dead.{queue}.{partition}", self.0)
     }
 
+    /// The subject of messages that should be events for a partition and are none.
+    #[must_use]
+    pub fn event_letter(&self, partition: &str) -> String {
+        format!("{}.dead.events.{partition}", self.0)
+    }
+
+    /// The stream of events that were not taken in yet: `PATCHLOOM_EVENTS_IN`.
+    #[must_use]
+    pub fn events_in(&self) -> String {
+        self.object("EVENTS_IN")
+    }
+
+    /// The subjects of all events on their way in: `patchloom.events.in.PARTITION.PUBLISHER`, and whatever follows.
+    #[must_use]
+    pub fn all_events_in(&self) -> String {
+        format!("{}.events.in.*.>", self.0)
+    }
+
+    /// The subjects of events on their way into a partition.
+    #[must_use]
+    pub fn events_into(&self, partition: &str) -> String {
+        format!("{}.events.in.{partition}.>", self.0)
+    }
+
+    /// The consumer that takes the events of a partition in.
+    #[must_use]
+    pub fn events_consumer(&self, partition: &str) -> String {
+        format!("in-{partition}")
+    }
+
+    /// Who published an event, as its subject has it.
+    #[must_use]
+    pub fn publisher_of<'a>(&self, subject: &'a str) -> Option<&'a str> {
+        subject.strip_prefix(&*self.0)?.strip_prefix(".events.in.")?.split('.').nth(1)
+    }
+
+    /// The stream of what the engines tell: `PATCHLOOM_EVENTS_OUT`.
+    #[must_use]
+    pub fn events_out(&self) -> String {
+        self.object("EVENTS_OUT")
+    }
+
+    /// The subjects of what the leader of a partition tells.
+    #[must_use]
+    pub fn events_out_of(&self, partition: &str) -> String {
+        format!("{}.events.out.{partition}.>", self.0)
+    }
+
+    /// The subject of an event of this type: without a leading `patchloom.`, and with `_` for what no subject may hold.
+    #[must_use]
+    pub fn event_out(&self, partition: &str, kind: &str) -> String {
+        let kind = kind.strip_prefix("patchloom.").unwrap_or(kind);
+        let fits = |c: char| c.is_ascii_graphic() && !matches!(c, '*' | '>');
+        let plain: String = kind.chars().take(TYPE_MAX).map(|c| if fits(c) { c } else { '_' }).collect();
+        let words: Vec<&str> = plain.split('.').map(|word| if word.is_empty() { "_" } else { word }).collect();
+        format!("{}.events.out.{partition}.{}", self.0, words.join("."))
+    }
+
     /// The subject on which workers of a queue, of all where there is none, say how many tasks they have room for; all
     /// leaders hear it.
     #[must_use]
@@ -111,11 +179,37 @@ impl Names {
         format!("{}.work.{partition}.{queue}.{op}", self.0)
     }
 
+    /// The subjects of all requests that workers of a queue make to leaders.
+    #[must_use]
+    pub fn work_of(&self, queue: &QueueName) -> String {
+        format!("{}.work.*.{queue}.*", self.0)
+    }
+
+    /// The subjects on which workers of a queue tell JetStream what becomes of tickets.
+    #[must_use]
+    pub fn acknowledgements(&self, queue: &QueueName) -> String {
+        format!("$JS.ACK.{}.{}.>", self.tasks(), self.consumer(queue))
+    }
+
+    /// The subject on which a publisher tells events to a partition; it may put further words behind it.
+    #[must_use]
+    pub fn event_in(&self, partition: &str, publisher: &str) -> String {
+        format!("{}.events.in.{partition}.{publisher}", self.0)
+    }
+
     /// The subjects of all requests to the leader of a partition.
     #[must_use]
     pub fn all_work(&self, partition: &str) -> String {
         format!("{}.work.{partition}.*.*", self.0)
     }
+}
+
+/// Whether a leader may answer there: an inbox, of our account or of one that was lent a subject.
+///
+/// Who asks names the subject of the answer, and could name any, the journal's too, on which it may not speak itself.
+#[must_use]
+pub fn is_inbox(subject: &str) -> bool {
+    subject.starts_with("_INBOX") || subject.starts_with("_R_.")
 }
 
 /// What a worker asks the leader for.
@@ -276,6 +370,9 @@ pub struct Done {
     /// What came of it; nothing: the worker gives it back and has not begun.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
+    /// What else the world is to hear: an event for each, once the result is recorded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tell: Vec<Told>,
 }
 
 /// What came of tasks.
@@ -308,6 +405,28 @@ pub enum Reply<T> {
     Answers(Vec<T>),
     /// The request could not be read: why.
     Error(String),
+}
+
+/// A message that should be an event and is none, as it lies in the stream of the dead letters.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EventLetter {
+    /// The subject that it came on.
+    pub subject: String,
+    /// What is wrong with it.
+    pub reason: String,
+    /// Its headers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<(String, String)>,
+    /// Its content, where it is text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// Its content in base64, where it is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base64: Option<String>,
+    /// How many bytes it had; of one that is too long for a letter only the beginning is kept.
+    pub bytes: u64,
+    /// When it was looked at.
+    pub at: crate::UtcMs,
 }
 
 /// A task that no worker survived, as it lies in the stream of the dead letters.

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 fn batch(output: Value) -> Batch {
     let task = TaskKey { run: RunId(Uuid::nil()), step: "s".into(), item: 0, attempt: 1, leg: Leg::Forward };
-    let event = Event::AttemptFinished { task, outcome: Outcome::Succeeded { output } };
+    let event = Event::AttemptFinished { task, outcome: Outcome::Succeeded { output }, tell: Vec::new() };
     Batch { at: UtcMs(1), entries: vec![Entry { by: Arc::from("worker:test"), event }], term: None }
 }
 

@@ -123,7 +123,7 @@ impl Stage {
                 same.then(|| key.clone())
             })
             .unwrap_or_else(|| panic!("{name} is not out, but {:?}", self.out()));
-        self.tell(Event::AttemptFinished { task: key, outcome });
+        self.tell(Event::AttemptFinished { task: key, outcome, tell: Vec::new() });
     }
 
     fn input(&self, name: &str) -> Value {
@@ -508,9 +508,9 @@ fn a_result_counts_once_and_only_for_the_attempt_that_is_out() {
     let mut stage = Stage::new(&[CHAIN]);
     let key =
         |attempt| TaskKey { run: RunId(Uuid::from_u128(7)), step: "a".into(), item: 0, attempt, leg: Leg::Forward };
-    assert!(!stage.tell(Event::AttemptFinished { task: key(2), outcome: ok(json!(2)) }));
-    assert!(stage.tell(Event::AttemptFinished { task: key(1), outcome: ok(json!(1)) }));
-    assert!(!stage.tell(Event::AttemptFinished { task: key(1), outcome: ok(json!(9)) }));
+    assert!(!stage.tell(Event::AttemptFinished { task: key(2), outcome: ok(json!(2)), tell: Vec::new() }));
+    assert!(stage.tell(Event::AttemptFinished { task: key(1), outcome: ok(json!(1)), tell: Vec::new() }));
+    assert!(!stage.tell(Event::AttemptFinished { task: key(1), outcome: ok(json!(9)), tell: Vec::new() }));
     stage.shows("run running\n a done\n b active\n c pending");
 }
 

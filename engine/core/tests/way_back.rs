@@ -75,7 +75,7 @@ impl Stage {
     }
 
     fn finish(&mut self, task: TaskKey, outcome: Outcome) {
-        self.tell(Event::AttemptFinished { task, outcome });
+        self.tell(Event::AttemptFinished { task, outcome, tell: Vec::new() });
     }
 
     /// Finishes all that is out but `failing` until nothing moves, then fails that one.

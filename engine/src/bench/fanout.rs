@@ -229,7 +229,7 @@ async fn work(parts: Parts, over: CancellationToken) -> Seen {
         seen.arrivals.extend(std::iter::repeat_n(Instant::now(), leases.len()));
         let done = |lease| {
             let outcome = parts.queue.settle(&lease, Outcome::Succeeded { output: Value::from(1) })?;
-            let event = Event::AttemptFinished { task: lease.task.key, outcome };
+            let event = Event::AttemptFinished { task: lease.task.key, outcome, tell: Vec::new() };
             Some(Entry { by: "worker:bench".into(), event })
         };
         let entries = leases.into_iter().filter_map(done).collect();

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use async_nats::{ConnectError, ConnectErrorKind, ConnectOptions, Event, ServerAddr, jetstream};
 
+use futures_util::StreamExt as _;
+
 use super::Error;
 
 /// A subscriber that is slower than the server loses what goes beyond: no queue of ours is ever this long.
@@ -119,6 +121,17 @@ impl Connection {
             Ok(client) => Ok(Self { client, options }),
             Err(error) => Err(refused(&options, error)),
         }
+    }
+
+    /// Whether the server answers within this time.
+    pub async fn answers(&self, within: Duration) -> bool {
+        let echo = async {
+            let inbox = self.client.new_inbox();
+            let mut heard = self.client.subscribe(inbox.clone()).await.ok()?;
+            self.client.publish(inbox, "".into()).await.ok()?;
+            heard.next().await
+        };
+        tokio::time::timeout(within, echo).await.is_ok_and(|heard| heard.is_some())
     }
 
     /// The client, for what has nothing to do with streams.

@@ -83,8 +83,14 @@ impl MirroredJournal {
     /// Opens a term; see [`NatsJournal::begin_term`]. The copy must have all records: see [`MirroredJournal::refresh`].
     ///
     /// # Errors
-    /// As [`Journal::append`].
+    /// As [`Journal::append`]; [`AppendError::Unavailable`] also where the stream was not looked at since records were taken.
     pub async fn begin_term(&mut self, at: UtcMs, leader: &str) -> Result<Opening, AppendError> {
+        if self.local.head().seq > self.nats.head().seq {
+            // What was followed is in the copy; where the stream ends by now, nobody could tell yet.
+            let stream = self.nats.stream().to_owned();
+            let reason = "it was not looked at since the copy got its last records".to_owned();
+            return Err(AppendError::Unavailable { stream, reason });
+        }
         self.settle().await?;
         let opening = self.nats.begin_term(at, leader).await?;
         self.copy(opening.record.clone(), opening.appended).await?;

@@ -6,14 +6,15 @@ use std::time::Duration;
 use async_nats::{Client, Message};
 use futures_util::StreamExt as _;
 use patchloom_core::CloudEvent;
-use patchloom_core::record::Entry;
+use patchloom_core::record::{Entry, Event};
 use patchloom_core::run::Refusal;
-use patchloom_core::wire::Names;
+use patchloom_core::wire::{Names, is_inbox};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
+use uuid::Uuid;
 
 use crate::runtime::{BoxFuture, EngineError, Forward, Handle, Intake, Published, Seen};
 
@@ -24,6 +25,9 @@ const TRY_WITHIN: Duration = Duration::from_secs(10);
 /// How long a leader is looked for: longer than a lease lasts and a follower takes to lead.
 const LEADER_WITHIN: Duration = Duration::from_secs(40);
 const AGAIN: Duration = Duration::from_millis(250);
+/// For how long after it was first sent an order may still arrive, with some time to spare: a run that it started must be
+/// known for so long, or it would be started once more.
+pub(super) const REPEATED_FOR: Duration = Duration::from_secs(60);
 
 /// An order, as it stands on the wire.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -81,7 +85,7 @@ pub(super) async fn take(
             tokio::spawn(async move {
                 if let Some(answer) = carry_out(&handle, &message).await
                     && may_answer()
-                    && let Some(reply) = message.reply
+                    && let Some(reply) = message.reply.filter(|reply| is_inbox(reply))
                     && let Ok(text) = serde_json::to_vec(&answer)
                 {
                     // Not told: the sender asks again.
@@ -150,9 +154,17 @@ impl RemoteLeader {
     }
 }
 
+/// Gives a signal that has no id one, so that it counts once however often it is sent.
+fn name(entry: &mut Entry) {
+    if let Event::SignalReceived { id: id @ None, .. } = &mut entry.event {
+        *id = Some(Uuid::now_v7().to_string().into());
+    }
+}
+
 impl Forward for RemoteLeader {
-    fn submit(&self, entries: Vec<Entry>) -> BoxFuture<Result<Vec<Seen>, EngineError>> {
+    fn submit(&self, mut entries: Vec<Entry>) -> BoxFuture<Result<Vec<Seen>, EngineError>> {
         let leader = self.clone();
+        entries.iter_mut().for_each(name);
         Box::pin(async move {
             match leader.ask(Order::Submit(entries)).await? {
                 Answer::Seen(seen) => Ok(seen),
@@ -169,5 +181,36 @@ impl Forward for RemoteLeader {
                 other => Err(EngineError::Stopped { reason: Some(format!("the leader answered {other:?}")) }),
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use patchloom_core::RunId;
+
+    use super::*;
+
+    #[test]
+    fn a_signal_without_an_id_gets_one_and_one_with_an_id_keeps_it() {
+        let signal = |id: Option<&str>| {
+            let (run, name) = (RunId(Uuid::nil()), "go".into());
+            let event = Event::SignalReceived {
+                run,
+                name,
+                payload: serde_json::Value::Null,
+                id: id.map(Arc::from),
+                roles: Vec::new(),
+            };
+            Entry { by: "user:me".into(), event }
+        };
+        let named = |mut entry: Entry| {
+            name(&mut entry);
+            match entry.event {
+                Event::SignalReceived { id, .. } => id.unwrap(),
+                other => panic!("no signal: {other:?}"),
+            }
+        };
+        assert_eq!(&*named(signal(Some("mine"))), "mine");
+        assert_ne!(named(signal(None)), named(signal(None)));
     }
 }

@@ -1,9 +1,11 @@
 //! One engine of several on a partition: it follows the one that leads, and leads when it is its turn.
 
-use std::path::Path;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use patchloom_core::CloudEvent;
 use patchloom_core::record::SEMANTICS;
 use patchloom_core::wire::Names;
 use tokio::task::JoinHandle;
@@ -13,6 +15,7 @@ use tracing::{info, warn};
 
 use super::catch_up::catch_up;
 use super::connect::Connection;
+use super::events::{BusOptions, Intake, NatsEvents, Past, take_in};
 use super::journal::{JournalOptions, NatsJournal};
 use super::lease::{Lease, TTL_DEFAULT};
 use super::mirror::MirroredJournal;
@@ -23,9 +26,11 @@ use super::stream_error::StreamError;
 use super::tenure::Tenure;
 use crate::clock::Clock;
 use crate::datadir::DataDir;
-use crate::events::Events;
+use crate::events::{Both, Events, Wanted};
 use crate::journal::{AppendError, Error, Record, RecordReader, Tail};
-use crate::runtime::{Books, EmbeddedKeeper, EngineOptions, Follow, Forward, Handle, Leader, OpenError, Seat, recover};
+use crate::runtime::{
+    Books, EmbeddedKeeper, EngineOptions, Follow, Forward, Handle, Leader, OpenError, Seat, recover, told,
+};
 
 /// Before the stream is looked at again that did not answer.
 const AGAIN: Duration = Duration::from_millis(500);
@@ -46,6 +51,8 @@ pub struct StandOptions {
     pub names: Names,
     /// The queue of tasks; its partition, names and replicas are those above.
     pub queue: QueueOptions,
+    /// Events on their way in and out.
+    pub bus: BusOptions,
     /// The engine itself.
     pub engine: EngineOptions,
     /// Whether it leads when it is its turn; one that only looks on does not.
@@ -63,6 +70,7 @@ impl StandOptions {
             ttl: TTL_DEFAULT,
             names: Names::default(),
             queue: QueueOptions::default(),
+            bus: BusOptions::default(),
             engine: EngineOptions::default(),
             leads: true,
         }
@@ -92,6 +100,8 @@ pub struct Stand {
     pub books: Books,
     /// The queue of tasks; nobody else's tasks are in it while it follows.
     pub queue: NatsQueue,
+    /// What is told over NATS, where this engine may lead.
+    pub told: Option<NatsEvents>,
     /// What was repaired, copied or rebuilt on the way, for people.
     pub notes: Vec<String>,
     task: JoinHandle<StandEnd>,
@@ -126,6 +136,7 @@ pub async fn stand(
     // A record is closed behind the entry that passes this: there must be room for that entry too.
     let tuning = &mut options.engine.tuning;
     tuning.bytes_max = tuning.bytes_max.min(nats.record_bytes_max() / 2);
+    tuning.succeeded_kept = tuning.succeeded_kept.max(orders::REPEATED_FOR);
     let (mirror, caught_up) = catch_up(nats, &dir).await?;
     let mut notes: Vec<String> = caught_up.notes.into_iter().map(|note| format!("journal: {note}")).collect();
     let recovered = recover(dir, mirror, id, true, &options.engine).await?;
@@ -146,6 +157,13 @@ pub async fn stand(
         ..options.queue.clone()
     };
     let queue = NatsQueue::new(queue, clock.clone());
+    let told = options.leads.then(|| {
+        let partition = Arc::clone(&options.partition);
+        let past = Directory { path: path.to_owned(), source: recovered.source() };
+        let (names, bus, from) = (options.names.clone(), options.bus.clone(), recovered.heard_from());
+        NatsEvents::behind(names, partition, options.replicas, bus, from, Some(Box::new(past)))
+    });
+    let events = Both(events, told.clone());
     let seat = recovered.seat(queue.clone(), events, clock.clone(), options.engine.tuning);
     let Seat { leader, handle, journal, books, dir } = seat;
     let engine = Standing {
@@ -153,12 +171,26 @@ pub async fn stand(
         connection: connection.clone(),
         options,
         queue: queue.clone(),
+        told: told.clone(),
         handle: handle.clone(),
         clock,
         _dir: dir,
     };
     let task = tokio::spawn(engine.run(leader, journal, lease));
-    Ok(Stand { handle, books, queue, notes, task })
+    Ok(Stand { handle, books, queue, told, notes, task })
+}
+
+/// What the journal of a data directory told.
+#[derive(Debug)]
+struct Directory {
+    path: PathBuf,
+    source: String,
+}
+
+impl Past for Directory {
+    fn told(&self, records: RangeInclusive<u64>, wanted: Wanted) -> Result<Vec<(u64, CloudEvent)>, String> {
+        told(&self.path, &self.source, records, wanted).map_err(|error| chain(&error))
+    }
 }
 
 type Chair = Leader<NatsQueue, EmbeddedKeeper>;
@@ -167,6 +199,7 @@ struct Standing {
     connection: Connection,
     options: StandOptions,
     queue: NatsQueue,
+    told: Option<NatsEvents>,
     handle: Handle,
     forward: Arc<dyn Forward>,
     clock: Clock,
@@ -322,6 +355,7 @@ impl Standing {
         let orders = orders::take(client, names, partition, self.handle.clone(), holds.clone(), stop.clone());
         let orders = tokio::spawn(orders);
         let (queue, context, intake) = (self.queue.clone(), self.connection.jetstream(), self.handle.clone());
+        let bus = self.bus(holds.clone(), &stop);
         let (until, answers) = (stop.clone(), holds);
         let workers = tokio::spawn(async move { queue.serve(context, intake, answers, until).await });
         let mut status = self.handle.status();
@@ -338,7 +372,7 @@ impl Standing {
         watch.abort();
         stop.cancel();
         // A panic in either was printed; what they had answered is recorded.
-        let _ = tokio::join!(orders, workers);
+        let _ = tokio::join!(orders, workers, bus);
         let deposed = journal.nats().is_deposed() || tenure.lost.is_cancelled();
         close(journal).await;
         if let Some(mut lease) = tenure.end().await
@@ -351,6 +385,34 @@ impl Standing {
             None => StandEnd::Stopped,
             Some(reason) => StandEnd::Failed { reason },
         }
+    }
+}
+
+impl Standing {
+    /// Takes events in and tells ours, until `stop` fires.
+    fn bus(
+        &self,
+        holds: impl Fn() -> bool + Clone + Send + Sync + 'static,
+        stop: &CancellationToken,
+    ) -> JoinHandle<()> {
+        let intake = Intake {
+            names: self.options.names.clone(),
+            partition: Arc::clone(&self.options.partition),
+            replicas: self.options.replicas,
+            options: self.options.bus.clone(),
+            handle: self.handle.clone(),
+            clock: self.clock.clone(),
+        };
+        let (told, context, stop) = (self.told.clone(), self.connection.jetstream(), stop.clone());
+        tokio::spawn(async move {
+            let taking = take_in(context.clone(), intake, holds.clone(), stop.clone());
+            let telling = async {
+                if let Some(told) = told {
+                    told.tell(context, holds, stop).await;
+                }
+            };
+            tokio::join!(taking, telling);
+        })
     }
 }
 

@@ -44,6 +44,8 @@ struct Item {
     /// Whether a ticket of it may lie somewhere.
     ticket: bool,
     settled: bool,
+    /// Whether its outcome is on the way to the journal.
+    recording: bool,
     buried: bool,
 }
 
@@ -197,6 +199,7 @@ impl Book {
                 at: At::Waiting,
                 ticket: false,
                 settled: false,
+                recording: false,
                 buried: false,
             };
             self.items.insert(key, item);
@@ -462,6 +465,13 @@ impl Book {
         }
     }
 
+    /// The outcome of a task is on the way to the journal, or has come to the end of that way, there or not.
+    pub fn set_recording(&mut self, key: &TaskKey, recording: bool) {
+        if let Some(item) = self.items.get_mut(key) {
+            item.recording = recording;
+        }
+    }
+
     /// A worker gives a task back that it did not begin; whether it stands in line again.
     pub fn give_back(&mut self, key: &TaskKey, token: u64) -> bool {
         let Some(item) = self.items.get_mut(key) else { return false };
@@ -514,6 +524,10 @@ fn judge(limits: Limits, item: &mut Item, now: UtcMs) -> Verdict {
     };
     if own.attempt.is_some_and(|limit| now.since(out.since) >= limit) && out.stop.is_none() {
         out.stop = Some(Stop::TimedOut);
+    }
+    if item.recording {
+        // Whoever told its outcome has nothing more to say, however long the journal takes.
+        return Verdict::Fine;
     }
     let silence = own.heartbeat.unwrap_or(limits.heartbeat);
     if now.since(out.heard) < silence {

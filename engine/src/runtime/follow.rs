@@ -7,16 +7,15 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use patchloom_core::record::{Batch, Entry, Event};
-use patchloom_core::run::Fact;
 use patchloom_core::{CloudEvent, RunId};
 use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
 
-use super::handle::{EngineError, Message, Notice, Seen, Status};
+use super::handle::{EngineError, Message, Seen, Status};
 use super::keeper::Keeper;
 use super::leader::Leader;
 use super::publish::Published;
-use crate::events::of_facts;
+use crate::events::News;
 use crate::journal::{self, AppendError, Head, Record, Tail};
 use crate::queue::TaskQueue;
 
@@ -194,12 +193,13 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
         let seq = record.seq;
         let unreadable = |source| Follow::Unreadable { seq, source };
         let batch: Batch = serde_json::from_slice(&record.payload).map_err(unreadable)?;
-        let mut facts: Vec<Fact> = Vec::new();
+        let mut news = News::default();
         for entry in &batch.entries {
             let departs = match &entry.event {
                 Event::RunRetired { run } => self.state.run(*run).cloned(),
                 _ => None,
             };
+            let emitted = self.emitted_by(&entry.event);
             let seen = self.state.apply(seq, batch.at, entry);
             let touched = seen.iter().flat_map(|applied| applied.touched.iter().copied());
             // As the leader does: also what was refused belongs to its run, its retirement does not.
@@ -218,21 +218,15 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
                 self.departing.remove(&run.id());
             }
             self.changed(&entry.event, &applied);
-            facts.extend(applied.facts);
+            news.facts.extend(applied.facts);
+            news.emitted.extend(emitted);
         }
-        self.head = Head { seq, hash: record.hash };
+        self.set_head(Head { seq, hash: record.hash });
         self.last_at = self.last_at.max(batch.at);
         let bytes = crate::disk::widen(record.payload.len());
         self.grown += bytes;
         self.unwritten += bytes;
-        if let Some((events, source)) = self.events.as_ref().filter(|(events, _)| !facts.is_empty() && events.wanted())
-        {
-            events.overheard(of_facts(source, seq, batch.at, &facts));
-        }
-        if !facts.is_empty() && self.notices.receiver_count() > 0 {
-            // Nobody watching any more is no error.
-            let _ = self.notices.send(Notice { seq, facts: facts.into() });
-        }
+        self.tell(seq, batch.at, news, |events, seq, told| events.overheard(seq, told));
         Ok(())
     }
 }

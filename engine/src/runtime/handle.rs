@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use patchloom_core::record::{Entry, Event, Start};
 use patchloom_core::run::{Fact, Refusal, Run};
@@ -127,6 +128,8 @@ pub struct Handle {
     pub(super) intake: mpsc::Sender<Message>,
     pub(super) notices: broadcast::Sender<Notice>,
     pub(super) status: watch::Receiver<Status>,
+    /// The last record that is folded in.
+    pub(super) folded: Arc<AtomicU64>,
 }
 
 impl std::fmt::Debug for Message {
@@ -339,6 +342,12 @@ impl Handle {
     #[must_use]
     pub fn status(&self) -> watch::Receiver<Status> {
         self.status.clone()
+    }
+
+    /// The last record of the journal that is folded into the state here.
+    #[must_use]
+    pub fn head(&self) -> u64 {
+        self.folded.load(Ordering::Relaxed)
     }
 
     /// Waits until the run is over, or waits for an operator; gives it as it is then, `None` where it is not known.

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use patchloom_core::record::{Entry, Event, TimerKey};
-use patchloom_core::run::{Fact, Run};
+use patchloom_core::run::Run;
 use patchloom_core::{Failure, Millis, Partition, RunId, TaskKey, UtcMs};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tracing::{error, warn};
@@ -17,7 +18,7 @@ use super::keeper::Keeper;
 use super::planner::Planner;
 use super::publish::Published;
 use crate::clock::Clock;
-use crate::events::{Events, of_facts};
+use crate::events::{Events, News};
 use crate::journal::{AppendError, Appended, Head, Journal};
 use crate::queue::TaskQueue;
 
@@ -47,6 +48,9 @@ pub struct Tuning {
     pub checkpoint_bytes: usize,
     /// A snapshot is taken each time the journal has grown by so many bytes.
     pub snapshot_bytes: u64,
+    /// How long a run that succeeded stays where its start is known, though it is told again: for as long as those who wait
+    /// for an answer repeat what they say.
+    pub succeeded_kept: Duration,
     /// How long a run that did not succeed stays where it can be retried.
     pub failed_kept: Duration,
     /// How long finished runs are kept in the archive. Whole files go, once the last run in them is that old.
@@ -65,6 +69,7 @@ impl Default for Tuning {
             checkpoint: Duration::from_millis(200),
             checkpoint_bytes: 32 << 20,
             snapshot_bytes: 64 << 20,
+            succeeded_kept: Duration::ZERO,
             failed_kept: Duration::from_secs(7 * 86_400),
             archive_kept: Duration::from_secs(400 * 86_400),
             disk_retry: Duration::from_secs(1),
@@ -130,6 +135,8 @@ pub struct Leader<Q, K> {
     waiter_next: u64,
     pub(super) last_at: UtcMs,
     pub(super) head: Head,
+    /// Its number, for those who ask without a message.
+    folded: Arc<AtomicU64>,
     pub(super) recent: Recent,
     /// Runs that changed since the last checkpoint.
     pub(super) dirty: BTreeSet<RunId>,
@@ -186,8 +193,9 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
     pub fn new(state: Partition, head: Head, queue: Q, keeper: K, clock: Clock, tuning: Tuning) -> (Self, Handle) {
         let (intake, inbox) = mpsc::channel(INTAKE_MAX);
         let (notices, _) = broadcast::channel(NOTICES_KEPT);
-        let (status, watch) = watch::channel(Status::Leading);
-        let handle = Handle { intake, notices: notices.clone(), status: watch };
+        let (status, watch) = watch::channel(Status::Following);
+        let folded = Arc::new(AtomicU64::new(head.seq));
+        let handle = Handle { intake, notices: notices.clone(), status: watch, folded: Arc::clone(&folded) };
         let stored = state.runs().map(|run| run.id()).collect();
         let leader = Self {
             state,
@@ -204,6 +212,7 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
             waiter_next: 0,
             last_at: UtcMs(0),
             head,
+            folded,
             recent: Recent::default(),
             dirty: BTreeSet::new(),
             stored,
@@ -235,6 +244,11 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
             stopping: Vec::new(),
         };
         (leader, handle)
+    }
+
+    pub(super) fn set_head(&mut self, head: Head) {
+        self.head = head;
+        self.folded.store(head.seq, Ordering::Relaxed);
     }
 
     /// Tells what happens to `events`, in the name of `source`.
@@ -407,7 +421,7 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
         if now.since(self.swept) >= millis(self.tuning.sweep_apart) {
             self.swept = now;
             for (task, outcome) in self.queue.sweep() {
-                self.say(patchloom_core::record::Event::AttemptFinished { task, outcome });
+                self.say(patchloom_core::record::Event::AttemptFinished { task, outcome, tell: Vec::new() });
             }
         }
         while let Some(kept) = self.keeper.try_kept() {
@@ -491,17 +505,18 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
 
     /// A record is durable: folds it in, answers, releases what it owes.
     fn fold(&mut self, flight: Flight, appended: Appended) {
-        self.head = Head { seq: appended.seq, hash: appended.hash };
+        self.set_head(Head { seq: appended.seq, hash: appended.hash });
         let bytes = crate::disk::widen(flight.record.len());
         self.grown += bytes;
         self.unwritten += bytes;
-        let mut facts: Vec<Fact> = Vec::new();
+        let mut news = News::default();
         let mut effects = Vec::new();
         let mut aside = false;
         for (queued, range) in flight.queued.into_iter().zip(flight.ranges) {
             if let Some(run) = queued.entry.event.run() {
                 self.recent.push(run, appended.seq, flight.at, &flight.record, range.clone());
             }
+            let emitted = self.emitted_by(&queued.entry.event);
             let seen = self.state.apply(appended.seq, flight.at, &queued.entry);
             let seen = match seen {
                 Ok(applied) => {
@@ -513,7 +528,8 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
                     for run in others {
                         self.recent.push(run, appended.seq, flight.at, &flight.record, range.clone());
                     }
-                    facts.extend(applied.facts);
+                    news.facts.extend(applied.facts);
+                    news.emitted.extend(emitted);
                     effects.extend(applied.effects);
                     Ok(appended.seq)
                 }
@@ -530,14 +546,7 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
             effects.retain(|effect| self.is_owed(effect));
         }
         self.release(effects);
-        if let Some((events, source)) = self.events.as_ref().filter(|(events, _)| !facts.is_empty() && events.wanted())
-        {
-            events.publish(of_facts(source, appended.seq, flight.at, &facts));
-        }
-        if !facts.is_empty() && self.notices.receiver_count() > 0 {
-            // Nobody watching any more is no error.
-            let _ = self.notices.send(Notice { seq: appended.seq, facts: facts.into() });
-        }
+        self.tell(appended.seq, flight.at, news, |events, seq, told| events.publish(seq, told));
         self.tick();
     }
 

@@ -26,7 +26,7 @@ pub use history::Item;
 pub use inspect::{Found, Inspected, inspect};
 pub use keeper::{EmbeddedKeeper, Keeper, KeeperOptions, Kept, NoKeeper, Shelf, Work};
 pub use leader::{Leader, Tuning};
-pub use past::{Past, Until};
+pub use past::{Past, Until, told};
 pub use patchloom_core::run::Run as RunState;
 pub use planner::{HORIZON, SPANS_MAX, calendar_events};
 pub use publish::Published;

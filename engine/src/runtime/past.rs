@@ -1,15 +1,18 @@
 //! The state as it was: the records of a data directory folded up to some point and no further.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
+use std::path::Path;
 
 use patchloom_core::record::{Batch, Entry, Event, SEMANTICS};
 use patchloom_core::run::Run;
-use patchloom_core::{Definition, Partition, RunId, UtcMs};
+use patchloom_core::{CloudEvent, Definition, Partition, RunId, UtcMs};
 
 use super::inspect::Inspected;
 use super::recovery::OpenError;
 use crate::datadir::DataDir;
 use crate::disk::RealDisk;
+use crate::events::{News, Wanted};
 use crate::journal;
 use crate::snapshot::Snapshots;
 
@@ -76,6 +79,46 @@ pub(super) fn walk(
         head = seq;
     }
     Ok(head)
+}
+
+/// What these records of the journal in the data directory at `path` told the world, in the name of `source`; each event
+/// with its record. May be asked while an engine has the directory.
+///
+/// # Errors
+/// What is stored cannot be read, or does not reach back so far.
+pub fn told(
+    path: &Path,
+    source: &str,
+    records: RangeInclusive<u64>,
+    wanted: Wanted,
+) -> Result<Vec<(u64, CloudEvent)>, OpenError> {
+    let dir = DataDir::inspect(path)?;
+    let (mut state, head) = base(&dir)?;
+    if head >= *records.start() {
+        return Err(OpenError::Gap { first: head + 1, needed: *records.start() });
+    }
+    let mut told = Vec::new();
+    let mut record = (0, UtcMs(0), News::default());
+    let mut close = |(seq, at, news): (u64, UtcMs, News)| {
+        told.extend(news.events(source, seq, at, wanted).into_iter().map(|event| (seq, event)));
+    };
+    walk(&dir, &mut state, head, Until::Record(*records.end()), |state, seq, at, _, entry| {
+        if seq != record.0 {
+            close(std::mem::replace(&mut record, (seq, at, News::default())));
+        }
+        let emitted = match &entry.event {
+            Event::EventEmitted { task } => state.emission(task),
+            _ => None,
+        };
+        if let Ok(applied) = state.apply(seq, at, &entry)
+            && records.contains(&seq)
+        {
+            record.2.facts.extend(applied.facts);
+            record.2.emitted.extend(emitted);
+        }
+    })?;
+    close(record);
+    Ok(told)
 }
 
 /// The first record that the journal still has; 1 where there is none.

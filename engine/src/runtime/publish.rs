@@ -4,15 +4,17 @@ use std::sync::Arc;
 
 use patchloom_core::calendar::Calendars;
 use patchloom_core::record::{Entry, Event};
-use patchloom_core::{CloudEvent, TaskKey};
+use patchloom_core::run::Fact;
+use patchloom_core::{CloudEvent, TaskKey, UtcMs};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::oneshot;
 
-use super::handle::{EngineError, Handle, Intake, Message};
+use super::handle::{EngineError, Handle, Intake, Message, Notice};
 use super::keeper::Keeper;
 use super::leader::{Leader, Reply};
 use super::planner::{global_rules, set_event};
+use crate::events::{Events, News, Wanted};
 use crate::queue::TaskQueue;
 
 /// What became of an event.
@@ -77,15 +79,39 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
         self.enqueue(vec![Entry { by, event: Event::EventReceived { event } }], Reply::Event(reply));
     }
 
-    /// Publishes the event of an `emit` step: to the world, and to ourselves where somebody here wants it.
+    /// Publishes the event of an `emit` step: to ourselves where somebody here wants it, and to the world once it is
+    /// recorded that it is published.
     pub(super) fn emit(&mut self, task: TaskKey, event: CloudEvent) {
-        if let Some((events, _)) = self.events.as_ref().filter(|(events, _)| events.wanted()) {
-            events.publish(vec![event.clone()]);
-        }
         // Received before it counts as published: a crash between the two tells it again, and that is known then.
         if self.state.wants(&event, self.clock.now()) {
             self.say(Event::EventReceived { event: Arc::new(event) });
         }
         self.say(Event::EventEmitted { task });
+    }
+
+    /// The event of an `emit` step, before the record that it is published is folded in.
+    pub(super) fn emitted_by(&self, event: &Event) -> Option<CloudEvent> {
+        let Event::EventEmitted { task } = event else { return None };
+        let (events, _) = self.events.as_ref()?;
+        if events.wanted() == Wanted::Nothing { None } else { self.state.emission(task) }
+    }
+
+    /// Tells the world, and those who watch, what a record changed.
+    pub(super) fn tell(&self, seq: u64, at: UtcMs, news: News, how: impl FnOnce(&dyn Events, u64, Vec<CloudEvent>)) {
+        let facts: Option<Arc<[Fact]>> =
+            (!news.facts.is_empty() && self.notices.receiver_count() > 0).then(|| news.facts.as_slice().into());
+        if let Some((events, source)) = &self.events {
+            let told = match events.wanted() {
+                Wanted::Nothing => Vec::new(),
+                wanted => news.events(source, seq, at, wanted),
+            };
+            if !told.is_empty() {
+                how(&**events, seq, told);
+            }
+        }
+        if let Some(facts) = facts {
+            // Nobody watching any more is no error.
+            let _ = self.notices.send(Notice { seq, facts });
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Opening a data directory: store or snapshot, then the journal behind it; then the leader is started.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::archive::{self, Archive};
 use crate::clock::Clock;
 use crate::datadir::{self, DataDir};
 use crate::disk::RealDisk;
-use crate::events::{Events, InProcess};
+use crate::events::{Events, HEARD_MAX, InProcess, News};
 use crate::journal::{self, EmbeddedJournal, Head, Journal, Options, RecordReader};
 use crate::queue::{EmbeddedQueue, Limits, TaskQueue};
 use crate::snapshot::{self, Snapshots};
@@ -172,15 +172,30 @@ pub struct Seat<Q, J> {
 }
 
 impl<J: Journal> Recovered<J> {
+    /// The record from which on whoever is told of events hears of all that happened.
+    #[must_use]
+    pub fn heard_from(&self) -> u64 {
+        self.replay.heard_from.max(self.head.seq - self.replayed + 1)
+    }
+
+    /// In whose name events are told.
+    #[must_use]
+    pub fn source(&self) -> String {
+        format!("/patchloom/{}", uuid::Uuid::from_bytes(self.id))
+    }
+
     /// Makes the leader, who hands tasks to `queue` and tells what happens to `events`.
     #[must_use]
     pub fn seat<Q: TaskQueue>(self, queue: Q, events: impl Events, clock: Clock, tuning: Tuning) -> Seat<Q, J> {
+        let source = self.source();
         let (mut leader, handle) = Leader::new(self.state, self.head, queue, self.keeper, clock, tuning);
         // What was replayed is written behind with the first checkpoint, or its history would be lost to the next start.
-        let Replay { recent, touched, departing } = self.replay;
+        let Replay { recent, touched, departing, heard, .. } = self.replay;
         leader.mark(recent, touched, departing, self.replayed > 0);
-        let source = format!("/patchloom/{}", uuid::Uuid::from_bytes(self.id));
         let leader = leader.with_events(events, source).not_before(self.last_at);
+        for (seq, at, news) in heard {
+            leader.tell(seq, at, news, |events, seq, told| events.overheard(seq, told));
+        }
         Seat { leader, handle, journal: self.journal, books: self.books, dir: self.dir }
     }
 }
@@ -361,48 +376,84 @@ struct Replay {
     touched: BTreeSet<RunId>,
     /// Runs that left the state and are not in the archive here: another engine retired them into its own.
     departing: BTreeMap<RunId, Arc<Run>>,
+    /// What each of the last records told the world: whoever led may not have come to it.
+    heard: VecDeque<(u64, UtcMs, News)>,
+    heard_count: usize,
+    /// Of the records before this one some is forgotten.
+    heard_from: u64,
+}
+
+impl Replay {
+    /// Keeps what a record told, and forgets the oldest.
+    fn hear(&mut self, seq: u64, at: UtcMs, news: News) {
+        let count = |news: &News| news.facts.len() + news.emitted.len();
+        if count(&news) == 0 {
+            return;
+        }
+        self.heard_count += count(&news);
+        self.heard.push_back((seq, at, news));
+        while self.heard_count > HEARD_MAX
+            && let Some((seq, _, oldest)) = self.heard.pop_front()
+        {
+            self.heard_from = seq + 1;
+            self.heard_count -= count(&oldest);
+        }
+    }
 }
 
 /// Folds in what the journal has behind the checkpoint.
 async fn replay<J: Journal + Sync>(journal: &J, loaded: &mut Loaded, copies: bool) -> Result<Replay, OpenError> {
-    let Replay { mut recent, mut touched, mut departing } = Replay::default();
+    let mut done = Replay::default();
     let mut reader = journal.read_from(loaded.checkpoint + 1).await?;
     while let Some(record) = reader.next().await? {
         let seq = record.seq;
         let batch: Batch =
             serde_json::from_slice(&record.payload).map_err(|source| OpenError::Record { seq, source })?;
+        let mut news = News::default();
         for entry in &batch.entries {
             let departs = match &entry.event {
                 Event::RunRetired { run } if copies && archive_place(&loaded.store, *run)?.is_none() => {
                     loaded.state.run(*run)
                 }
                 Event::RunRecalled { run } => {
-                    departing.remove(&run.id());
+                    done.departing.remove(&run.id());
                     None
                 }
                 _ => None,
             };
             let departs = departs.cloned();
+            let emitted = match &entry.event {
+                Event::EventEmitted { task } if copies => loaded.state.emission(task),
+                _ => None,
+            };
             let seen = loaded.state.apply(seq, batch.at, entry);
             if let (Some(run), Ok(_)) = (departs, &seen) {
                 // Its retirement is not part of its history.
-                departing.insert(run.id(), run);
+                done.departing.insert(run.id(), run);
                 continue;
             }
-            let moved = seen.map(|applied| applied.touched).unwrap_or_default();
+            let mut moved = Vec::new();
+            if let Ok(applied) = seen {
+                moved = applied.touched;
+                if copies {
+                    news.facts.extend(applied.facts);
+                    news.emitted.extend(emitted);
+                }
+            }
             // What moved another run belongs to its history too.
             let runs: BTreeSet<RunId> = entry.event.run().into_iter().chain(moved.iter().copied()).collect();
-            touched.extend(moved);
+            done.touched.extend(moved);
             if runs.is_empty() {
                 continue;
             }
             let text: Arc<[u8]> = serde_json::to_vec(entry).map_err(|source| OpenError::Record { seq, source })?.into();
             for run in runs {
-                recent.push(run, seq, batch.at, &text, 0..text.len());
+                done.recent.push(run, seq, batch.at, &text, 0..text.len());
             }
         }
+        done.hear(seq, batch.at, news);
     }
-    Ok(Replay { recent, touched, departing })
+    Ok(done)
 }
 
 /// When the last record was written; the beginning of time where there is none to be read.

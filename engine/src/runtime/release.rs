@@ -10,7 +10,7 @@ use tracing::warn;
 
 use super::handle::Seen;
 use super::keeper::{Keeper, Kept};
-use super::leader::Leader;
+use super::leader::{Leader, millis};
 use crate::queue::{Recall, TaskQueue};
 
 /// How long runs wait that the archive refused.
@@ -55,7 +55,7 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
             if self.queue.recall(&task) == Recall::NotOut {
                 // No worker has it, so none will answer: the leader does.
                 self.queue.forget(std::slice::from_ref(&task));
-                self.say(Event::AttemptFinished { task, outcome: Outcome::Cancelled });
+                self.say(Event::AttemptFinished { task, outcome: Outcome::Cancelled, tell: Vec::new() });
             }
         }
     }
@@ -217,12 +217,15 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
         let definition = self.state.definition(&run.start.version);
         let retention = definition.and_then(|definition| definition.retention);
         let stays = match run.end() {
-            Some(End::Succeeded) | None => Duration::ZERO,
-            Some(End::Failed | End::Compensated | End::Cancelled) if run.start.parent.is_some() => Duration::ZERO,
+            // Nobody but the leader starts a child.
+            _ if run.start.parent.is_some() => Duration::ZERO,
+            None => Duration::ZERO,
+            Some(End::Succeeded) => self.tuning.succeeded_kept,
             Some(End::Failed | End::Compensated | End::Cancelled) => self.tuning.failed_kept,
         };
-        let stays = Millis(u64::try_from(stays.as_millis()).unwrap_or(u64::MAX));
-        UtcMs(ended.0.saturating_add(stays.min(retention.unwrap_or(stays)).0))
+        let stays = millis(stays);
+        let least = millis(self.tuning.succeeded_kept).min(stays);
+        UtcMs(ended.0.saturating_add(stays.min(retention.unwrap_or(stays)).max(least).0))
     }
 
     /// A child run that is to be taken back cannot be had: its parent's compensation fails, and a person decides.
@@ -234,7 +237,7 @@ impl<Q: TaskQueue, K: Keeper> Leader<Q, K> {
         );
         let details = serde_json::json!({"child": child});
         let failure = Failure { code: "E0326".into(), class: FailureClass::Permanent, message, details };
-        self.say(Event::AttemptFinished { task, outcome: Outcome::Failed(failure) });
+        self.say(Event::AttemptFinished { task, outcome: Outcome::Failed(failure), tell: Vec::new() });
     }
 
     /// The keeper reports.

@@ -291,7 +291,7 @@ impl<Q: TaskQueue, S: Script> Stage<'_, Q, S> {
         self.queue.alive().remove(&lease.token);
         match settled {
             Some(outcome) => {
-                let event = Event::AttemptFinished { task: lease.task.key.clone(), outcome };
+                let event = Event::AttemptFinished { task: lease.task.key.clone(), outcome, tell: Vec::new() };
                 self.tell(Entry { by: "worker:test".into(), event }).await
             }
             None => Ok(()),

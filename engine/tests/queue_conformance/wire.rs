@@ -30,7 +30,7 @@ impl Intake for Ledger {
     async fn submit(&self, entries: Vec<Entry>) -> Result<Vec<Seen>, EngineError> {
         let mut known = self.0.lock().unwrap();
         let one = |entry: Entry| match entry.event {
-            Event::AttemptFinished { task, outcome } => {
+            Event::AttemptFinished { task, outcome, .. } => {
                 known.insert(task, outcome);
                 Ok(1)
             }
@@ -172,7 +172,7 @@ impl TaskQueue for OverNats {
 
     fn settle(&self, lease: &Lease, outcome: Outcome) -> Option<Outcome> {
         let key = lease.task.key.clone();
-        let done = Done { key: key.clone(), token: Token(lease.token), outcome: Some(outcome) };
+        let done = Done { key: key.clone(), token: Token(lease.token), outcome: Some(outcome), tell: Vec::new() };
         let settle = Settle { who: Self::who("any"), results: vec![done] };
         let answers: Vec<Settled> = self.now(self.ask(Op::Settle, &settle));
         match answers[..] {

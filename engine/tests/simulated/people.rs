@@ -87,7 +87,8 @@ impl Crew {
         let outcome = outcome.unwrap_or_else(|| self.outcome(&mut dice));
         let Some(outcome) = queue.settle(&lease, outcome) else { return };
         // It may be refused as known: then another worker was faster.
-        let _ = self.say("worker:sim", Event::AttemptFinished { task: lease.task.key, outcome }).await;
+        let _ =
+            self.say("worker:sim", Event::AttemptFinished { task: lease.task.key, outcome, tell: Vec::new() }).await;
     }
 
     fn outcome(&self, dice: &mut Dice) -> Outcome {

@@ -46,7 +46,7 @@ pub struct JournalMoveArgs {
 pub(super) fn run(args: &JournalMoveArgs, context: &Context) -> Result<Exit, Fault> {
     let Some(options) = context.global.nats.options() else {
         let error = anyhow!("one of the two sides is a NATS server, and none is named");
-        return Err(Fault::new("E0903", Exit::Usage, error).hint("give it with --nats URL or PATCHLOOM_NATS"));
+        return Err(Fault::new("E0643", Exit::Usage, error).hint("give it with --nats URL or PATCHLOOM_NATS"));
     };
     let dir = DataDir::open(&context.own_dir()?).map_err(dir_fault)?;
     let (partition, replicas) = (context.global.nats.partition.as_str(), usize::from(args.replicas));

@@ -8,7 +8,7 @@ use patchloom_engine::runtime::Until;
 use crate::output::time;
 
 /// An instant: RFC 3339, a date of this machine's zone, or a span before now.
-pub(super) fn parse(text: &str) -> Result<UtcMs, String> {
+pub(in crate::cli) fn parse(text: &str) -> Result<UtcMs, String> {
     at(text, time::now())
 }
 

@@ -4,7 +4,7 @@
 
 pub(super) mod act;
 mod history;
-mod instant;
+pub(super) mod instant;
 mod list;
 mod operate;
 mod orders;

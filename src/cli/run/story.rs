@@ -69,6 +69,7 @@ pub(super) fn times(story: &[Told]) -> BTreeMap<String, Times> {
 pub(super) fn touches(told: &Told, step: &str) -> bool {
     let changed = told.facts.iter().any(|fact| match &fact.kind {
         FactKind::Step(name, _) | FactKind::Undo(name, _) | FactKind::Wave(name, ..) => name.as_str() == step,
+        FactKind::Told { step: name, .. } => name.as_str() == step,
         FactKind::Phase(_) | FactKind::Missed { .. } => false,
     });
     changed || subject(&told.item.entry.event).is_some_and(|name| name == step)
@@ -118,7 +119,7 @@ pub(super) fn sentence(event: &Event) -> String {
     match event {
         Event::DefinitionRegistered { .. } => "a workflow was registered".to_owned(),
         Event::RunStarted(start) => format!("the run of {} was started", start.workflow),
-        Event::AttemptFinished { task, outcome } => attempt(task, outcome),
+        Event::AttemptFinished { task, outcome, .. } => attempt(task, outcome),
         Event::TimerFired { timer } => match &timer.kind {
             TimerKind::Backoff { step, leg: Leg::Forward, attempt, .. } => {
                 format!("the wait before attempt {attempt} of {step} was over")
@@ -224,6 +225,10 @@ pub(super) fn consequences(told: &Told) -> String {
         FactKind::Step(step, status) => format!("{step} {status}"),
         FactKind::Undo(step, undo) => format!("undo of {step} {undo}"),
         FactKind::Wave(step, wave, what) => format!("wave {wave} of {step} {what}"),
+        FactKind::Told { told, .. } => match &told.subject {
+            Some(subject) => format!("told {} of {subject}", told.kind),
+            None => format!("told {}", told.kind),
+        },
         FactKind::Missed { nominal, why, .. } => format!("{nominal} passed without a run: {why}"),
     });
     words.collect::<Vec<_>>().join(", ")
@@ -236,6 +241,7 @@ pub(super) fn as_json(told: &Told) -> Value {
         FactKind::Step(step, status) => serde_json::json!({ "step": step, "status": status }),
         FactKind::Undo(step, undo) => serde_json::json!({ "step": step, "undo": undo }),
         FactKind::Wave(step, wave, what) => serde_json::json!({ "step": step, "wave": wave, "what": what }),
+        FactKind::Told { step, item, told } => serde_json::json!({ "step": step, "item": item, "told": told }),
         FactKind::Missed { nominal, why, .. } => serde_json::json!({ "missed": nominal, "why": why }),
     });
     serde_json::json!({

@@ -14,11 +14,13 @@ mod hardship;
 pub mod nats;
 mod process;
 mod root;
+mod small;
 mod tree;
 
 pub use hardship::{HeldLock, Repository};
 pub use process::Process;
 pub use root::{Pair, Root};
+pub use small::SmallDisk;
 pub use tree::Tree;
 
 use std::path::PathBuf;

@@ -13,6 +13,7 @@ use super::input;
 use crate::artifact::ArtifactId;
 use crate::failure::permanent;
 use crate::runtime::{BoxFuture, Handler, TaskContext};
+use crate::tell::{self, Fact};
 
 /// The rule that authorizes runs in which nothing changes.
 const OBSERVE_POLICY: &str = "observe-runs";
@@ -67,7 +68,8 @@ impl Handler for Open {
             let number = opened.number;
             // A retry of the run may come with another plan: what was approved then does not hold for it.
             let hosts = plan.hosts().iter().map(|host| host.host.clone()).collect();
-            if opened.draft.digest != plan.digest() {
+            let replanned = opened.draft.digest != plan.digest();
+            if replanned {
                 desk.order(&number, Command::Replan { digest: plan.digest(), hosts })?;
             }
             let onward: &[ChangeState] = match opened.draft.kind {
@@ -81,6 +83,11 @@ impl Handler for Open {
             let text =
                 format!("Plan {}: {} packages on {} hosts.", plan.digest(), plan.change_count(), plan.hosts().len());
             let change = desk.order(&number, Command::Note { text, key: format!("plan/{}", plan.digest()) })?;
+            let title = json!({ "title": change.draft.title, "packages": plan.change_count() });
+            match replanned {
+                false => tell::change(context, Fact::ChangeRaised, &change, title),
+                true => tell::change(context, Fact::ChangeUpdated, &change, json!({ "what": "replanned" })),
+            }
             Ok(told(&change))
         })
     }
@@ -143,6 +150,7 @@ impl Handler for Authorize {
             let change = desk.get(&number)?;
             if let Some(no) = change.decision().filter(|approval| approval.decision == Decision::Rejected) {
                 let why = no.comment.clone().unwrap_or_default();
+                tell::change(context, Fact::ChangeRejected, &change, json!({ "by": no.by.to_string(), "why": why }));
                 let refusal = Refusal::Rejected { change: number, by: no.by.clone(), why };
                 return Err(permanent(refusal.code(), refusal.to_string()));
             }
@@ -157,7 +165,10 @@ impl Handler for Authorize {
                 let refusal = Refusal::NotAuthorized { change: number, digest };
                 return Err(permanent(refusal.code(), refusal.to_string()));
             }
-            Ok(told(&desk.order(&number, Command::Advance(ChangeState::Scheduled))?))
+            let change = desk.order(&number, Command::Advance(ChangeState::Scheduled))?;
+            let by = change.decision().map(|approval| approval.by.to_string());
+            tell::change(context, Fact::ChangeAuthorized, &change, json!({ "by": by }));
+            Ok(told(&change))
         })
     }
 }
@@ -177,7 +188,9 @@ impl Handler for Implement {
     fn run<'a>(&'a self, context: &'a TaskContext, value: Value) -> BoxFuture<'a, Result<Value, Failure>> {
         Box::pin(async move {
             let ChangeInput { change } = input(value)?;
-            Ok(told(&Desk::open(context)?.order(&change, Command::Advance(ChangeState::Implement))?))
+            let change = Desk::open(context)?.order(&change, Command::Advance(ChangeState::Implement))?;
+            tell::change(context, Fact::ChangeUpdated, &change, json!({ "what": "implementing" }));
+            Ok(told(&change))
         })
     }
 }
@@ -207,7 +220,9 @@ impl Handler for Note {
             let NoteInput { change, text, key } = input(value)?;
             let task = context.key();
             let key = key.unwrap_or_else(|| format!("{}/{}/{}", task.run, task.step, task.item));
-            Ok(told(&Desk::open(context)?.order(&change, Command::Note { text, key })?))
+            let change = Desk::open(context)?.order(&change, Command::Note { text, key })?;
+            tell::change(context, Fact::ChangeUpdated, &change, json!({ "what": "noted" }));
+            Ok(told(&change))
         })
     }
 }
@@ -235,15 +250,26 @@ impl Handler for Close {
         Box::pin(async move {
             let CloseInput { change: number, notes } = input(value)?;
             let desk = Desk::open(context)?;
-            let change = desk.get(&number)?;
-            if change.state == ChangeState::Closed {
-                return Ok(told(&change));
+            let mut change = desk.get(&number)?;
+            if change.state != ChangeState::Closed {
+                let text = close_notes(&change, notes.as_deref());
+                desk.order(&number, Command::Advance(ChangeState::Review))?;
+                change = desk.order(&number, Command::Close { code: earned(&change), notes: text })?;
             }
-            let text = close_notes(&change, notes.as_deref());
-            desk.order(&number, Command::Advance(ChangeState::Review))?;
-            Ok(told(&desk.order(&number, Command::Close { code: earned(&change), notes: text })?))
+            tell_end(context, &change, None);
+            Ok(told(&change))
         })
     }
+}
+
+/// Tells that a change is over.
+fn tell_end(context: &TaskContext, change: &ChangeRequest, cause: Option<&Cause>) {
+    let mut more = json!({ "close_code": change.closure.as_ref().map(|closure| closure.code) });
+    if let Some(cause) = cause {
+        more["why"] = json!(cause.to_string());
+    }
+    let fact = if change.state == ChangeState::Canceled { Fact::ChangeCanceled } else { Fact::ChangeClosed };
+    tell::change(context, fact, change, more);
 }
 
 fn earned(change: &ChangeRequest) -> CloseCode {
@@ -302,7 +328,9 @@ impl Handler for Fail {
                 code: asked.code.unwrap_or_else(|| "FAILED".to_owned()),
                 message: asked.why.unwrap_or_else(|| "the run failed".to_owned()),
             };
-            Ok(told(&fail(&desk, &change, &cause)?))
+            let change = fail(&desk, &change, &cause)?;
+            tell_end(context, &change, Some(&cause));
+            Ok(told(&change))
         })
     }
 }

@@ -9,6 +9,7 @@ use super::input;
 use crate::artifact::ArtifactId;
 use crate::failure::{chain, permanent};
 use crate::runtime::{BoxFuture, Handler, TaskContext};
+use crate::tell::host_name;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -79,15 +80,4 @@ impl Handler for MakePlan {
 fn planned(patch: MissingPatch) -> PlannedChange {
     let MissingPatch { id, installed, candidate, sha256, cves, security, .. } = patch;
     PlannedChange { id, installed, candidate, sha256, cves, security }
-}
-
-/// A host without a name of its own is called by its machine or its directory.
-fn host_name(target: &Target) -> String {
-    match target {
-        Target::Local => {
-            let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-            if name.trim().is_empty() { "localhost".to_owned() } else { name.trim().to_owned() }
-        }
-        Target::Root { path } => path.clone(),
-    }
 }

@@ -235,7 +235,7 @@ impl Fetch {
         // Whoever waits in `take` hears that it is over.
         self.shared.filled.notify_waiters();
         for (lease, held) in taken {
-            let done = Done { key: lease.task.key, token: held.token, outcome: None };
+            let done = Done { key: lease.task.key, token: held.token, outcome: None, tell: Vec::new() };
             let settle = Settle { who: self.shared.who(), results: vec![done] };
             // Unheard, it is handed out again when the leader's patience ends.
             let _ = self.shared.ask::<_, Settled>((&held.partition, &self.queue), Op::Settle, &settle, 1).await;

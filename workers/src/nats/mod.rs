@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use async_nats::{Client, Subject};
 use patchloom_core::wire::{self, Names, Op, Reply, Token, Worker};
-use patchloom_core::{Outcome, QueueName, TaskKey};
+use patchloom_core::{Outcome, QueueName, TaskKey, Told};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -210,10 +210,14 @@ impl TaskSource for NatsSource {
         }
     }
 
-    async fn settle(&self, lease: &Lease, outcome: &Outcome) -> Result<(), SourceError> {
+    async fn settle(&self, lease: &Lease, outcome: &Outcome, tell: &[Told]) -> Result<(), SourceError> {
         let (answer, heard) = oneshot::channel();
-        let done =
-            wire::Done { key: lease.task.key.clone(), token: Token(lease.token), outcome: Some(outcome.clone()) };
+        let done = wire::Done {
+            key: lease.task.key.clone(),
+            token: Token(lease.token),
+            outcome: Some(outcome.clone()),
+            tell: tell.to_vec(),
+        };
         self.results.send(talk::Settling { done, answer }).await.map_err(|_| SourceError::Closed)?;
         heard.await.map_err(|_| SourceError::Closed)?
     }

@@ -12,6 +12,7 @@ use super::{boxed, decode, encode, locks, open};
 use crate::apt::{dpkg, lists};
 use crate::host::HostExec;
 use crate::runtime::{BoxFuture, Handler, TaskContext};
+use crate::tell::{self, host_name};
 
 /// Lists older than this are called stale.
 const LISTS_AGE_MAX: Millis = Millis(7 * 86_400_000);
@@ -114,7 +115,12 @@ impl Handler for PrepareCheck {
                 "preflight": preflight(&input, &exec, context.now(), &checks),
             });
             match (failed.first(), input.mode) {
-                (Some(first), Mode::Apply) => Err(blocked(&exec, first, &failed, &answer)),
+                (Some(first), Mode::Apply) => {
+                    let failure = blocked(&exec, first, &failed, &answer);
+                    let host = input.host.clone().unwrap_or_else(|| host_name(&input.target));
+                    tell::failed(context, &host, "prepare", None, &failure);
+                    Err(failure)
+                }
                 (Some(_), Mode::Observe) | (None, Mode::Observe | Mode::Apply) => encode(&answer),
             }
         })

@@ -14,6 +14,7 @@ use crate::apt::missing::{Missing, missing};
 use crate::artifact::ArtifactId;
 use crate::failure::permanent;
 use crate::runtime::{BoxFuture, Handler, TaskContext};
+use crate::tell::{self, Fact, host_name};
 
 /// Patches shown in the small output; all of them are in the artifact.
 const SHOWN_MAX: usize = 10;
@@ -119,6 +120,11 @@ impl Handler for CorrelateCves {
             found.patches = all;
             let withheld_cves: BTreeSet<&String> = found.withheld.iter().flat_map(|patch| &patch.cves).collect();
             let urgency = host_urgency(&found.patches);
+            let facts = json!({
+                "patches": found.patches.len(), "security": urgency.security, "cves": urgency.cves,
+                "withheld": found.withheld.len(), "complete": tally.notes.is_empty(),
+            });
+            tell::host(context, Fact::HostAssessed, &host_name(&input.target), facts);
             encode(&json!({
                 "artifact": context.put_json(&found).await?,
                 "findings": context.put_json(&findings).await?,

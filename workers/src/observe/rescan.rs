@@ -13,6 +13,7 @@ use super::{boxed, decode, encode, open, optional};
 use crate::artifact::ArtifactId;
 use crate::failure::permanent;
 use crate::runtime::{BoxFuture, Handler, TaskContext};
+use crate::tell::{self, Fact, host_name};
 
 /// Rows shown in the small output; all of them are in the artifact.
 const SHOWN_MAX: usize = 20;
@@ -127,10 +128,17 @@ impl Handler for VerifyRescan {
                 "residual": residual.len(),
                 "summary": summary,
             });
+            let host = host_name(&input.target);
             if input.mode == Mode::Apply && !ok {
                 let message = format!("{} is not as planned: {summary}", exec.place());
-                return Err(Failure { details: answer, ..permanent("E0541", message) });
+                let failure = Failure { details: answer, ..permanent("E0541", message) };
+                tell::failed(context, &host, "verify", None, &failure);
+                return Err(failure);
             }
+            let facts = json!({
+                "ok": ok, "planned": planned.len(), "arrived": arrived, "drift": drift.len(), "residual": residual.len(),
+            });
+            tell::host(context, Fact::HostVerified, &host, facts);
             encode(&answer)
         })
     }

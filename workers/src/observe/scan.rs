@@ -12,6 +12,7 @@ use crate::apt::dpkg;
 use crate::artifact::ArtifactId;
 use crate::host::HostExec;
 use crate::runtime::{BoxFuture, Handler, TaskContext};
+use crate::tell::{self, Fact, host_name};
 
 /// Names shown in a small output; all of them are in the artifact.
 const NAMED_MAX: usize = 20;
@@ -113,10 +114,16 @@ impl Handler for ScanPackages {
                 scan.present().filter(|package| wanted(package)).map(|package| package.id.name.clone()).collect()
             };
             let broken = names(&is_broken);
+            let held = names(&|package| package.held).len();
+            let facts = json!({
+                "packages": scan.present().count(), "held": held, "broken": broken.len(), "os": scan.os.name,
+                "architecture": scan.architecture, "artifact": artifact,
+            });
+            tell::host(context, Fact::HostScanned, &host_name(&input.target), facts);
             Ok(json!({
                 "artifact": artifact,
                 "count": scan.present().count(),
-                "held": names(&|package| package.held).len(),
+                "held": held,
                 "broken": broken.iter().take(NAMED_MAX).collect::<Vec<_>>(),
                 "os": scan.os.name,
                 "architecture": scan.architecture,

@@ -21,6 +21,7 @@ use crate::failure::{chain, permanent, transient};
 use crate::host::HostExec;
 use crate::runtime::{BoxFuture, Handler, TaskContext};
 use crate::snapshot::Snapshots;
+use crate::tell::{self, Fact};
 
 /// How long a task waits for a package manager that another process uses.
 const LOCK_TIMEOUT_SECONDS: u64 = 300;
@@ -107,6 +108,12 @@ impl Handler for Backups {
                 PackageUndo::Unprovable { why } => Some(json!({ "package": p.id.name, "why": why })),
                 PackageUndo::Cached { .. } | PackageUndo::Obtainable { .. } | PackageUndo::Remove => None,
             };
+            let unprovable = count(|undo| matches!(undo, PackageUndo::Unprovable { .. }));
+            let facts = json!({
+                "packages": backup.proof.packages.len(), "unprovable": unprovable, "files": backup.files.len(),
+                "artifact": artifact,
+            });
+            tell::host(context, Fact::HostBackedUp, &part.host, facts);
             Ok(json!({
                 "artifact": artifact,
                 "host": part.host,
@@ -175,9 +182,9 @@ impl Handler for SnapshotMake {
             let made = tokio::task::spawn_blocking(move || store.create(&id, &owner, root.as_ref(), at)).await;
             let made = made.map_err(|error| transient("E0590", format!("the snapshot was interrupted: {error}")))?;
             let made = made.map_err(|error| permanent(error.code(), chain(&error)))?;
-            Ok(
-                json!({ "snapshot": { "id": made.id, "kind": made.kind, "verified": made.verified, "bytes": made.bytes } }),
-            )
+            let snapshot = json!({ "id": made.id, "kind": made.kind, "verified": made.verified, "bytes": made.bytes });
+            tell::host(context, Fact::HostSnapshotted, &part.host, json!({ "snapshot": snapshot }));
+            Ok(json!({ "snapshot": snapshot }))
         })
     }
 }
@@ -274,7 +281,9 @@ impl Handler for Prove {
             let total = part.changes.len();
             if plan.mode() == Mode::Apply && !unproven.is_empty() {
                 let refusal = Refusal::UndoNotProven { host: part.host.clone(), unproven };
-                return Err(permanent(refusal.code(), refusal.to_string()));
+                let failure = permanent(refusal.code(), refusal.to_string());
+                tell::failed(context, &part.host, "prepare", None, &failure);
+                return Err(failure);
             }
             let ready = |p: &&patchloom_domain::UndoPackage| !matches!(p.undo, PackageUndo::Unprovable { .. });
             let undoable = if proof.snapshot.is_some() { total } else { proof.packages.iter().filter(ready).count() };
@@ -322,36 +331,60 @@ impl Handler for Install {
             let (plan, part) = plan_of(context, &asked.plan, asked.host.as_deref()).await?;
             let proof: UndoProof = given(context, &asked.proof).await?;
             let preflight: Preflight = given(context, &asked.preflight).await?;
-            let desk = Desk::open(context)?;
-            // Before the gate is asked: it refuses a proof that has grown old, and a good install would be rolled back
-            // only because its answer was lost.
-            if let Some(output) = install::answered(context, &plan.digest())? {
-                finish(&desk, &asked.change, &part.host, HostOutcome::Installed)?;
-                return Ok(output);
+            match put_on(context, &asked, &plan, &part, (&proof, &preflight)).await {
+                Ok(output) => {
+                    let fact = match plan.mode() {
+                        Mode::Apply => Fact::HostPatched,
+                        Mode::Observe => Fact::HostSimulated,
+                    };
+                    let facts =
+                        json!({ "change": asked.change, "plan": plan.digest(), "packages": part.changes.len() });
+                    tell::host(context, fact, &part.host, facts);
+                    Ok(output)
+                }
+                Err(failure) => {
+                    tell::failed(context, &part.host, "install", Some(&asked.change), &failure);
+                    Err(failure)
+                }
             }
-            let change = desk.get(&asked.change)?;
-            let lock_timeout = Duration::from_secs(asked.lock_timeout_seconds.unwrap_or(LOCK_TIMEOUT_SECONDS));
-            if plan.mode() == Mode::Observe {
-                let site = Site { context, host: &open(&part.target)?, lock_timeout };
-                context.progress(0.1, "simulating the install");
-                install::simulate(&site, &part).await?;
-                let missing = refusals(&change, &plan, &part.host, now(context), Some(&proof), Some(&preflight));
-                let missing = missing.iter().filter(|refusal| !matches!(refusal, Refusal::ObserveOnly));
-                let gate: Vec<_> = missing.map(|r| json!({ "code": r.code(), "text": r.to_string() })).collect();
-                finish(&desk, &asked.change, &part.host, HostOutcome::Simulated)?;
-                return Ok(
-                    json!({ "host": part.host, "outcome": "simulated", "count": part.changes.len(), "gate": gate }),
-                );
-            }
-            let granted = permit(&change, &plan, &part.host, now(context), Some(&proof), Some(&preflight));
-            let granted: Permit = granted.map_err(|refusals| shut(&refusals))?;
-            let site = Site { context, host: &open(&part.target)?, lock_timeout };
-            let touch = async || desk.order(&asked.change, Command::Touch { host: part.host.clone() }).map(|_| ());
-            let output = install::install(&site, &granted, touch).await?;
-            finish(&desk, &asked.change, &part.host, HostOutcome::Installed)?;
-            Ok(output)
         })
     }
+}
+
+/// Installs or simulates, and writes on the change what became of the host.
+async fn put_on(
+    context: &TaskContext,
+    asked: &InstallInput,
+    plan: &Plan,
+    part: &HostPlan,
+    (proof, preflight): (&UndoProof, &Preflight),
+) -> Result<Value, Failure> {
+    let desk = Desk::open(context)?;
+    // Before the gate is asked: it refuses a proof that has grown old, and a good install would be rolled back only
+    // because its answer was lost.
+    if let Some(output) = install::answered(context, &plan.digest())? {
+        finish(&desk, &asked.change, &part.host, HostOutcome::Installed)?;
+        return Ok(output);
+    }
+    let change = desk.get(&asked.change)?;
+    let lock_timeout = Duration::from_secs(asked.lock_timeout_seconds.unwrap_or(LOCK_TIMEOUT_SECONDS));
+    if plan.mode() == Mode::Observe {
+        let site = Site { context, host: &open(&part.target)?, lock_timeout };
+        context.progress(0.1, "simulating the install");
+        install::simulate(&site, part).await?;
+        let missing = refusals(&change, plan, &part.host, now(context), Some(proof), Some(preflight));
+        let missing = missing.iter().filter(|refusal| !matches!(refusal, Refusal::ObserveOnly));
+        let gate: Vec<_> = missing.map(|r| json!({ "code": r.code(), "text": r.to_string() })).collect();
+        finish(&desk, &asked.change, &part.host, HostOutcome::Simulated)?;
+        return Ok(json!({ "host": part.host, "outcome": "simulated", "count": part.changes.len(), "gate": gate }));
+    }
+    let granted = permit(&change, plan, &part.host, now(context), Some(proof), Some(preflight));
+    let granted: Permit = granted.map_err(|refusals| shut(&refusals))?;
+    let site = Site { context, host: &open(&part.target)?, lock_timeout };
+    let touch = async || desk.order(&asked.change, Command::Touch { host: part.host.clone() }).map(|_| ());
+    let output = install::install(&site, &granted, touch).await?;
+    finish(&desk, &asked.change, &part.host, HostOutcome::Installed)?;
+    Ok(output)
 }
 
 /// Notes on the change which files of `/etc` differ and were left to their owner.
@@ -448,6 +481,10 @@ impl Handler for Rollback {
             match rollback::roll_back(&site, &wanted).await {
                 Ok(undone) => {
                     keep(None)?;
+                    let facts = json!({
+                        "change": asked.change, "way": undone.way, "code": cause.code, "message": cause.message,
+                    });
+                    tell::host(context, Fact::HostRolledBack, &part.host, facts);
                     let outcome = HostOutcome::RolledBack { cause, way: undone.way, verified: true };
                     desk.try_finish(&asked.change, &part.host, outcome)?;
                     tell_others(&desk, &asked.change, &part.host, &undone.output)?;
@@ -458,6 +495,7 @@ impl Handler for Rollback {
                     let message = format!("{} — and the way back failed: {}", cause.message, failure.message);
                     let outcome = HostOutcome::Failed { cause: Cause { code: failure.code.clone(), message } };
                     desk.try_finish(&asked.change, &part.host, outcome)?;
+                    tell::failed(context, &part.host, "rollback", Some(&asked.change), &failure);
                     Err(failure)
                 }
             }

@@ -1,11 +1,13 @@
 //! What a handler gets beside its input: its key, its way to hear and to tell, its directories.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use patchloom_core::{Failure, TaskKey, UtcMs};
+use patchloom_core::{Failure, TaskKey, Told, UtcMs};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -109,6 +111,7 @@ pub struct TaskContext {
     redelivered: u32,
     cancel: CancellationToken,
     progress: watch::Sender<Progress>,
+    told: Arc<Mutex<Vec<Told>>>,
     data: DataDir,
 }
 
@@ -122,7 +125,7 @@ impl TaskContext {
         data: DataDir,
     ) -> (Self, watch::Receiver<Progress>) {
         let (progress, heard) = watch::channel(Progress::default());
-        (Self { key, redelivered, cancel, progress, data }, heard)
+        (Self { key, redelivered, cancel, progress, told: Arc::default(), data }, heard)
     }
 
     /// The idempotency key of the task.
@@ -147,6 +150,20 @@ impl TaskContext {
     pub fn progress(&self, fraction: f64, text: impl Into<String>) {
         let fraction = if fraction.is_finite() { fraction.clamp(0.0, 1.0) } else { 0.0 };
         self.progress.send_replace(Progress { fraction, text: text.into() });
+    }
+
+    /// Tells a fact about `subject`: the world hears it once the result of this task is recorded, and only then.
+    ///
+    /// Told again where the task is tried again: who hears it twice must not be misled.
+    pub fn tell(&self, kind: &str, subject: &str, data: Map<String, Value>) {
+        let told = Told { kind: kind.to_owned(), subject: Some(subject.to_owned()), data };
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).push(told);
+    }
+
+    /// What was told so far.
+    #[must_use]
+    pub fn told(&self) -> Vec<Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The data directory.

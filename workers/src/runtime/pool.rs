@@ -4,7 +4,7 @@ use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
-use patchloom_core::{Failure, Outcome};
+use patchloom_core::{Failure, Outcome, Told as Fact};
 use serde_json::Value;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{MissedTickBehavior, interval_at, sleep, timeout};
@@ -148,12 +148,12 @@ impl<S: TaskSource> Work<S> {
     async fn run(self) {
         let Some(handler) = self.handlers.get(&self.lease.task.uses) else {
             let message = format!("no worker here knows the task type {}", self.lease.task.uses);
-            return self.settle(Outcome::Failed(permanent("E0591", message))).await;
+            return self.settle(Outcome::Failed(permanent("E0591", message)), &[]).await;
         };
         let cancel = CancellationToken::new();
         let key = self.lease.task.key.clone();
         let (context, mut heard) = TaskContext::new(key, self.lease.redelivered, cancel.clone(), self.data.clone());
-        let input = self.lease.task.input.clone();
+        let (input, teller) = (self.lease.task.input.clone(), context.clone());
         // In a task of its own, so that a panic ends there and shows as a join error here.
         let mut job = AbortOnDropHandle::new(tokio::spawn(async move { handler.run(&context, input).await }));
         let start = tokio::time::Instant::now();
@@ -185,7 +185,7 @@ impl<S: TaskSource> Work<S> {
             let _ = timeout(self.config.heartbeat, self.source.progress(&self.lease, &progress)).await;
         }
         match outcome_of(result, told, &self.lease) {
-            Some(outcome) => self.settle(outcome).await,
+            Some(outcome) => self.settle(outcome, &teller.told()).await,
             None => debug!(task = %self.lease.task.key, "task left unsettled"),
         }
     }
@@ -210,10 +210,10 @@ impl<S: TaskSource> Work<S> {
     }
 
     /// Repeats until the source has recorded it, the lease is unknown or the pool stops.
-    async fn settle(&self, outcome: Outcome) {
+    async fn settle(&self, outcome: Outcome, tell: &[Fact]) {
         let mut repeat = REPEAT_FIRST;
         loop {
-            match self.source.settle(&self.lease, &outcome).await {
+            match self.source.settle(&self.lease, &outcome, tell).await {
                 Ok(()) | Err(SourceError::UnknownLease | SourceError::Closed) => return,
                 Err(error @ SourceError::Unavailable(_)) => {
                     warn!(task = %self.lease.task.key, %error, "outcome not delivered");

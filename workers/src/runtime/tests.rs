@@ -16,6 +16,7 @@ use crate::failure::permanent;
 struct Memory {
     waiting: Mutex<VecDeque<Lease>>,
     settled: Mutex<Vec<(String, Outcome)>>,
+    facts: Mutex<Vec<Told>>,
     told: Mutex<Vec<Progress>>,
     beats: Mutex<u32>,
     beat: Mutex<Option<Beat>>,
@@ -80,12 +81,13 @@ impl TaskSource for Memory {
         self.told.lock().unwrap().push(progress.clone());
     }
 
-    async fn settle(&self, lease: &Lease, outcome: &Outcome) -> Result<(), SourceError> {
+    async fn settle(&self, lease: &Lease, outcome: &Outcome, tell: &[Told]) -> Result<(), SourceError> {
         let mut refusals = self.refusals.lock().unwrap();
         if *refusals > 0 {
             *refusals -= 1;
             return Err(SourceError::Unavailable("not now".to_owned()));
         }
+        self.facts.lock().unwrap().extend_from_slice(tell);
         self.settled.lock().unwrap().push((lease.task.key.step.to_string(), outcome.clone()));
         self.changed.notify_waiters();
         Ok(())
@@ -104,6 +106,10 @@ impl Handler for Obedient {
         Box::pin(async move {
             match input["do"].as_str().unwrap() {
                 "succeed" => Ok(input["with"].clone()),
+                "tell" => {
+                    context.tell("a.told", "web-1", input.as_object().unwrap().clone());
+                    if input["then"] == "fail" { Err(permanent("E0500", "as told")) } else { Ok(Value::Null) }
+                }
                 "fail" => Err(permanent("E0500", "as told")),
                 "panic" => panic!("as told"),
                 "sleep" => {
@@ -204,4 +210,21 @@ async fn shutdown_lets_tasks_finish_and_leaves_the_unfinished_for_another_time()
     let settled = memory.settled.lock().unwrap().clone();
     assert_eq!(settled, [("s0".to_owned(), Outcome::Succeeded { output: json!("slept") })]);
     assert_eq!(memory.waiting.lock().unwrap().len(), 1, "nothing is taken after shutdown began");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_task_tells_goes_with_its_result_whatever_that_is() {
+    let memory = Memory::with(&[
+        ("test.obey", json!({"do": "tell", "n": 1})),
+        ("test.obey", json!({"do": "tell", "n": 2, "then": "fail"})),
+        ("test.obey", json!({"do": "succeed"})),
+    ]);
+    *memory.refusals.lock().unwrap() = 1;
+    let (shutdown, pool) = start(&memory, 1);
+    memory.settled(3).await;
+    shutdown.cancel();
+    pool.await.unwrap();
+    let facts = memory.facts.lock().unwrap();
+    let seen: Vec<_> = facts.iter().map(|told| (&*told.kind, told.subject.as_deref(), &told.data["n"])).collect();
+    assert_eq!(seen, [("a.told", Some("web-1"), &json!(1)), ("a.told", Some("web-1"), &json!(2))], "each once");
 }

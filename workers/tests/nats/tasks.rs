@@ -223,6 +223,26 @@ async fn a_leader_that_may_not_speak_stays_silent_and_nothing_is_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_task_whose_outcome_waits_for_the_journal_is_handed_to_nobody_else() {
+    if patchloom_bed::nats::left_out() {
+        return;
+    }
+    let server = server();
+    let ledger = Ledger::new();
+    let _leader = Leader::start(&server.url(), &ledger, options(), vec![task(0)]).await;
+    ledger.stalled.store(true, Ordering::SeqCst);
+    let mut worker = TestWorker::start(&server.url(), "one", &["default"], 1).await;
+    assert_eq!(worker.begins().await, (task(0).key, 0));
+    // Longer than a worker may be silent, which says nothing while its result is under way.
+    let mut other = TestWorker::start(&server.url(), "two", &["default"], 1).await;
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert!(other.begun.try_recv().is_err(), "it is done already");
+    ledger.stalled.store(false, Ordering::SeqCst);
+    assert_eq!(ledger.has(1).await.len(), 1);
+    assert!(worker.begun.try_recv().is_err() && other.begun.try_recv().is_err(), "it began once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_task_too_large_for_the_server_fails_with_the_reason() {
     if patchloom_bed::nats::left_out() {
         return;

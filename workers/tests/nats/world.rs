@@ -54,11 +54,13 @@ pub struct Ledger {
     queue: Arc<Mutex<Option<NatsQueue>>>,
     entries: Arc<Mutex<Entries>>,
     news: Arc<Notify>,
+    /// Whether it takes nothing at the moment.
+    pub stalled: Arc<AtomicBool>,
 }
 
 impl Ledger {
     pub fn new() -> Self {
-        Self { queue: Arc::default(), entries: Arc::default(), news: Arc::default() }
+        Self { queue: Arc::default(), entries: Arc::default(), news: Arc::default(), stalled: Arc::default() }
     }
 
     fn count(&self) -> usize {
@@ -97,8 +99,12 @@ impl Ledger {
 
 impl Intake for Ledger {
     async fn submit(&self, entries: Vec<Entry>) -> Result<Vec<Seen>, EngineError> {
+        // A leader that begins asks with nothing in its hands.
+        while !entries.is_empty() && self.stalled.load(Ordering::SeqCst) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
         let one = |entry: Entry| match entry.event {
-            Event::AttemptFinished { task, outcome } => self.record(&task, outcome, entry.by),
+            Event::AttemptFinished { task, outcome, .. } => self.record(&task, outcome, entry.by),
             other => panic!("not a result: {other:?}"),
         };
         Ok(entries.into_iter().map(one).collect())

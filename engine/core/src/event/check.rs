@@ -23,14 +23,19 @@ pub struct EventMistake {
 
 type Mistakes = Vec<EventMistake>;
 
-fn mistake(place: &str, reason: impl Into<String>, remedy: impl Into<String>) -> EventMistake {
+pub(super) fn mistake(place: &str, reason: impl Into<String>, remedy: impl Into<String>) -> EventMistake {
     EventMistake { place: place.to_owned(), reason: reason.into(), remedy: remedy.into() }
+}
+
+/// An event of so many bytes is too long.
+pub(super) fn too_long(bytes: usize) -> EventMistake {
+    let reason = format!("it has {bytes} bytes, at most {EVENT_BYTES_MAX} are taken");
+    mistake("the event", reason, "put large data elsewhere and name the place in `data`")
 }
 
 pub(super) fn read(text: &str) -> Result<CloudEvent, Mistakes> {
     if text.len() > EVENT_BYTES_MAX {
-        let reason = format!("it has {} bytes, at most {EVENT_BYTES_MAX} are taken", text.len());
-        return Err(vec![mistake("the event", reason, "put large data elsewhere and name the place in `data`")]);
+        return Err(vec![too_long(text.len())]);
     }
     let value: Value = serde_json::from_str(text).map_err(|error| {
         let place = format!("line {}, column {}", error.line(), error.column());
@@ -38,6 +43,11 @@ pub(super) fn read(text: &str) -> Result<CloudEvent, Mistakes> {
         let reason = text.split(" at line ").next().unwrap_or_default().to_owned();
         vec![mistake(&place, reason, "an event is a JSON object (CloudEvents 1.0, structured mode)")]
     })?;
+    from_value(value)
+}
+
+/// The event that a JSON value is.
+pub(super) fn from_value(value: Value) -> Result<CloudEvent, Mistakes> {
     let Value::Object(map) = value else {
         let reason = if value.is_array() { "this is a list, perhaps a batch" } else { "this is no JSON object" };
         return Err(vec![mistake("the event", reason, "send one event, as a JSON object, at a time")]);

@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use super::machine::{FactKind, Machine, permanent};
+use super::FactKind;
+use super::machine::{Machine, permanent};
 use super::{Cause, Phase, Skip, Status, pending, scope};
 use crate::Failure;
 use crate::definition::{Action, OnFailure};

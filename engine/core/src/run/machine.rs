@@ -7,12 +7,12 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Cause, Phase, Run, StepRun, scope};
+use super::{Cause, Fact, FactKind, Phase, Run, StepRun, scope};
 use crate::definition::OnFull;
 use crate::effect::Effect;
 use crate::record::{End, Event, Start};
 use crate::shared::{Shared, Waiter};
-use crate::{Definition, Failure, FailureClass, Leg, Millis, RunId, StepName, UtcMs};
+use crate::{Definition, Failure, FailureClass, Leg, Millis, RunId, StepName, TaskKey, Told, UtcMs};
 
 /// What one record did.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -23,37 +23,6 @@ pub struct Applied {
     pub facts: Vec<Fact>,
     /// Other runs that changed because this one did: they got a place that came free, or made room.
     pub touched: Vec<RunId>,
-}
-
-/// A change worth telling.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fact {
-    /// Of which run.
-    pub run: RunId,
-    /// What.
-    pub kind: FactKind,
-}
-
-/// What changed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum FactKind {
-    /// The run as a whole; the name of its phase.
-    Phase(&'static str),
-    /// A step; the name of its status.
-    Step(StepName, &'static str),
-    /// The way back of a step; the name of its state.
-    Undo(StepName, &'static str),
-    /// A wave of a fan-out; its number, and what it does.
-    Wave(StepName, u32, &'static str),
-    /// An instant of a schedule that starts nothing; its `run` is none that exists.
-    Missed {
-        /// The workflow.
-        workflow: Arc<str>,
-        /// The instant.
-        nominal: UtcMs,
-        /// Why.
-        why: &'static str,
-    },
 }
 
 /// Why a record changed nothing.
@@ -163,10 +132,11 @@ pub fn apply(
     }
     let mut machine = Machine::new(run, definition, shared, now);
     match event {
-        Event::AttemptFinished { task, outcome } => match task.leg {
+        Event::AttemptFinished { task, outcome, tell } => match task.leg {
             Leg::Forward => machine.attempt_finished(task, outcome),
             Leg::Undo => machine.undo_finished(task, outcome),
-        },
+        }
+        .map(|()| machine.pass_on(task, tell)),
         Event::EventEmitted { task } => machine.emitted(task),
         Event::TimerFired { timer } => machine.timer_fired(&timer.kind),
         Event::SignalReceived { name, payload, id, roles, .. } => machine.signal(
@@ -242,6 +212,16 @@ impl Machine<'_> {
     pub fn tell(&mut self, kind: FactKind) {
         let run = self.run.id();
         self.applied.facts.push(Fact { run, kind });
+    }
+
+    /// What a result tells that counts: it became true before what the result leads to.
+    fn pass_on(&mut self, task: &TaskKey, tell: &[Told]) {
+        let run = self.run.id();
+        let fact = |told: &Told| {
+            let kind = FactKind::Told { step: task.step.clone(), item: task.item, told: Box::new(told.clone()) };
+            Fact { run, kind }
+        };
+        self.applied.facts.splice(0..0, tell.iter().map(fact));
     }
 
     pub fn set_phase(&mut self, phase: Phase) {

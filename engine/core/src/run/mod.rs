@@ -5,6 +5,7 @@
 //! parents ask for); what it owes in `pending`.
 
 mod admit;
+mod fact;
 mod forward;
 mod items;
 mod lanes;
@@ -22,10 +23,12 @@ mod waves;
 mod why;
 mod work;
 
+pub use fact::{EVENT_TYPES, Fact, FactKind};
 pub use items::Items;
 pub use lanes::{Lanes, Limit};
-pub use machine::{Applied, Fact, FactKind, Refusal, apply};
+pub use machine::{Applied, Refusal, apply};
 pub(crate) use machine::{begin, look, nudge};
+pub(crate) use pending::emission;
 pub use pending::pending;
 pub(crate) use reopen::migrate;
 pub use state::*;

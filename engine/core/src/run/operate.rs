@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::machine::{FactKind, Machine, Refusal, permanent};
+use super::FactKind;
+use super::machine::{Machine, Refusal, permanent};
 use super::{Hold, Phase, Skip, Status};
 use crate::definition::{Action, Wait};
 use crate::effect::Effect;

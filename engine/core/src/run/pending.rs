@@ -138,6 +138,20 @@ pub(super) fn send(run: &Run, definition: &Definition, at: usize, item: u32, att
     }
 }
 
+/// The event that an attempt of an `emit` step publishes, while it is at it.
+pub(crate) fn emission(run: &Run, definition: &Definition, task: &TaskKey) -> Option<CloudEvent> {
+    let at = definition.position(task.step.as_str())?;
+    match &definition.steps[at].action {
+        Action::Emit(emit) => event(run, definition, at, emit).ok(),
+        Action::Task { .. }
+        | Action::Workflow { .. }
+        | Action::Steps(_)
+        | Action::Wait(_)
+        | Action::Set(_)
+        | Action::Fail(_) => None,
+    }
+}
+
 /// Whether what a fan-out would send is still owed; `None` for an effect that only [`pending`] can tell.
 pub(super) fn is_out(run: &Run, definition: &Definition, effect: &Effect) -> Option<bool> {
     let over = matches!(run.phase, Phase::Quarantined { .. } | Phase::Ended(_));

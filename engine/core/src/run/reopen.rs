@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::machine::{FactKind, Machine, Refusal};
+use super::FactKind;
+use super::machine::{Machine, Refusal};
 use super::{At, Live, Phase, Run, Skip, Status, StepRun, Undo, Work};
 use crate::definition::Step;
 use crate::record::{End, Rerun};

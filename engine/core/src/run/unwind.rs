@@ -1,6 +1,7 @@
 //! The way back: what started is undone, in the reverse order of the graph.
 
-use super::machine::{FactKind, Machine, Refusal, permanent};
+use super::FactKind;
+use super::machine::{Machine, Refusal, permanent};
 use std::collections::BTreeSet;
 
 use super::{At, Live, Phase, Run, StepRun, Undo, UndoWork, Work, pending};

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::machine::{FactKind, Machine, Refusal, permanent};
+use super::FactKind;
+use super::machine::{Machine, Refusal, permanent};
 use super::{Hold, WaveAt, WaveRun, scope};
 use crate::definition::{Gate, OnExceed, Portion, Tolerate, Wave};
 use crate::effect::Effect;

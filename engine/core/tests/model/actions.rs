@@ -58,7 +58,7 @@ fn come_true(world: &World, effect: &Effect, acts: &mut Vec<Act>) {
             // It cannot be called back: it may be out, or the leader finds that it is not.
             true => {
                 say(Event::EventEmitted { task: task.clone() });
-                say(Event::AttemptFinished { task: task.clone(), outcome: Outcome::Cancelled });
+                say(Event::AttemptFinished { task: task.clone(), outcome: Outcome::Cancelled, tell: Vec::new() });
             }
             false => finish(task, &mut say),
         },
@@ -93,7 +93,7 @@ fn come_true(world: &World, effect: &Effect, acts: &mut Vec<Act>) {
 fn finish(task: &TaskKey, say: &mut impl FnMut(Event)) {
     let outcomes = [succeeded(), failed(FailureClass::Transient), failed(FailureClass::Permanent), Outcome::Cancelled];
     for outcome in outcomes {
-        say(Event::AttemptFinished { task: task.clone(), outcome });
+        say(Event::AttemptFinished { task: task.clone(), outcome, tell: Vec::new() });
     }
 }
 
@@ -304,7 +304,7 @@ pub fn outline(partition: &Partition, event: &Event) -> String {
     let whose = event.run().map(|run| label(partition, run)).unwrap_or_default();
     let place = |step: &StepName, item: &u32| format!("{whose}{step}/{item}");
     match event {
-        Event::AttemptFinished { task, outcome } => {
+        Event::AttemptFinished { task, outcome, .. } => {
             let leg = if task.leg == Leg::Undo { "/undo" } else { "" };
             let how = match outcome {
                 Outcome::Succeeded { .. } => "succeeds".to_owned(),

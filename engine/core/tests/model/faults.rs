@@ -114,7 +114,7 @@ fn ends_twice(partition: &mut Partition, seq: u64, at: UtcMs, entry: &Entry) -> 
 
 fn takes_a_failed_undo_for_done(partition: &mut Partition, seq: u64, at: UtcMs, entry: &Entry) -> Answer {
     let mut entry = entry.clone();
-    if let Event::AttemptFinished { task, outcome } = &mut entry.event
+    if let Event::AttemptFinished { task, outcome, .. } = &mut entry.event
         && task.leg == Leg::Undo
     {
         *outcome = Outcome::Succeeded { output: serde_json::Value::Null };

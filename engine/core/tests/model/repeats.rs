@@ -74,7 +74,7 @@ pub fn later(machine: Machine, world: &World) -> Verdict {
                 let owed =
                     [EffectKey::Dispatch(task.clone()), EffectKey::Cancel(task.clone()), EffectKey::Emit(task.clone())];
                 if !owed.iter().any(|key| world.owed.contains_key(key)) {
-                    check(Event::AttemptFinished { task, outcome: succeeded() })?;
+                    check(Event::AttemptFinished { task, outcome: succeeded(), tell: Vec::new() })?;
                 }
             }
         }

@@ -175,7 +175,7 @@ impl Ledger {
     fn note(&mut self, event: &Event, answer: &Result<Applied, Refusal>) {
         let accepted = answer.is_ok();
         match event {
-            Event::AttemptFinished { task, outcome } if accepted => {
+            Event::AttemptFinished { task, outcome, .. } if accepted => {
                 let trace = self.places.entry(Place::of(task)).or_default();
                 trace.back.raise(task.leg, task.attempt);
                 if task.leg == Leg::Undo && matches!(outcome, Outcome::Succeeded { .. }) {

@@ -136,9 +136,11 @@ impl Stage {
                 .filter_map(|effect| match effect {
                     Effect::Dispatch(task) => {
                         let outcome = Outcome::Succeeded { output: Value::Null };
-                        Some(Event::AttemptFinished { task: task.key, outcome })
+                        Some(Event::AttemptFinished { task: task.key, outcome, tell: Vec::new() })
                     }
-                    Effect::Cancel(task) => Some(Event::AttemptFinished { task, outcome: Outcome::Cancelled }),
+                    Effect::Cancel(task) => {
+                        Some(Event::AttemptFinished { task, outcome: Outcome::Cancelled, tell: Vec::new() })
+                    }
                     _ => None,
                 })
                 .collect();

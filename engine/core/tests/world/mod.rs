@@ -11,9 +11,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use patchloom_core::record::{End, Entry, Event, Start};
-use patchloom_core::run::{Refusal, Run};
+use patchloom_core::run::{EVENT_TYPES, Fact, FactKind, Refusal, Run};
 use patchloom_core::{
-    Definition, Digest, Effect, EffectKey, Failure, FailureClass, Millis, Outcome, Partition, RunId, UtcMs,
+    Definition, Digest, Effect, EffectKey, Failure, FailureClass, Millis, Outcome, Partition, RunId, Told, UtcMs,
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -113,6 +113,7 @@ impl World {
                 Err(refusal)
             }
             Ok(applied) => {
+                check_facts(&entry.event, &applied.facts);
                 let was = before.pending();
                 let added: BTreeMap<EffectKey, Effect> = after
                     .iter()
@@ -172,15 +173,22 @@ impl World {
         }
     }
 
+    /// Not drawn from the seed: histories are the same with and without.
+    fn tell(&self) -> Vec<Told> {
+        let told = |nth| Told { kind: format!("a.told.{nth}"), subject: None, data: serde_json::Map::new() };
+        (0..self.seq % 3).map(told).collect()
+    }
+
     fn come_true(&mut self, effect: Effect) {
         match effect {
             Effect::Dispatch(task) => {
-                let outcome = self.outcome();
-                let _ = self.record(Event::AttemptFinished { task: task.key, outcome });
+                let (outcome, tell) = (self.outcome(), self.tell());
+                let _ = self.record(Event::AttemptFinished { task: task.key, outcome, tell });
             }
             Effect::Cancel(task) => {
                 let outcome = if self.dice.percent(50) { Outcome::Cancelled } else { self.outcome() };
-                let _ = self.record(Event::AttemptFinished { task, outcome });
+                let tell = self.tell();
+                let _ = self.record(Event::AttemptFinished { task, outcome, tell });
             }
             Effect::Emit { task, .. } => {
                 let _ = self.record(Event::EventEmitted { task });
@@ -255,11 +263,33 @@ impl World {
         }
         let rows: Vec<(String, Vec<u8>)> = self.partition.rows().collect();
         assert_eq!(rows, again.rows().collect::<Vec<_>>(), "a replay gives the same state");
+        let mut silent = Partition::default();
+        for (seq, at, entry) in &self.log {
+            let mut entry = entry.clone();
+            if let Event::AttemptFinished { tell, .. } = &mut entry.event {
+                tell.clear();
+            }
+            let _ = silent.apply(*seq, *at, &entry);
+        }
+        assert_eq!(rows, silent.rows().collect::<Vec<_>>(), "what tasks tell is no state");
         let mut loaded = Partition::default();
         for (key, value) in &rows {
             loaded.load(key, value).unwrap();
         }
         assert_eq!(rows, loaded.rows().collect::<Vec<_>>(), "rows read back to the same state");
         assert_eq!(self.partition.pending(), loaded.pending());
+    }
+}
+
+/// All that a record tells is of a known type, and what its task tells comes whole, in order, before the rest.
+fn check_facts(event: &Event, facts: &[Fact]) {
+    let own: &[Told] = if let Event::AttemptFinished { tell, .. } = event { tell } else { &[] };
+    assert!(facts.len() >= own.len(), "{event:?} tells {facts:?}");
+    for (told, fact) in own.iter().zip(facts) {
+        assert!(matches!(&fact.kind, FactKind::Told { told: heard, .. } if **heard == *told), "{told:?}: {fact:?}");
+    }
+    for fact in &facts[own.len()..] {
+        let kind = fact.kind.event_type();
+        assert!(EVENT_TYPES.contains(&kind.as_str()), "{kind} is not in the list of types");
     }
 }

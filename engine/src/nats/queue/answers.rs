@@ -7,8 +7,10 @@ use async_nats::{Client, Message, Subscriber};
 use futures_util::StreamExt as _;
 use patchloom_core::record::{Entry, Event};
 use patchloom_core::run::Refusal;
-use patchloom_core::wire::{Beat, Beaten, Claim, Claimed, Done, Op, Reply, Settle, Settled, Token, Want, Worker};
-use patchloom_core::{Outcome, QueueName, TaskKey};
+use patchloom_core::wire::{
+    Beat, Beaten, Claim, Claimed, Done, Op, Reply, Settle, Settled, Token, Want, Worker, is_inbox,
+};
+use patchloom_core::{Outcome, QueueName, TaskKey, Told};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::{Duration, sleep};
@@ -162,6 +164,9 @@ impl<I: Intake> Desk<I> {
 
     async fn reply<A: Serialize>(&self, message: &Message, reply: &Reply<A>) {
         let (Some(to), Ok(bytes)) = (message.reply.clone(), serde_json::to_vec(reply)) else { return };
+        if !is_inbox(&to) {
+            return warn!(subject = %message.subject, %to, "a request wants its answer where none may go");
+        }
         if let Err(error) = self.client.publish(to, bytes.into()).await {
             debug!(%error, "an answer to a worker was not sent; it asks again");
         }
@@ -206,23 +211,34 @@ impl<I: Intake> Desk<I> {
     async fn settle(&self, queue: &QueueName, settle: Settle) -> Option<Vec<Settled>> {
         self.meet(&settle.who, queue);
         let by: Arc<str> = format!("worker:{}", settle.who.worker).into();
-        let mut entries = Vec::new();
+        let (mut entries, mut keys) = (Vec::new(), Vec::new());
         let verdicts: Vec<Verdict> = settle
             .results
             .into_iter()
             .map(|done| {
-                let key = done.key.clone();
+                let mut done = done;
+                let (task, tell) = (done.key.clone(), std::mem::take(&mut done.tell));
                 match self.weigh(queue, &settle.who.worker, done) {
                     Ok(outcome) => {
-                        entries
-                            .push(Entry { by: Arc::clone(&by), event: Event::AttemptFinished { task: key, outcome } });
+                        keys.push(task.clone());
+                        let (tell, unfit) = Told::fitting(tell);
+                        if !unfit.is_empty() {
+                            warn!(%task, %by, reasons = %unfit.join("; "), "a result told what cannot be published");
+                        }
+                        let event = Event::AttemptFinished { task, outcome, tell };
+                        entries.push(Entry { by: Arc::clone(&by), event });
                         Verdict::Entry(entries.len() - 1)
                     }
                     Err(told) => Verdict::Told(told),
                 }
             })
             .collect();
-        let seen = if entries.is_empty() { Vec::new() } else { self.intake.submit(entries).await.ok()? };
+        let seen = if entries.is_empty() { Ok(Vec::new()) } else { self.intake.submit(entries).await };
+        {
+            let mut state = self.queue.state();
+            keys.iter().for_each(|key| state.book.set_recording(key, false));
+        }
+        let seen = seen.ok()?;
         let told = |verdict: Verdict| match verdict {
             Verdict::Told(told) => told,
             Verdict::Entry(at) => match seen.get(at) {
@@ -249,6 +265,10 @@ impl<I: Intake> Desk<I> {
         if state.book.beat_of(&done.key, queue, done.token.0, now) == queue::Beat::Lost {
             return Err(unknown);
         }
-        state.book.settle(&done.key, done.token.0, outcome).ok_or(unknown)
+        let settled = state.book.settle(&done.key, done.token.0, outcome).ok_or(unknown);
+        if settled.is_ok() {
+            state.book.set_recording(&done.key, true);
+        }
+        settled
     }
 }

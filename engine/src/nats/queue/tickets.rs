@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{NatsQueue, State};
+use crate::nats::make::{dead_letters, make};
 use crate::nats::same_config;
 use crate::queue::book::Offer;
 
@@ -32,7 +33,6 @@ const AUDIT_MAX: usize = 256;
 const SILENT: Duration = Duration::from_millis(100);
 const AGAIN_FIRST: Duration = Duration::from_millis(100);
 const AGAIN_MAX: Duration = Duration::from_secs(2);
-const DEAD_KEPT: Duration = Duration::from_secs(30 * 86_400);
 /// The most pulls of workers that wait at one consumer.
 const WAITING_MAX: i64 = 65_536;
 /// Of the errors of JetStream: there is a message of this subject already.
@@ -126,39 +126,17 @@ impl Writer {
             num_replicas: options.replicas,
             ..stream::Config::default()
         };
-        let made = self.stream(tasks).await?;
+        let made = make(&self.context, tasks).await?.created.unix_timestamp_nanos();
         if self.made != Some(made) {
             if self.made.replace(made).is_some() {
                 info!("the stream of the tickets is another one: all that nobody has is offered again");
             }
             self.consumers.clear();
             self.queue.state().book.unoffer_all();
-            let dead = stream::Config {
-                name: self.queue.0.options.names.dead(),
-                description: Some("Tasks that no worker survived.".to_owned()),
-                subjects: vec![self.queue.0.options.names.all_letters()],
-                max_age: DEAD_KEPT,
-                num_replicas: self.queue.0.options.replicas,
-                ..stream::Config::default()
-            };
-            self.stream(dead).await?;
+            let options = &self.queue.0.options;
+            make(&self.context, dead_letters(&options.names, options.replicas)).await?;
         }
         self.make_consumers().await
-    }
-
-    /// Has a stream be there as it should; when it was made.
-    async fn stream(&mut self, config: stream::Config) -> Result<i128, String> {
-        let name = config.name.clone();
-        let told = |error: &dyn std::fmt::Display| format!("cannot make the stream {name}: {error}");
-        // Asked first: an update is work for a whole cluster, though it changes nothing.
-        if let Ok(there) = self.context.get_stream(&name).await
-            && same_config(&*name, &config, &there.cached_info().config).is_ok()
-        {
-            return Ok(there.cached_info().created.unix_timestamp_nanos());
-        }
-        let info = self.context.create_or_update_stream(config.clone()).await.map_err(|error| told(&error))?;
-        same_config(format!("stream {name}"), &config, &info.config).map_err(|error| error.to_string())?;
-        Ok(info.created.unix_timestamp_nanos())
     }
 
     async fn make_consumers(&mut self) -> Result<(), String> {

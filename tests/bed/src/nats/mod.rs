@@ -17,7 +17,7 @@ mod server;
 
 pub use cluster::Cluster;
 pub use proxy::Proxy;
-pub use server::{Options, Server, Sync, Version};
+pub use server::{Options, Server, Sync, Version, binary_path};
 
 /// Whether this run leaves the tests on real servers out: `tests/run --quick` says so.
 ///

@@ -59,6 +59,8 @@ pub struct Options {
     pub file_bytes_max: u64,
     /// More text for its configuration: accounts, TLS, limits.
     pub config: String,
+    /// Where its streams lie: in a directory of this one that is called as the server is. In its own where none is given.
+    pub store: Option<PathBuf>,
 }
 
 impl Default for Options {
@@ -69,6 +71,7 @@ impl Default for Options {
             sync: Sync::default(),
             file_bytes_max: 1 << 30,
             config: String::new(),
+            store: None,
         }
     }
 }
@@ -138,7 +141,10 @@ impl Server {
     /// Where its streams lie.
     #[must_use]
     pub fn store_dir(&self) -> PathBuf {
-        self.home.path().join("store")
+        match &self.options.store {
+            Some(dir) => dir.join(&self.name),
+            None => self.home.path().join("store"),
+        }
     }
 
     /// All it has logged, over all its starts.
@@ -314,6 +320,16 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.kill9();
     }
+}
+
+/// The program of the server that Patchloom is built for.
+///
+/// # Panics
+/// With one line saying what to run, where the cache does not have it.
+#[must_use]
+#[track_caller]
+pub fn binary_path() -> PathBuf {
+    binary(Version::Current)
 }
 
 #[track_caller]

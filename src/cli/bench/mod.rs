@@ -1,5 +1,7 @@
 //! `patchloom bench`: what may be said, and who does it.
 
+mod nats;
+
 use std::path::Path;
 
 use clap::{Args, Subcommand};
@@ -7,8 +9,8 @@ use patchloom_engine::bench::{self, Figures, Load, fanout};
 use patchloom_engine::rate::RawRate;
 use serde::Serialize;
 
-use super::Context;
-use super::store::open_fault;
+use crate::cli::Context;
+use crate::cli::store::open_fault;
 use crate::fault::{Exit, Fault};
 use crate::host::engine_fault;
 use crate::output::text;
@@ -28,9 +30,11 @@ pub enum BenchCommand {
 #[command(after_long_help = concat!(
     "Examples:\n",
     "  patchloom bench engine --runs 2000 --in-flight 200\n",
-    "  patchloom bench engine --runs 50 --in-flight 1 --json\n\n",
-    "Works in a directory of its own beside the data directory, and removes it.\n\n",
-    include_str!("exit_codes.txt")
+    "  patchloom bench engine --runs 50 --in-flight 1 --json\n",
+    "  patchloom bench engine --nats nats://localhost:4222 --runs 10000 --in-flight 2000\n\n",
+    "With --nats: engine, worker and server as three parties, beside what the server does alone. What it makes on the\n",
+    "server it removes. Works in a directory of its own beside the data directory, and removes it.\n\n",
+    include_str!("../exit_codes.txt")
 ))]
 pub struct BenchEngineArgs {
     /// How many runs
@@ -55,7 +59,7 @@ pub struct BenchEngineArgs {
     "  patchloom bench fanout --items 100000\n",
     "  patchloom bench fanout --items 10000 --children --json\n\n",
     "Works in a directory of its own beside the data directory, and removes it.\n\n",
-    include_str!("exit_codes.txt")
+    include_str!("../exit_codes.txt")
 ))]
 pub struct BenchFanoutArgs {
     /// How many items
@@ -73,6 +77,9 @@ pub(super) fn run(command: &BenchCommand, context: &Context) -> Result<Exit, Fau
     match command {
         BenchCommand::Engine(args) => {
             let load = Load { runs: args.runs, in_flight: args.in_flight, steps: args.steps };
+            if let Some(options) = context.global.nats.options() {
+                return show(context, args.json, &nats::measure(context, &options, load)?, nats::render);
+            }
             let figures = measure(context, async move |place: &Path| bench::run(place, load).await)?;
             show(context, args.json, &figures, render)
         }
@@ -95,8 +102,18 @@ fn show<F: Serialize>(context: &Context, json: bool, figures: &F, render: fn(&F)
 
 /// Measures in a directory of its own.
 fn measure<F>(context: &Context, what: impl AsyncFnOnce(&Path) -> Result<F, bench::Error>) -> Result<F, Fault> {
+    measure_in_own_dir(context, async |place| {
+        what(place).await.map_err(|error| match error {
+            bench::Error::Open(error) => open_fault(error),
+            bench::Error::Engine(error) => engine_fault(error),
+            error @ bench::Error::Raw(_) => Fault::new("E0412", Exit::Internal, error),
+        })
+    })
+}
+
+fn measure_in_own_dir<F>(context: &Context, what: impl AsyncFnOnce(&Path) -> Result<F, Fault>) -> Result<F, Fault> {
     // Beside the data directory, so that the same disk is measured; never inside, where the state lives.
-    let data = context.data_dir()?;
+    let data = context.own_dir()?;
     let beside = data.parent().unwrap_or(Path::new("/"));
     let beside = beside.ancestors().find(|dir| dir.is_dir()).unwrap_or(Path::new("/"));
     let place = beside.join(format!(".patchloom-bench-{}", std::process::id()));
@@ -110,18 +127,14 @@ fn measure<F>(context: &Context, what: impl AsyncFnOnce(&Path) -> Result<F, benc
     Ok(figures)
 }
 
-fn measure_in<F>(place: &Path, what: impl AsyncFnOnce(&Path) -> Result<F, bench::Error>) -> Result<F, Fault> {
+fn measure_in<F>(place: &Path, what: impl AsyncFnOnce(&Path) -> Result<F, Fault>) -> Result<F, Fault> {
     let failed = |error: std::io::Error| {
         let error = anyhow::Error::new(error).context(format!("cannot measure in {}", place.display()));
         Fault::new("E0906", Exit::Unable, error).hint("name a directory on the disk to measure: --data-dir DIR")
     };
     std::fs::create_dir(place).map_err(failed)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(2).build().map_err(failed)?;
-    runtime.block_on(what(place)).map_err(|error| match error {
-        bench::Error::Open(error) => open_fault(error),
-        bench::Error::Engine(error) => engine_fault(error),
-        error @ bench::Error::Raw(_) => Fault::new("E0412", Exit::Internal, error),
-    })
+    runtime.block_on(what(place))
 }
 
 fn row(name: &str, value: String) -> String {
