@@ -128,12 +128,11 @@ fn complete(observed: &Observed<'_>, said: Meaning, found: &Found, failures: &mu
         }
         Meaning::Done | Meaning::Updates | Meaning::Failed | Meaning::Because(_) | Meaning::DoneBut(_) => {}
     }
-    if let Some(first) = observed.states.and_then(|states| states.broken.first()) {
-        if failures.iter().all(|known| known.leaves != Leaves::HalfDone) {
-            let evidence = Evidence { rule: "state", line: None, text: first.clone() };
-            let subject = BTreeMap::from([("package", first.clone())]);
-            failures.push(failure(manager, &causes::HALF_CONFIGURED, subject, evidence));
-        }
+    let half_done = failures.iter().any(|known| known.leaves == Leaves::HalfDone);
+    if let Some(first) = observed.states.and_then(|states| states.broken.first()).filter(|_| !half_done) {
+        let evidence = Evidence { rule: "state", line: None, text: first.clone() };
+        let subject = BTreeMap::from([("package", first.clone())]);
+        failures.push(failure(manager, &causes::HALF_CONFIGURED, subject, evidence));
     }
     if failures.is_empty() && matches!(said, Meaning::Failed) {
         let told = found.error.clone().or_else(|| found.last.clone());
