@@ -3,6 +3,7 @@
 //! One file per group of commands. [`Command`] holds the commands that need nothing but this machine;
 //! [`EngineCommand`] those that need the engine.
 
+mod baseline;
 mod bench;
 mod change;
 mod completions;
@@ -10,6 +11,7 @@ mod dispatch;
 mod doctor;
 mod event;
 mod explain;
+mod failure;
 mod journal;
 mod nats;
 mod nats_setup;
@@ -18,6 +20,7 @@ mod run;
 mod serve;
 mod store;
 mod task;
+mod version;
 mod window;
 mod worker;
 mod workflow;
@@ -29,12 +32,14 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
+pub use baseline::{BaselineCommand, BaselineExportArgs, BaselineImportArgs, BaselineTestArgs};
 pub use bench::{BenchCommand, BenchEngineArgs, BenchFanoutArgs};
 pub use change::{ChangeCommand, ChangeDecisionArgs, ChangeListArgs, ChangeShowArgs};
 pub use completions::CompletionsArgs;
 pub use doctor::DoctorArgs;
 pub use event::{EventCommand, EventSendArgs, EventTailArgs};
 pub use explain::ExplainArgs;
+pub use failure::{FailureClassifyArgs, FailureCommand, ManagerChoice};
 pub use journal::{JournalArgs, JournalCommand, JournalExportArgs, JournalMoveArgs, Whither};
 pub use nats::NatsArgs;
 pub use nats_setup::{NatsCommand, NatsSetupArgs};
@@ -47,6 +52,7 @@ pub use run::{
 };
 pub use serve::ServeArgs;
 pub use task::{TaskCommand, TaskListArgs, TaskShowArgs};
+pub use version::{Relation, SchemeChoice, VersionCommand, VersionCompareArgs};
 pub use window::{
     CalendarSelector, WindowCheckArgs, WindowCommand, WindowExplainArgs, WindowListArgs, WindowNextArgs, WindowSetArgs,
 };
@@ -114,6 +120,15 @@ pub enum Command {
     Nats(NatsCommand),
     /// Explain an error code: meaning, likely causes, what to do
     Explain(ExplainArgs),
+    /// Read, write and ask patch baselines of AWS Systems Manager
+    #[command(subcommand)]
+    Baseline(BaselineCommand),
+    /// Tell why a package manager failed
+    #[command(subcommand)]
+    Failure(FailureCommand),
+    /// Compare versions of packages
+    #[command(subcommand)]
+    Version(VersionCommand),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
 }
@@ -252,6 +267,9 @@ fn run(command: Command, context: &Context) -> Result<Exit, Fault> {
         Command::Doctor(args) => doctor::run(&args, context),
         Command::Nats(command) => nats_setup::run(&command, context),
         Command::Explain(args) => explain::run(&args, context),
+        Command::Baseline(command) => baseline::run(&command, context),
+        Command::Failure(command) => failure::run(&command, context),
+        Command::Version(command) => version::run(&command, context),
         Command::Completions(args) => completions::run(&args, context),
     }
 }

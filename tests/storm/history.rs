@@ -141,7 +141,7 @@ impl History {
                 *self.told.started.entry(start.run).or_default() += 1;
             }
             Event::EventReceived { event } => *self.told.events.entry(event.id.clone()).or_default() += 1,
-            Event::AttemptFinished { task, outcome } => {
+            Event::AttemptFinished { task, outcome, .. } => {
                 let done = Done { seq, at, outcome: outcome.clone(), by: Arc::clone(&entry.by) };
                 self.told.done.entry(task.clone()).or_default().push(done);
             }

@@ -191,6 +191,12 @@ impl Names {
         format!("$JS.ACK.{}.{}.>", self.tasks(), self.consumer(queue))
     }
 
+    /// The subjects of all events that engines tell.
+    #[must_use]
+    pub fn all_events_out(&self) -> String {
+        format!("{}.events.out.>", self.0)
+    }
+
     /// The subject on which a publisher tells events to a partition; it may put further words behind it.
     #[must_use]
     pub fn event_in(&self, partition: &str, publisher: &str) -> String {

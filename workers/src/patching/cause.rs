@@ -1,19 +1,20 @@
 //! Why an install is not what was planned: the package manager's words, weighed by what it left behind.
 
 use patchloom_core::FailureClass;
-use patchloom_domain::{Cause, FailureKind, Manager, PackageOutcome, Verdict, classify};
+use patchloom_domain::{Cause, FailureKind, Manager, Observed, PackageOutcome, States, Verdict, diagnose};
 
 /// The cause, and whether another attempt may help. Takes no exit code: it says nothing.
 pub(super) fn find(said: &str, errors: &[String], verdict: &Verdict) -> (Cause, FailureClass) {
     let text = format!("{}\n{said}", errors.join("\n"));
     let broken = verdict.packages.iter().filter(|package| package.outcome == PackageOutcome::Broken);
     let broken: Vec<_> = broken.map(|package| package.id.name.clone()).collect();
-    let known = classify(Manager::Apt, None, &text, &broken).filter(|found| found.kind != FailureKind::Unknown);
-    if let Some(found) = known {
+    let states = States { changed: &[], broken: &broken };
+    let found = diagnose(&Observed { manager: Manager::Apt, code: None, text: text.as_bytes(), states: Some(states) });
+    if let Some(found) = found.primary.filter(|failure| failure.cause.kind != FailureKind::Unknown) {
         // After something moved, the same call is not the same call any more: first the way back.
-        let again = found.kind.may_pass() && verdict.is_untouched();
+        let again = found.cause.transient && verdict.is_untouched();
         let class = if again { FailureClass::Transient } else { FailureClass::Permanent };
-        return (Cause { code: found.kind.code().to_owned(), message: found.evidence.trim().to_owned() }, class);
+        return (Cause { code: found.cause.kind.code().to_owned(), message: found.evidence.text }, class);
     }
     if !verdict.is_untouched() || !verdict.audit.is_empty() {
         return (Cause { code: "HALF_STATE".to_owned(), message: verdict.summary() }, FailureClass::Permanent);

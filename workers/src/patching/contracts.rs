@@ -106,6 +106,7 @@ fn install() -> Contract {
             "E0632",
             "HALF_STATE",
             "HELD",
+            "HOST",
             "LOCKED",
             "UNVERIFIED",
         ],

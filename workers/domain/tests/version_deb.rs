@@ -4,8 +4,10 @@ use std::cmp::Ordering;
 use std::path::PathBuf;
 use std::process::Command;
 
-use patchloom_domain::{DebVersion, DebVersionError};
+use patchloom_domain::{DebVersion, VersionFault};
 use proptest::prelude::*;
+use proptest::strategy::ValueTree as _;
+use proptest::test_runner::TestRunner;
 
 fn version(text: &str) -> DebVersion {
     text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
@@ -70,22 +72,24 @@ fn a_rebuild_mark_is_taken_off_and_nothing_else() {
 
 #[test]
 fn what_is_no_version_is_refused_with_its_reason() {
-    use DebVersionError as E;
-    let text = |text: &str| text.to_owned();
-    for (given, expected) in [
-        ("  ", E::Empty),
-        ("1 0", E::Space(text("1 0"))),
-        ("a:1", E::Epoch(text("a:1"))),
-        (":1", E::Epoch(text(":1"))),
-        ("2147483648:1", E::Epoch(text("2147483648:1"))),
-        ("1:", E::NoUpstream(text("1:"))),
-        ("1:-1", E::NoUpstream(text("1:-1"))),
-        ("1.0-", E::NoRevision(text("1.0-"))),
-        ("1.0(2)", E::Character { text: text("1.0(2)"), character: '(' }),
-        ("1.0-1_2", E::Character { text: text("1.0-1_2"), character: '_' }),
+    use VersionFault as F;
+    for (given, at, fault) in [
+        ("  ", 0, F::Empty),
+        ("1 0", 1, F::Character(' ')),
+        ("a:1", 0, F::Epoch),
+        (":1", 0, F::Epoch),
+        ("2147483648:1", 0, F::Epoch),
+        ("1:", 2, F::NoVersion),
+        ("1:-1", 2, F::NoVersion),
+        ("1.0-", 3, F::NoRevision),
+        ("1.0(2)", 3, F::Character('(')),
+        ("1:1.0-1_2", 7, F::Character('_')),
     ] {
-        assert_eq!(given.parse::<DebVersion>().unwrap_err(), expected, "{given}");
+        let error = given.parse::<DebVersion>().unwrap_err();
+        assert_eq!((error.at, &error.fault), (at, &fault), "{given}: {error}");
     }
+    let told = "1:1.0-1_2".parse::<DebVersion>().unwrap_err().to_string();
+    assert_eq!(told, "'1:1.0-1_2' is no deb version: at character 8, '_' is not allowed");
     assert!("2147483647:1".parse::<DebVersion>().is_ok());
 }
 
@@ -123,6 +127,26 @@ fn dpkg_itself_agrees() {
             let less = Command::new("dpkg").args(asked).status().unwrap().success();
             assert_eq!(version(left) < version(right), less, "{left} < {right}");
         }
+    }
+}
+
+#[test]
+fn dpkg_itself_agrees_on_generated_pairs() {
+    if Command::new("dpkg").arg("--version").output().is_err() {
+        println!("skipped: no dpkg on this machine");
+        return;
+    }
+    let mut runner = TestRunner::deterministic();
+    let mut draw = || any_version().new_tree(&mut runner).unwrap().current();
+    for _ in 0..400 {
+        let (left, right) = (draw(), draw());
+        let word = match left.cmp(&right) {
+            Ordering::Less => "lt",
+            Ordering::Equal => "eq",
+            Ordering::Greater => "gt",
+        };
+        let asked = ["--compare-versions", left.as_str(), word, right.as_str()];
+        assert!(Command::new("dpkg").args(asked).status().unwrap().success(), "{left} {word} {right}");
     }
 }
 

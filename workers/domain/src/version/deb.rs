@@ -1,10 +1,12 @@
-//! Debian version numbers and their order, as dpkg has it. Knows nothing of packages or archives.
+//! Debian version numbers and their order, as dpkg has it.
 
 use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::{VersionError, VersionFault, VersionScheme};
 
 /// A Debian version: `[epoch:]upstream[-revision]`.
 ///
@@ -19,7 +21,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// let new: DebVersion = "3.0.20-1~deb12u2".parse()?;
 /// assert!(old < new);
 /// assert!(new < "3.0.20-1".parse()?, "a tilde sorts before the end");
-/// # Ok::<(), patchloom_domain::DebVersionError>(())
+/// # Ok::<(), patchloom_domain::VersionError>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct DebVersion {
@@ -29,34 +31,6 @@ pub struct DebVersion {
     upstream_at: usize,
     /// Where it ends: at the last hyphen, or at the end.
     upstream_end: usize,
-}
-
-/// Why a text is no Debian version.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum DebVersionError {
-    /// Nothing there.
-    #[error("a Debian version is empty")]
-    Empty,
-    /// White space inside.
-    #[error("Debian version '{0}' has white space inside")]
-    Space(String),
-    /// What is before the first colon is no number, or too large a one.
-    #[error("Debian version '{0}' has an epoch that is not a number from 0 to 2147483647")]
-    Epoch(String),
-    /// Nothing between the epoch and the revision.
-    #[error("Debian version '{0}' has no upstream part")]
-    NoUpstream(String),
-    /// A hyphen with nothing behind it.
-    #[error("Debian version '{0}' ends in a hyphen")]
-    NoRevision(String),
-    /// A character that has no place there.
-    #[error("Debian version '{text}' has the character '{character}', which is not allowed there")]
-    Character {
-        /// The whole version.
-        text: String,
-        /// The character.
-        character: char,
-    },
 }
 
 impl DebVersion {
@@ -100,22 +74,23 @@ impl DebVersion {
 }
 
 impl FromStr for DebVersion {
-    type Err = DebVersionError;
+    type Err = VersionError;
 
-    fn from_str(given: &str) -> Result<Self, DebVersionError> {
+    fn from_str(given: &str) -> Result<Self, VersionError> {
         let text = given.trim().to_owned();
+        let refuse = |at, fault| VersionError { scheme: VersionScheme::Deb, text: text.clone(), at, fault };
         if text.is_empty() {
-            return Err(DebVersionError::Empty);
+            return Err(refuse(0, VersionFault::Empty));
         }
-        if text.contains(char::is_whitespace) {
-            return Err(DebVersionError::Space(text));
+        if let Some((at, character)) = text.char_indices().find(|(_, c)| c.is_whitespace()) {
+            return Err(refuse(at, VersionFault::Character(character)));
         }
         let (epoch, upstream_at) = match text.split_once(':') {
             None => (0, 0),
             Some((epoch, _)) => {
                 let digits = !epoch.is_empty() && epoch.bytes().all(|byte| byte.is_ascii_digit());
                 let number = epoch.parse().ok().filter(|&number| digits && i32::try_from(number).is_ok());
-                (number.ok_or_else(|| DebVersionError::Epoch(text.clone()))?, epoch.len() + 1)
+                (number.ok_or_else(|| refuse(0, VersionFault::Epoch))?, epoch.len() + 1)
             }
         };
         let upstream_end = text[upstream_at..].rfind('-').map_or(text.len(), |at| upstream_at + at);
@@ -126,20 +101,39 @@ impl FromStr for DebVersion {
 }
 
 impl DebVersion {
-    fn check(&self) -> Result<(), DebVersionError> {
+    fn check(&self) -> Result<(), VersionError> {
+        let refuse = |at, fault| Err(VersionError { scheme: VersionScheme::Deb, text: self.text.clone(), at, fault });
         if self.upstream().is_empty() {
-            return Err(DebVersionError::NoUpstream(self.text.clone()));
+            return refuse(self.upstream_at, VersionFault::NoVersion);
         }
         if self.upstream_end + 1 == self.text.len() {
-            return Err(DebVersionError::NoRevision(self.text.clone()));
+            return refuse(self.upstream_end, VersionFault::NoRevision);
         }
-        let allowed = |extra: &'static str| move |c: &char| !(c.is_ascii_alphanumeric() || extra.contains(*c));
-        let wrong_upstream = self.upstream().chars().find(allowed("-+._~:"));
+        let wrong = |part: &str, extra: &str| {
+            part.char_indices().find(|(_, c)| !(c.is_ascii_alphanumeric() || extra.contains(*c)))
+        };
         // dpkg lets an underscore pass nowhere, apt does in the upstream part: versions of third parties have it.
-        match wrong_upstream.or_else(|| self.revision().chars().find(allowed("+.~"))) {
-            Some(character) => Err(DebVersionError::Character { text: self.text.clone(), character }),
+        let upstream = wrong(self.upstream(), "-+._~:").map(|(at, c)| (self.upstream_at + at, c));
+        let revision = || wrong(self.revision(), "+.~").map(|(at, c)| (self.upstream_end + 1 + at, c));
+        match upstream.or_else(revision) {
+            Some((at, character)) => refuse(at, VersionFault::Character(character)),
             None => Ok(()),
         }
+    }
+
+    /// What decides between two versions, in words.
+    pub(super) fn why(&self, other: &Self) -> String {
+        if self.epoch != other.epoch {
+            return format!("the epoch decides: {} against {}", self.epoch, other.epoch);
+        }
+        if compare_part(self.upstream(), other.upstream()).is_ne() {
+            return format!("the upstream version decides: {} against {}", self.upstream(), other.upstream());
+        }
+        let shown = |revision: &'_ str| if revision.is_empty() { "none".to_owned() } else { revision.to_owned() };
+        if compare_part(self.revision(), other.revision()).is_ne() {
+            return format!("the revision decides: {} against {}", shown(self.revision()), shown(other.revision()));
+        }
+        "no part differs".to_owned()
     }
 }
 
