@@ -139,7 +139,7 @@ fn listening_needs_a_server_and_says_so() {
     let output = system.call(&["event", "tail"]);
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(2), "{error}");
-    assert!(error.contains("E0903") && error.contains("--nats URL"), "{error}");
+    assert!(error.contains("E0643") && error.contains("--nats URL"), "{error}");
 }
 
 #[test]

@@ -5,8 +5,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use async_nats::{Client, ConnectOptions};
-use patchloom_bed::Root;
 use patchloom_bed::nats::{Options, Server, left_out};
+use patchloom_bed::{Process, Root};
 
 use crate::system::System;
 
@@ -61,6 +61,15 @@ impl Fort {
         let file = |path: PathBuf| path.to_str().unwrap().to_owned();
         let ca = file(self.made.path().join("tls/ca.pem"));
         vec!["--nats".into(), self.url(), "--nats-nkey".into(), file(self.key(who)), "--nats-ca".into(), ca]
+    }
+
+    /// An engine that leads.
+    fn engine(&self, system: &System) -> Process {
+        let args = self.args("engine");
+        let words: Vec<&str> = ["serve", "--name", "a"].into_iter().chain(args.iter().map(String::as_str)).collect();
+        let mut engine = system.stays("a", &words);
+        engine.says("Leads main.", 1);
+        engine
     }
 
     async fn client(&self, who: &str) -> Client {
@@ -124,10 +133,7 @@ async fn a_worker_of_one_site_can_neither_read_nor_write_anything_else() {
     }
     let fort = Fort::build();
     let system = System::new(fort.url());
-    let args = fort.args("engine");
-    let words: Vec<&str> = ["serve", "--name", "a"].into_iter().chain(args.iter().map(String::as_str)).collect();
-    let mut engine = system.stays("a", &words);
-    engine.says("Leads main.", 1);
+    let mut engine = fort.engine(&system);
     let inside = fort.client("engine").await;
     let jetstream = async_nats::jetstream::new(inside.clone());
     // Somebody wants tasks of the queue, so its consumer is there, and a ticket is put on it.
@@ -178,7 +184,19 @@ async fn a_worker_of_one_site_can_neither_read_nor_write_anything_else() {
     let heard = tokio::time::timeout(SILENCE, futures_util::StreamExt::next(&mut all)).await;
     assert!(heard.is_err(), "{heard:?}");
 
-    // A scanner does nothing but tell events under its name; another's key opens nothing.
+    assert!(tasks.consumer_info("q-berlin").await.is_ok());
+    engine.stop();
+}
+
+#[tokio::test]
+async fn a_scanner_does_nothing_but_tell_events_and_a_strange_key_opens_nothing() {
+    if left_out() {
+        return;
+    }
+    let fort = Fort::build();
+    let system = System::new(fort.url());
+    let mut engine = fort.engine(&system);
+    let pull = "$JS.API.CONSUMER.MSG.NEXT.PATCHLOOM_TASKS.q-berlin";
     let scanner = fort.client("scanner-qualys").await;
     for closed in
         [pull, "patchloom.work.main.berlin.claim", "patchloom.events.in.main.nessus", "patchloom.engine.main.order"]
@@ -189,7 +207,56 @@ async fn a_worker_of_one_site_can_neither_read_nor_write_anything_else() {
     let ca = fort.made.path().join("tls/ca.pem");
     let refused = ConnectOptions::with_nkey(stranger).add_root_certificates(ca).connect(fort.url()).await;
     assert!(refused.is_err(), "a key that nobody knows got in");
-    assert!(tasks.consumer_info("q-berlin").await.is_ok());
+    engine.stop();
+}
+
+#[tokio::test]
+async fn a_scanner_tells_events_and_a_listener_hears_them() {
+    if left_out() {
+        return;
+    }
+    let fort = Fort::build();
+    let system = System::new(fort.url());
+    let mut engine = fort.engine(&system);
+    let listener = fort.client("listener-grafana").await;
+    let mut heard = listener.subscribe("patchloom.events.out.>").await.unwrap();
+    listener.flush().await.unwrap();
+    let file = system.dir.path().join("once.yaml");
+    std::fs::write(
+        &file,
+        "name: once\non: [ { event: { type: com.example.seen } } ]\nsteps: { go: { wait: { for: 0s } } }\n",
+    )
+    .unwrap();
+    let mut person = Command::new(env!("CARGO_BIN_EXE_patchloom"));
+    person.args(["run", "start", file.to_str().unwrap()]).args(fort.args("operator"));
+    let done = person.arg("--data-dir").arg(system.dir.path().join("p")).output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+
+    let scanner = fort.client("scanner-qualys").await;
+    let event = r#"{"specversion":"1.0","id":"1","source":"/qualys","type":"com.example.seen"}"#;
+    let told = async {
+        loop {
+            // The stream is made a moment after the engine leads.
+            let answer = scanner.request("patchloom.events.in.main.qualys", event.into()).await;
+            if let Ok(answer) = answer {
+                return String::from_utf8_lossy(&answer.payload).into_owned();
+            }
+        }
+    };
+    let told = tokio::time::timeout(Duration::from_secs(30), told).await.unwrap();
+    assert!(told.contains("PATCHLOOM_EVENTS_IN") && !told.contains("error"), "{told}");
+    // The run that the person began, and the one that the event began.
+    let ends = async {
+        let mut runs = std::collections::BTreeSet::new();
+        while runs.len() < 2 {
+            let message = futures_util::StreamExt::next(&mut heard).await.unwrap();
+            let event: serde_json::Value = serde_json::from_slice(&message.payload).unwrap();
+            if event["type"] == "patchloom.run.succeeded" {
+                runs.insert(event["subject"].to_string());
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), ends).await.unwrap();
     engine.stop();
 }
 

@@ -46,7 +46,7 @@ pub(super) fn run(args: &EventTailArgs, context: &Context) -> Result<Exit, Fault
     let nats = &context.global.nats;
     let Some(options) = nats.options() else {
         let error = anyhow!("events are told over NATS, and no NATS server was named");
-        return Err(Fault::new("E0903", Exit::Usage, error).hint(
+        return Err(Fault::new("E0643", Exit::Usage, error).hint(
             "give it with --nats URL or PATCHLOOM_NATS; what happens to one run without NATS shows `patchloom run watch`",
         ));
     };
