@@ -47,6 +47,11 @@ fn dpkg_names_the_package_and_what_failed() {
         &[("file", "/usr/bin/x"), ("other", "other 1.0"), ("package", "/a/overw_1.0_all.deb")],
     );
     row("dpkg: error: dpkg frontend lock was locked by another process with pid 12", "locked", &[("pid", "12")]);
+    row(
+        "jq: installed jq package post-installation script subprocess returned error exit status 1",
+        "postinst_failed",
+        &package,
+    );
     row("dpkg: error: requested operation requires superuser privilege", "not_root", &[]);
     row(
         "dpkg: error processing archive x.deb (--unpack):\n package architecture (arm64) does not match system (amd64)",

@@ -30,6 +30,22 @@ pub(super) const DPKG: &[Rule] = &[
     rule("dpkg-inconsistent", &is::HALF_CONFIGURED, "package is in a very bad inconsistent state").above(PROCESSING),
     rule("dpkg-conffile-eof", &is::CONFFILE_PROMPT_EOF, "end of file on stdin at conffile prompt").above(PROCESSING),
     rule("dpkg-conffile-stdin", &is::CONFFILE_PROMPT_EOF, "read error on stdin at conffile prompt").above(PROCESSING),
+    rule("dpkg-preinst-new", &is::PREINST_FAILED, "new {package} package pre-installation script subprocess {how}")
+        .unless("dpkg: warning"),
+    rule(
+        "dpkg-postinst-installed",
+        &is::POSTINST_FAILED,
+        "installed {package} package post-installation script subprocess {how}",
+    )
+    .unless("dpkg: warning"),
+    rule("dpkg-prerm-installed", &is::PRERM_FAILED, "installed {package} package pre-removal script subprocess {how}")
+        .unless("dpkg: warning"),
+    rule(
+        "dpkg-postrm-installed",
+        &is::POSTRM_FAILED,
+        "installed {package} package post-removal script subprocess {how}",
+    )
+    .unless("dpkg: warning"),
     rule("dpkg-preinst", &is::PREINST_FAILED, "{_} {package} package pre-installation script subprocess {how}")
         .unless("dpkg: warning"),
     rule("dpkg-postinst", &is::POSTINST_FAILED, "{_} {package} package post-installation script subprocess {how}")
