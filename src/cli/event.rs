@@ -65,7 +65,7 @@ fn send(args: &EventSendArgs, context: &Context) -> Result<Exit, Fault> {
         Published::Unwanted => "unwanted\n",
     })?;
     match published {
-        Published::Recorded => eprintln!("What it started: patchloom run list --children --label event.id={id}"),
+        Published::Recorded => eprintln!("What it started: patchloom run list --label event.id={id}"),
         Published::Known => eprintln!("It came in the last 24 hours already; nothing was done."),
         Published::Unwanted => eprintln!("No workflow has a trigger for it and no run waits for it; nothing was done."),
     }

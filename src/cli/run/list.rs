@@ -3,8 +3,10 @@
 
 use std::sync::Arc;
 
+use patchloom_core::RunId;
 use patchloom_core::record::End;
 use patchloom_core::run::{Phase, Run, Status};
+use patchloom_engine::runtime::Inspected;
 use serde_json::{Value, json};
 
 use super::operate::state_name;
@@ -18,21 +20,30 @@ pub(super) fn run(args: &RunListArgs, context: &Context) -> Result<Exit, Fault> 
     let inspected = look(context)?;
     let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
     let asked = Asked::of(args);
+    let (by_people, derived): (Vec<RunId>, Vec<RunId>) = inspected.ids().into_iter().partition(|id| is_root(*id));
+    // Of an id that was derived from another the time cannot be read: who wants the latest reads them all.
+    let derived = derived.into_iter().filter(|_| args.children || has_triggers(&inspected));
     let mut runs = Vec::new();
-    let ids = inspected.ids();
-    let mut rest = ids.into_iter().rev().filter(|id| (args.children || is_root(*id)) && asked.may_be(*id));
-    for id in rest.by_ref() {
-        let found =
-            inspected.brief_where(id, |json| asked.words.iter().all(|any| any.iter().any(|word| json.contains(word))));
-        if let Some(run) = found.map_err(open_fault)?.filter(|run| asked.is_met(run)) {
+    for id in derived {
+        let wanted = |json: &str| (args.children || json.contains("\"trigger\":")) && asked.may_have(json);
+        let found = inspected.brief_where(id, wanted).map_err(open_fault)?;
+        runs.extend(found.filter(|run| (args.children || run.start.parent.is_none()) && asked.is_met(run)));
+    }
+    let mut rest = by_people.into_iter().rev().filter(|id| asked.may_be(*id));
+    let mut count = 0;
+    while count < limit
+        && let Some(id) = rest.next()
+    {
+        let found = inspected.brief_where(id, |json| asked.may_have(json)).map_err(open_fault)?;
+        if let Some(run) = found.filter(|run| asked.is_met(run)) {
             runs.push(run);
-        }
-        if runs.len() == limit {
-            break;
+            count += 1;
         }
     }
+    runs.sort_by_key(|run| std::cmp::Reverse((run.started, run.id())));
     // The rest is counted without being read: of how many is asked for, is not told where they would have to be.
-    let more = rest.count();
+    let more = rest.count() + runs.len().saturating_sub(limit);
+    runs.truncate(limit);
     if args.json {
         context.print_json(&runs.iter().map(|run| as_json(run)).collect::<Vec<Value>>())?;
     } else if runs.is_empty() {
@@ -79,6 +90,11 @@ fn word(state: RunState) -> Option<String> {
     Some(format!("\"phase\":{{\"ended\":{end}}}"))
 }
 
+/// Whether there is a workflow that events or schedules start.
+fn has_triggers(inspected: &Inspected) -> bool {
+    inspected.state.definitions().any(|definition| !definition.triggers.is_empty())
+}
+
 impl<'a> Asked<'a> {
     fn of(args: &'a RunListArgs) -> Self {
         let mut words = Vec::new();
@@ -105,9 +121,14 @@ impl<'a> Asked<'a> {
             || text.is_some()
     }
 
+    /// Whether a run with this JSON may be asked for.
+    fn may_have(&self, json: &str) -> bool {
+        self.words.iter().all(|any| any.iter().any(|word| json.contains(word)))
+    }
+
     /// Whether a run of this id may be asked for: it did not begin before its id was drawn.
-    fn may_be(&self, id: patchloom_core::RunId) -> bool {
-        let (Some(until), true) = (self.args.until, is_root(id)) else { return true };
+    fn may_be(&self, id: RunId) -> bool {
+        let Some(until) = self.args.until else { return true };
         let drawn = id.0.get_timestamp().map(|at| at.to_unix());
         drawn.is_none_or(|(seconds, nanos)| seconds * 1_000 + u64::from(nanos / 1_000_000) < until.0)
     }
