@@ -271,6 +271,40 @@ async fn a_damaged_copy_is_put_aside_and_made_anew() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_whose_disk_stays_full_ends_the_office_of_its_engine_and_loses_nothing() {
+    if patchloom_bed::nats::left_out() {
+        return;
+    }
+    let bench = Bench::start().await;
+    let place = bench.dirs.path().join("small");
+    let Some(disk) = patchloom_bed::SmallDisk::mount(&place, 160) else { return };
+    let dir = DataDir::open(&disk.path().join("data")).unwrap();
+    let (mut mirror, _) = catch_up(bench.journal().await, &dir).await.unwrap();
+    disk.fill();
+    let long = vec![b'x'; 900 << 10];
+    let refused = loop {
+        match mirror.append(long.clone()).await {
+            // What has room in the files that were made before is still written.
+            Ok(appended) => assert!(appended.seq < 400, "the disk is not full"),
+            Err(error) => break error,
+        }
+    };
+    assert!(refused.is_transient(), "at first it is tried again: {refused}");
+    let head = mirror.head();
+    mirror.set_copy_patience(Duration::ZERO);
+    let given_up = mirror.append(long.clone()).await.unwrap_err();
+    assert!(!given_up.is_transient() && given_up.to_string().contains("small"), "{given_up}");
+    assert_eq!(mirror.head(), head, "nothing was written meanwhile");
+    drop(mirror);
+
+    // With room again it goes on, and the copy gets what it missed.
+    disk.free();
+    let (mut mirror, _) = catch_up(bench.journal().await, &dir).await.unwrap();
+    assert_eq!(mirror.copied(), head);
+    assert_eq!(mirror.append(long).await.unwrap().seq, head.seq + 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_copy_of_another_journal_is_refused() {
     if patchloom_bed::nats::left_out() {
         return;

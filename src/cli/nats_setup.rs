@@ -25,7 +25,7 @@ pub enum NatsCommand {
     "again with more names at any time: keys and certificates that are there stay.\n\n",
     "Examples:\n",
     "  patchloom nats setup /etc/patchloom/nats --site berlin --scanner qualys\n",
-    "  patchloom nats setup ./nats --server nats-1 --server nats-2 --server nats-3 --site berlin=linux,windows --listener grafana\n\n",
+    "  patchloom nats setup ./nats --server n1 --server n2 --server n3 --site berlin=linux,windows\n\n",
     include_str!("exit_codes.txt")
 ))]
 pub struct NatsSetupArgs {

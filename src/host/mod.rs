@@ -80,6 +80,10 @@ pub(crate) fn open_fault(error: OpenError) -> Fault {
     let (exit, hint) = match &error {
         OpenError::DataDir(_) => (Exit::Unable, "see `patchloom doctor`, or name another one with --data-dir"),
         error if is_away(error) => (Exit::Unable, "see whether most of the servers are there; then start it again"),
+        OpenError::Journal(journal::Error::Stream(StreamError::Unfit { .. })) => (
+            Exit::Unable,
+            "start engines with `patchloom serve --nats URL`, all with the same options; or see --partition",
+        ),
         OpenError::Journal(_) | OpenError::JournalLost { .. } | OpenError::Gap { .. } | OpenError::Record { .. } => {
             (Exit::Internal, "look at it with `patchloom journal verify`; nothing was changed")
         }

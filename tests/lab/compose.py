@@ -147,6 +147,8 @@ def up(file, place, *options):
         service.build(names)
     waiting, unhealthy, end = dict(services), set(services), time.monotonic() + PATIENCE
     while waiting or unhealthy:
+        if (place / "stop").exists():
+            return
         if time.monotonic() > end:
             logs = "".join((services[name].home / "log").read_text()[-3000:] for name in unhealthy if services[name].process)
             sys.exit(f"compose.py: not healthy in time: {', '.join(sorted(unhealthy))}\n{logs}")
@@ -166,13 +168,10 @@ def up(file, place, *options):
 
 
 def serve(services, place):
-    """Obeys the files that the other calls put down, until SIGTERM."""
-    stop = []
-    signal.signal(signal.SIGTERM, lambda *_: stop.append(1))
-    signal.signal(signal.SIGINT, lambda *_: stop.append(1))
+    """Obeys the files that the other calls put down, until there is one called stop."""
     orders = place / "orders"
     orders.mkdir()
-    while not stop:
+    while not (place / "stop").exists():
         for order in sorted(orders.glob("*.do")):
             word, name = order.read_text().split()
             service = services[name]
@@ -211,8 +210,12 @@ def order(place, word, name):
 def main(word, *rest):
     if word == "up":
         # All that is started, mounted and linked is gone with the namespaces of the first process.
-        inner = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
-        os.execvp("unshare", inner + [sys.executable, os.path.abspath(__file__), "_up", *rest])
+        inner = ["setpriv", "--pdeathsig", "KILL", "unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+        child = subprocess.Popen(inner + [sys.executable, os.path.abspath(__file__), "_up", *rest], start_new_session=True)
+        # unshare hands no signal on.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: (Path(rest[1]) / "stop").touch())
+        sys.exit(child.wait())
     elif word == "_up":
         up(*rest)
     elif word == "exec":

@@ -156,9 +156,9 @@ fn the_tail_prints_what_was_told_since_a_time_by_type_and_ends_after_a_count() {
     system.ask(&["run", "start", file.to_str().unwrap(), "--input", "n=7", "--wait"]);
     let lines = system.ask(&["event", "tail", "--since", "1h", "--count", "1", "--type", "com.example."]);
     assert!(lines.contains("com.example.noted  n7  {\"n\":7}"), "{lines}");
-    let done = ["event", "tail", "--since", "1h", "--count", "1", "--type", "patchloom.step.succeeded", "--json"];
+    let done = ["event", "tail", "--since", "1h", "--count", "1", "--type", "patchloom.step.done", "--json"];
     let step = system.ask(&done);
     let step: CloudEvent = serde_json::from_str(&step).unwrap();
-    assert_eq!((step.kind.as_str(), step.lookup("data.step")), ("patchloom.step.succeeded", json!("tell")));
+    assert_eq!((step.kind.as_str(), step.lookup("data.step")), ("patchloom.step.done", json!("tell")));
     engine.stop();
 }

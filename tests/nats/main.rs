@@ -174,6 +174,23 @@ fn a_journal_moves_into_nats_and_back_with_all_its_links() {
     assert!(alone(&["run", "show", id], "c").1.contains("succeeded"));
 }
 
+#[tokio::test]
+async fn who_looks_on_makes_no_journal_and_says_that_no_engine_is_there() {
+    if left_out() {
+        return;
+    }
+    let server = Server::start(Options::default());
+    let system = System::new(server.url());
+    let output = system.call(&["run", "list", "--partition", "nowhere"]);
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(3), "{error}");
+    assert!(error.contains("E0473") && error.contains("no engine ever stood for the partition nowhere"), "{error}");
+    let client = async_nats::connect(server.url()).await.unwrap();
+    let mut names = async_nats::jetstream::new(client).stream_names();
+    let made = futures_util::StreamExt::next(&mut names).await;
+    assert!(made.is_none(), "it made {made:?}");
+}
+
 #[test]
 fn a_server_that_is_not_there_is_told_in_a_sentence() {
     let system = System::new("nats://127.0.0.1:1".to_owned());

@@ -224,7 +224,7 @@ async fn a_scanner_tells_events_and_a_listener_hears_them() {
     let file = system.dir.path().join("once.yaml");
     std::fs::write(
         &file,
-        "name: once\non: [ { event: { type: com.example.seen } } ]\nsteps: { go: { wait: { for: 0s } } }\n",
+        "name: once\non: [ { event: { type: com.example.seen } } ]\nsteps: { go: { wait: { for: 1s } } }\n",
     )
     .unwrap();
     let mut person = Command::new(env!("CARGO_BIN_EXE_patchloom"));

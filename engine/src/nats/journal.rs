@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use async_nats::jetstream::context::{PublishError, PublishErrorKind};
+use async_nats::jetstream::context::{GetStreamErrorKind, PublishError, PublishErrorKind};
 use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::stream::{Info, Stream};
 use async_nats::jetstream::{self, Context, ErrorCode};
@@ -98,6 +98,10 @@ impl std::fmt::Debug for NatsJournal {
     }
 }
 
+fn stream_of(partition: &str) -> String {
+    format!("PATCHLOOM_JOURNAL_{partition}")
+}
+
 impl Drop for NatsJournal {
     fn drop(&mut self) {
         if let Some(task) = &self.trimming {
@@ -118,7 +122,7 @@ impl NatsJournal {
         if !(1..=32).contains(&partition.len()) || !partition.bytes().all(fits) {
             return Err(StreamError::Name { name: partition.to_owned() });
         }
-        let name = format!("PATCHLOOM_JOURNAL_{partition}");
+        let name = stream_of(partition);
         let subject = format!("patchloom.journal.{partition}");
         let info = get_or_make(context, &config(&name, &subject, &options)).await?;
         let id = check(&info.config, &config(&name, &subject, &options))?;
@@ -142,6 +146,25 @@ impl NatsJournal {
         };
         journal.look(&info).await?;
         Ok(journal)
+    }
+
+    /// Opens the journal of `partition` to look on: as it stands, on as many servers as it is, and never made.
+    ///
+    /// # Errors
+    /// As [`NatsJournal::open`]; [`StreamError::Unfit`] where there is none.
+    pub async fn open_there(context: &Context, partition: &str, options: JournalOptions) -> Result<Self, StreamError> {
+        let name = stream_of(partition);
+        let replicas = match context.get_stream(&name).await {
+            Ok(stream) => stream.cached_info().config.num_replicas,
+            Err(error) => match error.kind() {
+                GetStreamErrorKind::JetStream(said) if said.error_code() == ErrorCode::STREAM_NOT_FOUND => {
+                    let reason = format!("there is none: no engine ever stood for the partition {partition} here");
+                    return Err(StreamError::Unfit { stream: name, reason });
+                }
+                _ => return Err(unavailable("open", &name, &error)),
+            },
+        };
+        Self::open(context, partition, JournalOptions { replicas, ..options }).await
     }
 
     /// Looks anew where the journal ends, and that it holds what it held.

@@ -1,8 +1,12 @@
 //! The journal over NATS with a copy on the disk of this engine: the stream is the truth, the copy is what reads are
 //! served from, and what the stream is checked against.
 
+use std::path::Path;
+use std::time::Duration;
+
 use patchloom_core::UtcMs;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::catch_up::agrees;
 use super::journal::{NatsJournal, Opening};
@@ -14,6 +18,9 @@ use crate::journal::{
 };
 use crate::snapshot::Snapshots;
 
+/// How long the disk of the copy may refuse what the stream has: then another engine had better lead.
+const COPY_PATIENCE: Duration = Duration::from_secs(30);
+
 /// The journal of a partition and its copy. [`super::catch_up`] makes one.
 #[derive(Debug)]
 pub struct MirroredJournal {
@@ -22,11 +29,19 @@ pub struct MirroredJournal {
     snapshots: Snapshots<RealDisk>,
     /// The answer for the record that is on its way into the copy.
     copying: Option<oneshot::Receiver<Result<Appended, AppendError>>>,
+    /// Since when the disk of the copy refuses.
+    refuses: Option<Instant>,
+    copy_patience: Duration,
 }
 
 impl MirroredJournal {
     pub(super) fn new(nats: NatsJournal, local: EmbeddedJournal, snapshots: Snapshots<RealDisk>) -> Self {
-        Self { nats, local, snapshots, copying: None }
+        Self { nats, local, snapshots, copying: None, refuses: None, copy_patience: COPY_PATIENCE }
+    }
+
+    /// Has it give up when the disk of the copy refused for so long, and not for half a minute.
+    pub fn set_copy_patience(&mut self, patience: Duration) {
+        self.copy_patience = patience;
     }
 
     /// The journal itself.
@@ -153,14 +168,28 @@ impl MirroredJournal {
             return Err(AppendError::Lost { stream, reason });
         }
         match self.copy_missing(&mut |_| {}).await {
-            Ok(_) => Ok(()),
-            Err(Error::Io { path, source, .. }) => Err(AppendError::Io { path, source }),
+            Ok(_) => {
+                self.refuses = None;
+                Ok(())
+            }
+            Err(Error::Io { path, source, .. }) => Err(self.refused(&path, source)),
             Err(Error::Stopped) => Err(AppendError::Stopped),
             Err(error @ Error::Stream(StreamError::Unavailable { .. })) => {
                 Err(AppendError::Unavailable { stream, reason: chain(&error) })
             }
             Err(error) => Err(AppendError::Lost { stream, reason: chain(&error) }),
         }
+    }
+
+    /// What it means that the disk of the copy refuses: for a while, that it is tried again; then, that this engine gives
+    /// up its office.
+    fn refused(&mut self, path: &Path, source: std::io::Error) -> AppendError {
+        let since = *self.refuses.get_or_insert_with(Instant::now);
+        if since.elapsed() < self.copy_patience {
+            return AppendError::Io { path: path.to_owned(), source };
+        }
+        let reason = format!("the copy cannot be written to {} for {:?}: {source}", path.display(), since.elapsed());
+        AppendError::Poisoned { reason }
     }
 
     /// Hands a record to the copy; one that does not follow it is left for [`MirroredJournal::settle`].
@@ -177,7 +206,8 @@ impl MirroredJournal {
 impl Journal for MirroredJournal {
     type Reader = EmbeddedReader;
 
-    /// Appends to the stream; the copy is written meanwhile, and an error of its disk is told by the next append.
+    /// Appends to the stream; the copy is written meanwhile, and an error of its disk is told by the next append:
+    /// [`AppendError::Poisoned`] where the disk refuses for half a minute.
     async fn append(&mut self, record: Vec<u8>) -> Result<Appended, AppendError> {
         self.settle().await?;
         let appended = self.nats.append(record.clone()).await?;

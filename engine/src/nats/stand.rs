@@ -131,7 +131,11 @@ pub async fn stand(
     let dir = DataDir::open(path)?;
     let context = &connection.jetstream();
     let journal = JournalOptions::new(SEMANTICS, options.replicas);
-    let nats = NatsJournal::open(context, &options.partition, journal).await.map_err(stream)?;
+    let nats = match options.leads {
+        true => NatsJournal::open(context, &options.partition, journal).await,
+        false => NatsJournal::open_there(context, &options.partition, journal).await,
+    };
+    let nats = nats.map_err(stream)?;
     let id = nats.id();
     // A record is closed behind the entry that passes this: there must be room for that entry too.
     let tuning = &mut options.engine.tuning;
