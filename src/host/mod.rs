@@ -22,6 +22,7 @@ use patchloom_workers::tell::Fact;
 use patchloom_workers::{changes, observe, patching};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::fault::{Exit, Fault};
@@ -68,6 +69,9 @@ enum Place {
     /// Somewhere behind NATS: orders go to the one that leads, what it records is followed here.
     Elsewhere(Box<Stand>),
 }
+
+/// How long a command waits for servers that do not answer, as orders do for a leader.
+const PATIENCE: Duration = Duration::from_secs(40);
 
 /// Whether the servers that keep the journal do not answer: they may later.
 pub(crate) fn is_away(error: &OpenError) -> bool {
@@ -137,7 +141,17 @@ impl Host {
     /// The broker does not answer, or the copy cannot be used: see the fault's code.
     pub async fn look_on(connection: &Connection, copy: &Path, options: StandOptions) -> Result<Self, Fault> {
         let options = StandOptions { leads: false, ..options };
-        let stand = stand(connection, copy, InProcess::default(), options).await.map_err(open_fault)?;
+        let patience = Instant::now() + PATIENCE;
+        let stand = loop {
+            match stand(connection, copy, InProcess::default(), options.clone()).await {
+                Ok(stand) => break stand,
+                // Servers that have just lost one of them choose another leader for the stream: that takes seconds.
+                Err(error) if is_away(&error) && Instant::now() < patience => {
+                    tracing::warn!(error = %error, "the journal cannot be reached; it is tried again");
+                }
+                Err(error) => return Err(open_fault(error)),
+            }
+        };
         for note in &stand.notes {
             tracing::info!("{note}");
         }

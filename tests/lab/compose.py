@@ -186,13 +186,16 @@ def serve(services, place):
         (place / "holders.new").write_text(json.dumps({n: [s.holder.pid, s.environment] for n, s in services.items()}))
         (place / "holders.new").rename(place / "holders")
         time.sleep(0.05)
+    # As compose does: who depends on others goes first.
     for service in reversed(services.values()):
+        began = time.monotonic()
         service.process.terminate()
-    for service in services.values():
         try:
             service.process.wait(30)
+            print(f"{service.name} ended with {service.process.returncode} after {time.monotonic() - began:.1f} s", flush=True)
         except subprocess.TimeoutExpired:
             service.process.kill()
+            print(f"{service.name} did not end in time and was killed", flush=True)
 
 
 def order(place, word, name):
