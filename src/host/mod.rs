@@ -72,6 +72,8 @@ enum Place {
 
 /// How long a command waits for servers that do not answer, as orders do for a leader.
 const PATIENCE: Duration = Duration::from_secs(40);
+/// Between two tries.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// Whether the servers that keep the journal do not answer: they may later.
 pub(crate) fn is_away(error: &OpenError) -> bool {
@@ -141,13 +143,17 @@ impl Host {
     /// The broker does not answer, or the copy cannot be used: see the fault's code.
     pub async fn look_on(connection: &Connection, copy: &Path, options: StandOptions) -> Result<Self, Fault> {
         let options = StandOptions { leads: false, ..options };
-        let patience = Instant::now() + PATIENCE;
+        // Where streams are off nothing comes of waiting.
+        let patience = if connection.client().server_info().jetstream { PATIENCE } else { Duration::ZERO };
+        let end = Instant::now() + patience;
         let stand = loop {
             match stand(connection, copy, InProcess::default(), options.clone()).await {
                 Ok(stand) => break stand,
                 // Servers that have just lost one of them choose another leader for the stream: that takes seconds.
-                Err(error) if is_away(&error) && Instant::now() < patience => {
+                Err(error) if is_away(&error) && Instant::now() < end => {
                     tracing::warn!(error = %error, "the journal cannot be reached; it is tried again");
+                    // Some answers are a quick no.
+                    tokio::time::sleep(AGAIN).await;
                 }
                 Err(error) => return Err(open_fault(error)),
             }

@@ -57,10 +57,7 @@ pub(super) fn render(setup: &Setup, key: &mut impl FnMut(&str) -> Result<String>
 
 /// The accounts beside the engines', each with the name of its user.
 fn others(setup: &Setup) -> Vec<(String, String)> {
-    let one = |kind: &str, name: &dyn std::fmt::Display| {
-        let user = format!("{kind}-{name}");
-        (user.to_uppercase().replace('-', "_"), user)
-    };
+    let one = |kind: &str, name: &dyn std::fmt::Display| (account_of(kind, name), format!("{kind}-{name}"));
     let sites = setup.sites.iter().map(|site| one("site", &site.name));
     let scanners = setup.scanners.iter().map(|name| one("scanner", name));
     let listeners = setup.listeners.iter().map(|name| one("listener", name));

@@ -53,7 +53,7 @@ impl Topology {
         let program = |name: &str, path: &Path| format!("{name}={}", path.display());
         command.args(["--program", &program("patchloom", Path::new(env!("CARGO_BIN_EXE_patchloom")))]);
         command.args(["--program", &program("nats-server", &patchloom_bed::nats::binary_path())]);
-        // Its image is not needed to know that ours work; `bench` and people look at it.
+        // Its program is another's, and what it asks for is asked for here.
         command.args(["--leave-out", "prometheus"]);
         let mut process = Process::start(&mut command, &dir.path().join("log"));
         process.says("all services are up", 1);

@@ -192,6 +192,19 @@ async fn who_looks_on_makes_no_journal_and_says_that_no_engine_is_there() {
 }
 
 #[test]
+fn a_server_without_streams_is_told_at_once() {
+    if left_out() {
+        return;
+    }
+    let server = Server::start(Options { jetstream: false, ..Options::default() });
+    let output = System::new(server.url()).call(&["run", "list", "-v"]);
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(3), "{error}");
+    assert!(error.contains("E0471"), "{error}");
+    assert!(!error.contains("it is tried again"), "it waits for what does not come: {error}");
+}
+
+#[test]
 fn a_server_that_is_not_there_is_told_in_a_sentence() {
     let system = System::new("nats://127.0.0.1:1".to_owned());
     let output = system.call(&["run", "list"]);
