@@ -80,6 +80,7 @@ fn target_name(target: &Target) -> String {
     match target {
         Target::Local => "local".to_owned(),
         Target::Root { path } => path.clone(),
+        Target::Ssh(ssh) => ssh.to_string(),
     }
 }
 

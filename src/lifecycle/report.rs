@@ -141,6 +141,7 @@ fn name(target: &Target) -> String {
             if name.trim().is_empty() { "this machine".to_owned() } else { name.trim().to_owned() }
         }
         Target::Root { path } => path.clone(),
+        Target::Ssh(ssh) => ssh.to_string(),
     }
 }
 

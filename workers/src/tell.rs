@@ -127,5 +127,6 @@ pub(crate) fn host_name(target: &Target) -> String {
             if name.trim().is_empty() { "localhost".to_owned() } else { name.trim().to_owned() }
         }
         Target::Root { path } => path.clone(),
+        Target::Ssh(ssh) => ssh.host.clone(),
     }
 }

@@ -6,6 +6,7 @@
 mod baseline;
 mod change;
 mod gate;
+mod host;
 mod instant;
 mod outcome;
 mod package;
@@ -23,12 +24,13 @@ pub use gate::{
     Check, PREFLIGHT_AGE_MS_MAX, PackageUndo, Permit, Preflight, Refusal, SnapshotKind, SnapshotProof, UndoPackage,
     UndoProof, permit, refusals,
 };
+pub use host::{Criticality, Environment, Host, HostOs, PATCH_GROUP_TAGS};
 pub use instant::Instant;
 pub use outcome::{
     Cause, Drift, HostOutcome, PackageOutcome, PackageSet, PackageState, PackageVerdict, UndoWay, Verdict,
     judge_install,
 };
-pub use package::{InstalledPackage, MissingPatch, PackageId, Target};
+pub use package::{InstalledPackage, MissingPatch, PackageId, SshTarget, Target};
 pub use plan::{
     CHANGES_PER_HOST_MAX, HOSTS_MAX, HostPlan, Mode, Plan, PlanDigest, PlanError, PlannedChange, UndoIntent,
 };

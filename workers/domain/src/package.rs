@@ -1,5 +1,7 @@
 //! Packages on a host and the patches it lacks.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 /// What is patched: a machine or a root directory.
@@ -13,6 +15,40 @@ pub enum Target {
         /// Absolute path.
         path: String,
     },
+    /// A machine that is reached over SSH.
+    Ssh(SshTarget),
+}
+
+/// Where and as whom a machine is reached over SSH. Which keys are used, and which host keys are known, is a matter of whoever
+/// connects, not of the machine.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SshTarget {
+    /// Name or address.
+    pub host: String,
+    /// Its port; 22 unless told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// The account; that of the configuration of ssh unless told. One that is not root becomes root by sudo, without a password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Hosts to jump over, from the first to the last, each `[user@]host[:port]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub jump: Vec<String>,
+}
+
+impl fmt::Display for SshTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(user) = &self.user {
+            write!(f, "{user}@")?;
+        }
+        // Brackets keep the colons of an IPv6 address apart from that of the port.
+        match (self.host.contains(':'), self.port) {
+            (true, Some(port)) => write!(f, "[{}]:{port}", self.host),
+            (false, Some(port)) => write!(f, "{}:{port}", self.host),
+            (_, None) => f.write_str(&self.host),
+        }
+    }
 }
 
 /// A package name with its architecture: what dpkg keeps apart.

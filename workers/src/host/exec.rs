@@ -53,6 +53,12 @@ pub enum Error {
         /// The root directory.
         path: String,
     },
+    /// It is another machine.
+    #[error("{place} is reached over SSH: its tasks are done there, not from here")]
+    Elsewhere {
+        /// Its account, name and port.
+        place: String,
+    },
     /// The program is not installed there.
     #[error("{program} is not installed on {place}")]
     Missing {
@@ -92,6 +98,7 @@ impl Error {
             Self::NotARoot { .. } => "E0503",
             Self::Enter { .. } => "E0504",
             Self::Start { .. } => "E0505",
+            Self::Elsewhere { .. } => "E0506",
         }
     }
 }
@@ -256,6 +263,7 @@ impl HostExec {
     pub fn new(target: &Target) -> Result<Self, Error> {
         let base = match target {
             Target::Local => Path::new("/"),
+            Target::Ssh(ssh) => return Err(Error::Elsewhere { place: ssh.to_string() }),
             Target::Root { path } => {
                 let not_a_root = |reason: &str| Error::NotARoot { path: path.clone(), reason: reason.to_owned() };
                 if !Path::new(path).is_absolute() {
@@ -295,7 +303,7 @@ impl HostExec {
     #[must_use]
     pub fn place(&self) -> String {
         match &self.target {
-            Target::Local => "this machine".to_owned(),
+            Target::Local | Target::Ssh(_) => "this machine".to_owned(),
             Target::Root { path } => path.clone(),
         }
     }
@@ -304,7 +312,7 @@ impl HostExec {
     #[must_use]
     pub fn path(&self, inside: &str) -> PathBuf {
         match &self.target {
-            Target::Local => PathBuf::from(inside),
+            Target::Local | Target::Ssh(_) => PathBuf::from(inside),
             Target::Root { path } => Path::new(path).join(inside.trim_start_matches('/')),
         }
     }
@@ -314,7 +322,7 @@ impl HostExec {
     pub fn shared_path(&self, dir: &Path) -> PathBuf {
         match &self.target {
             Target::Root { .. } if self.is_root => PathBuf::from(enter::SHARED_INSIDE),
-            Target::Root { .. } | Target::Local => dir.to_owned(),
+            Target::Root { .. } | Target::Local | Target::Ssh(_) => dir.to_owned(),
         }
     }
 
@@ -367,7 +375,7 @@ impl HostExec {
     /// The words that really run.
     fn words(&self, order: &Order) -> Result<Vec<String>, Error> {
         match &self.target {
-            Target::Local => Ok(order.argv.clone()),
+            Target::Local | Target::Ssh(_) => Ok(order.argv.clone()),
             Target::Root { path } if self.is_root => {
                 let shared = order.shared.as_deref().map(Path::to_string_lossy);
                 let mut argv = order.argv.clone();
@@ -404,7 +412,7 @@ impl HostExec {
                     }
                 }
             }
-            Target::Root { .. } | Target::Local => {
+            Target::Root { .. } | Target::Local | Target::Ssh(_) => {
                 command.env_remove("LANGUAGE").env_remove("LANG");
                 if let Some(dir) = &order.dir {
                     command.current_dir(dir);

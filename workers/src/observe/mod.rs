@@ -65,6 +65,7 @@ fn host_failure(error: &host::Error) -> Failure {
     match error {
         host::Error::Start { .. } => transient(error.code(), chain(error)),
         host::Error::NotARoot { .. }
+        | host::Error::Elsewhere { .. }
         | host::Error::NeedsRoot { .. }
         | host::Error::Missing { .. }
         | host::Error::Enter { .. } => permanent(error.code(), chain(error)),

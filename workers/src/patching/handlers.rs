@@ -161,10 +161,14 @@ impl Handler for SnapshotMake {
             let none = |why: &str| Ok(json!({ "snapshot": null, "why": why }));
             let root = match (&part.target, plan.mode(), part.undo) {
                 (_, Mode::Observe, _) => return none("nothing changes in observe mode"),
-                (Target::Local, Mode::Apply, UndoIntent::Packages | UndoIntent::PackagesThenSnapshot) => {
+                (
+                    Target::Local | Target::Ssh(_),
+                    Mode::Apply,
+                    UndoIntent::Packages | UndoIntent::PackagesThenSnapshot,
+                ) => {
                     return none("the running machine is taken back by its packages");
                 }
-                (Target::Local, Mode::Apply, UndoIntent::Snapshot) => {
+                (Target::Local | Target::Ssh(_), Mode::Apply, UndoIntent::Snapshot) => {
                     return Err(permanent(
                         "E0557",
                         "the running machine cannot be snapshotted: plan its packages as the way back",

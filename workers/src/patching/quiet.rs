@@ -45,6 +45,7 @@ pub(super) fn target_name(target: &Target) -> String {
             let real = Path::new(path).canonicalize().unwrap_or_else(|_| PathBuf::from(path));
             format!("root {}", real.display())
         }
+        Target::Ssh(ssh) => format!("ssh {ssh}"),
     };
     Sha256::digest(text).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }

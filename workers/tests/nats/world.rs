@@ -88,10 +88,11 @@ impl Ledger {
             entries.list.push((task.clone(), outcome, by));
         }
         let seq = u64::try_from(entries.list.len()).unwrap();
-        drop(entries);
+        // Before anybody can see the outcome: who sees the last one may ask at once what is left.
         if let Some(queue) = &*self.queue.lock().unwrap() {
             queue.forget(std::slice::from_ref(task));
         }
+        drop(entries);
         self.news.notify_waiters();
         if known { Err(Refusal::Stale("this attempt is not out".into())) } else { Ok(seq) }
     }
