@@ -7,7 +7,12 @@ use crate::contract::{artifact, contract, count, flag, list, map, maybe_text, mo
 
 /// The contracts of this module.
 pub(crate) fn contracts() -> Vec<(&'static str, Contract)> {
-    vec![("campaign.plan", plan()), ("campaign.admit", admit()), ("campaign.record", record())]
+    vec![
+        ("campaign.plan", plan()),
+        ("campaign.admit", admit()),
+        ("campaign.record", record()),
+        ("campaign.wave", wave()),
+    ]
 }
 
 fn plan() -> Contract {
@@ -51,5 +56,16 @@ fn record() -> Contract {
         json!({ "change": text(), "host": text(), "end": text(), "failure?": { "type": ["object", "null"] } }),
         json!({ "outcome": text() }),
         &["E0508", "E0601", "E0604", "E0608"],
+    )
+}
+
+fn wave() -> Contract {
+    contract(
+        "Says on the change what came of a wave, and until when it is watched.",
+        json!({
+            "change": text(), "roster": artifact(), "wave": { "enum": ["canary", "pilot", "broad"] }, "soak_ms?": count(),
+        }),
+        json!({ "wave": text(), "hosts": count(), "good": count(), "until": count() }),
+        &["E0508", "E0604", "E0608", "E0701", "E0703"],
     )
 }

@@ -7,6 +7,7 @@ mod plan;
 mod record;
 #[cfg(test)]
 mod tests;
+mod wave;
 
 use crate::runtime::{DuplicateHandler, Handlers};
 
@@ -14,6 +15,7 @@ pub use admit::Admit;
 pub(crate) use contracts::contracts;
 pub use plan::MakeCampaign;
 pub use record::Record;
+pub use wave::WaveOver;
 
 /// Adds all handlers of this module.
 ///
@@ -22,5 +24,6 @@ pub use record::Record;
 pub fn register(handlers: &mut Handlers) -> Result<(), DuplicateHandler> {
     handlers.add(MakeCampaign)?;
     handlers.add(Admit)?;
+    handlers.add(WaveOver)?;
     handlers.add(Record)
 }

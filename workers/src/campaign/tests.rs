@@ -210,6 +210,11 @@ async fn behind_a_canary_that_failed_hosts_are_deferred_and_the_change_says_why(
         panic!("deferred")
     };
     assert!(why.contains("canary") && later["why"] == json!(why), "{why}");
+    let over = json!({ "change": "CHG0000001", "roster": plan["roster"], "wave": "canary", "soak_ms": 1000 });
+    let over = lab.twice(WaveOver, over).await.unwrap();
+    assert_eq!((&over["hosts"], &over["good"]), (&json!(1), &json!(0)));
+    let note = lab.change().notes.pop().unwrap().text;
+    assert!(note.contains("Wave canary: 0 of 1 hosts came through.\ndev-1: not begun"), "{note}");
     // One that was begun before goes on: half a patch is worse than a bad one.
     assert_eq!(admit("web-2").await["admitted"], json!(true));
 }
