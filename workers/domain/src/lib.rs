@@ -8,6 +8,7 @@ mod change;
 mod gate;
 mod host;
 mod instant;
+pub mod inventory;
 mod outcome;
 mod package;
 mod plan;
@@ -24,7 +25,7 @@ pub use gate::{
     Check, PREFLIGHT_AGE_MS_MAX, PackageUndo, Permit, Preflight, Refusal, SnapshotKind, SnapshotProof, UndoPackage,
     UndoProof, permit, refusals,
 };
-pub use host::{Criticality, Environment, Host, HostOs, PATCH_GROUP_TAGS};
+pub use host::{Criticality, Environment, GROUP_TAG_PREFIX, Host, HostOs, PATCH_GROUP_TAGS};
 pub use instant::Instant;
 pub use outcome::{
     Cause, Drift, HostOutcome, PackageOutcome, PackageSet, PackageState, PackageVerdict, UndoWay, Verdict,
