@@ -29,11 +29,18 @@ pub(crate) fn map(fields: Value) -> Value {
     json!({ "type": "object", "required": required, "properties": properties, "additionalProperties": false })
 }
 
-/// A target: this machine or a root directory.
+/// A target: this machine, a root directory, or a machine that is reached over SSH.
 pub(crate) fn target() -> Value {
-    let kind = json!({ "enum": ["local", "root"] });
+    let kind = json!({ "enum": ["local", "root", "ssh"] });
     let path = json!({ "type": "string", "description": "Absolute path of a root directory." });
-    map(json!({ "kind": kind, "path?": path }))
+    let host = json!({ "type": "string", "description": "Name or address of a machine that is reached over SSH." });
+    let port = json!({ "type": ["integer", "null"], "minimum": 1, "maximum": 65_535 });
+    let more = json!({ "port?": port, "user?": maybe_text(), "jump?": list(text()) });
+    let mut fields = json!({ "kind": kind, "path?": path, "host?": host });
+    if let (Value::Object(fields), Value::Object(more)) = (&mut fields, more) {
+        fields.extend(more);
+    }
+    map(fields)
 }
 
 pub(crate) fn text() -> Value {
@@ -83,9 +90,9 @@ mod tests {
     #[test]
     fn every_handler_has_a_contract_and_every_contract_a_handler() {
         let mut handlers = Handlers::default();
-        crate::observe::register(&mut handlers).unwrap();
+        crate::observe::register(&mut handlers, &crate::carry::Carrier::default()).unwrap();
         crate::changes::register(&mut handlers).unwrap();
-        crate::patching::register(&mut handlers, None).unwrap();
+        crate::patching::register(&mut handlers, None, &crate::carry::Carrier::default()).unwrap();
         let contracts = contracts();
         let told: BTreeSet<&str> = contracts.iter().map(|(uses, _)| uses).collect();
         assert_eq!(told, handlers.names().collect());
