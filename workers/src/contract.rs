@@ -33,14 +33,11 @@ pub(crate) fn map(fields: Value) -> Value {
 pub(crate) fn target() -> Value {
     let kind = json!({ "enum": ["local", "root", "ssh"] });
     let path = json!({ "type": "string", "description": "Absolute path of a root directory." });
-    let host = json!({ "type": "string", "description": "Name or address of a machine that is reached over SSH." });
-    let port = json!({ "type": ["integer", "null"], "minimum": 1, "maximum": 65_535 });
-    let more = json!({ "port?": port, "user?": maybe_text(), "jump?": list(text()) });
-    let mut fields = json!({ "kind": kind, "path?": path, "host?": host });
-    if let (Value::Object(fields), Value::Object(more)) = (&mut fields, more) {
-        fields.extend(more);
-    }
-    map(fields)
+    let host = json!({ "type": "string", "description": "Name or address, for ssh." });
+    let port = json!({ "type": "integer", "minimum": 1, "maximum": 65_535 });
+    map(json!({
+        "kind": kind, "path?": path, "host?": host, "port?": port, "user?": text(), "jump?": list(text()),
+    }))
 }
 
 pub(crate) fn text() -> Value {
