@@ -5,6 +5,7 @@
 
 mod baseline;
 mod bench;
+mod carried;
 mod change;
 mod completions;
 mod dispatch;
@@ -18,6 +19,7 @@ mod nats_setup;
 mod patch;
 mod run;
 mod serve;
+mod ssh;
 mod store;
 mod task;
 mod version;
@@ -34,6 +36,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 pub use baseline::{BaselineCommand, BaselineExportArgs, BaselineImportArgs, BaselineTestArgs};
 pub use bench::{BenchCommand, BenchEngineArgs, BenchFanoutArgs};
+pub use carried::{HostAskArgs, HostCommand, HostRunArgs};
 pub use change::{ChangeCommand, ChangeDecisionArgs, ChangeListArgs, ChangeShowArgs};
 pub use completions::CompletionsArgs;
 pub use doctor::DoctorArgs;
@@ -51,6 +54,7 @@ pub use run::{
     RunTuneArgs, RunWatchArgs, RunWhyArgs, Signal,
 };
 pub use serve::ServeArgs;
+pub use ssh::SshArgs;
 pub use task::{TaskCommand, TaskListArgs, TaskShowArgs};
 pub use version::{Relation, SchemeChoice, VersionCommand, VersionCompareArgs};
 pub use window::{
@@ -168,6 +172,9 @@ pub enum EngineCommand {
     /// Measure the engine on this machine
     #[command(subcommand)]
     Bench(BenchCommand),
+    /// What workers run on hosts over SSH
+    #[command(subcommand, hide = true)]
+    Host(HostCommand),
 }
 
 /// What a command gets besides its own arguments.

@@ -7,4 +7,4 @@ mod words;
 
 pub use client::{Client, Stdin};
 pub use error::{Error, Unreachable};
-pub use options::SshOptions;
+pub use options::{HOST_DIR, SshOptions};
