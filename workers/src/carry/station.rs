@@ -280,3 +280,102 @@ pub(crate) async fn wait_for_word(context: &TaskContext, dir: &Path, limit: Dura
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use patchloom_core::{Leg, Outcome, TaskKey};
+    use patchloom_domain::SshTarget;
+    use serde_json::json;
+
+    use super::*;
+    use crate::artifact::ArtifactId;
+
+    fn task(input: serde_json::Value) -> CarriedTask {
+        CarriedTask {
+            uses: "scan.packages".to_owned(),
+            key: TaskKey {
+                run: "018f0000-0000-7000-8000-000000000001".parse().unwrap(),
+                step: "scan".parse().unwrap(),
+                item: 0,
+                attempt: 1,
+                leg: Leg::Forward,
+            },
+            redelivered: 0,
+            target: SshTarget { host: "web-1".to_owned(), port: None, user: None, jump: Vec::new() },
+            sent: UtcMs(1),
+            input,
+        }
+    }
+
+    fn ask(data: &DataDir, request: &Request, bytes: &[u8]) -> (Reply, Vec<u8>) {
+        let mut line = serde_json::to_vec(request).unwrap();
+        line.push(b'\n');
+        line.extend_from_slice(bytes);
+        let mut said = Vec::new();
+        answer(data, Path::new("/bin/false"), &mut line.as_slice(), &mut said).unwrap();
+        let end = said.iter().position(|&byte| byte == b'\n').unwrap();
+        (serde_json::from_slice(&said[..end]).unwrap(), said[end + 1..].to_vec())
+    }
+
+    fn status(reply: Reply) -> Status {
+        match reply {
+            Reply::Status { status } => status,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_task_is_absent_then_running_while_its_lock_is_held_then_dead_or_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDir::new(dir.path());
+        let task = task(json!({ "target": { "kind": "ssh", "host": "web-1" } }));
+        let look = Request::Look { name: name(&task.key) };
+        assert_eq!(status(ask(&data, &look, b"").0), Status::Absent);
+        let files = Files::of(&data, &name(&task.key));
+        fs::create_dir_all(files.dir()).unwrap();
+        let received = Received { task: task.clone(), received: now() };
+        fs::write(files.task(), serde_json::to_vec(&received).unwrap()).unwrap();
+        assert_eq!(status(ask(&data, &look, b"").0), Status::Dead);
+        let lock = files.lock().unwrap();
+        lock.try_lock().unwrap();
+        assert!(matches!(status(ask(&data, &look, b"").0), Status::Running { .. }));
+        let start = Request::Start { task: Box::new(task.clone()) };
+        assert!(matches!(status(ask(&data, &start, b"").0), Status::Running { .. }), "it is not started twice");
+        drop(lock);
+        let end = End { outcome: Outcome::Succeeded { output: json!({ "count": 7 }) }, told: Vec::new() };
+        fs::write(files.outcome(), serde_json::to_vec(&end).unwrap()).unwrap();
+        let again = Request::Start { task: Box::new(CarriedTask { sent: UtcMs(2), redelivered: 3, ..task.clone() }) };
+        assert_eq!(status(ask(&data, &again, b"").0), Status::Over { end: Box::new(end) }, "its outcome is the answer");
+        let other = Request::Start { task: Box::new(CarriedTask { uses: "verify.rescan".to_owned(), ..task }) };
+        match ask(&data, &other, b"").0 {
+            Reply::Refused { failure } => assert_eq!(failure.code, "E0579"),
+            reply => panic!("{reply:?}"),
+        }
+    }
+
+    #[test]
+    fn artifacts_come_and_go_whole_or_not_at_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDir::new(dir.path());
+        let id = ArtifactId::of(b"whole\nbytes");
+        let lacks = Request::Lacks { ids: vec![id.clone()] };
+        assert_eq!(ask(&data, &lacks, b"").0, Reply::Lacks { ids: vec![id.clone()] });
+        let put = Request::Put { id: id.clone() };
+        assert!(matches!(ask(&data, &put, b"whole\nby").0, Reply::Refused { .. }));
+        assert_eq!(ask(&data, &Request::Get { id: id.clone() }, b"").0, Reply::Artifact { there: false });
+        assert_eq!(ask(&data, &put, b"whole\nbytes").0, Reply::Done);
+        assert_eq!(ask(&data, &lacks, b"").0, Reply::Lacks { ids: Vec::new() });
+        assert_eq!(ask(&data, &Request::Get { id }, b""), (Reply::Artifact { there: true }, b"whole\nbytes".to_vec()));
+    }
+
+    #[test]
+    fn what_is_no_question_or_no_name_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDir::new(dir.path());
+        let refused = |reply: Reply| matches!(reply, Reply::Refused { failure } if failure.code == "E0579");
+        assert!(refused(ask(&data, &Request::Look { name: "../../etc".to_owned() }, b"").0));
+        let mut said = Vec::new();
+        answer(&data, Path::new("/bin/false"), &mut b"rm -rf /\n".as_slice(), &mut said).unwrap();
+        assert!(refused(serde_json::from_slice(&said).unwrap()));
+    }
+}
