@@ -157,9 +157,9 @@ async fn work(host: &Host, wish: &Wish, asks: bool, args: &PatchArgs, context: &
         asks &= *mode == Mode::Apply;
     }
     let progress = Progress::new(io::stderr(), context.talk);
-    let mut decide = |change: &ChangeRequest| -> Result<bool, Fault> {
+    let mut decide = |change: &ChangeRequest| -> Result<Option<bool>, Fault> {
         if !asks {
-            return Ok(true);
+            return Ok(Some(true));
         }
         eprintln!("\n{} ({}): {}", change.number, change.draft.digest, change.draft.title);
         eprintln!("{}", change.draft.implementation_plan);
@@ -167,6 +167,7 @@ async fn work(host: &Host, wish: &Wish, asks: bool, args: &PatchArgs, context: &
             Target::Ssh(ssh) => format!("Change {ssh}?"),
             Target::Local | Target::Root { .. } => "Change this machine?".to_owned(),
         })
+        .map(Some)
     };
     match lifecycle::follow(host, id, progress, &mut decide).await? {
         Rest::Over => {}
