@@ -4,8 +4,6 @@
 
 mod bench;
 
-use std::time::Duration;
-
 use patchloom_bed::fleet::left_out;
 
 use crate::bench::Bench;
@@ -108,7 +106,6 @@ fn a_host_that_lost_its_power_in_the_midst_is_repaired_when_it_is_back() {
     bench.await_gate();
     bench.fleet.kill_host("host-1");
     bench.open_gate();
-    std::thread::sleep(Duration::from_secs(1));
     bench.fleet.boot("host-1");
     let said = running.finish();
     assert_eq!(said.ended(), (Some(0), "succeeded".to_owned()), "{said:#}");
