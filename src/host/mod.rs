@@ -19,6 +19,7 @@ use patchloom_engine::nats::{Connection, Stand, StandOptions, StreamError, stand
 use patchloom_engine::runtime::{self, Books, Engine, EngineOptions, Handle, OpenError};
 use patchloom_workers::carry::Carrier;
 use patchloom_workers::runtime::{DataDir, Handlers, PoolConfig, Progress, WorkerPool};
+use patchloom_workers::ssh::SshOptions;
 use patchloom_workers::tell::Fact;
 use patchloom_workers::{campaign, changes, observe, patching};
 use tokio::sync::watch;
@@ -109,7 +110,7 @@ impl Host {
     /// # Errors
     /// The data directory cannot be led: see the fault's code.
     pub async fn open(data: &Path) -> Result<Self, Fault> {
-        Self::open_carrying(data, &Carrier::default()).await
+        Self::open_carrying(data, &Carrier::new(SshOptions::from_env())).await
     }
 
     /// As [`Host::open`]; `carrier` brings tasks to hosts that are other machines.
@@ -296,7 +297,7 @@ async fn cut_off(handle: &Handle) -> Result<Vec<CutOff>, Fault> {
 /// # Errors
 /// Two handlers claim one task type: a mistake in this code.
 pub fn handlers() -> anyhow::Result<Handlers> {
-    handlers_with(&Carrier::default())
+    handlers_with(&Carrier::new(SshOptions::from_env()))
 }
 
 /// As [`handlers`]; `carrier` brings tasks to hosts that are other machines.

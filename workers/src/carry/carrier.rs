@@ -75,7 +75,7 @@ impl Carrier {
         let name = format!("patchloom-{}", &digest[..16]);
         let dir = format!("{}/bin", self.shared.options.host_dir.trim_end_matches('/'));
         let remote = format!("{dir}/{name}");
-        let post = Post::new(context, client, remote, self.shared.options.host_dir.clone());
+        let post = Post::new(context, self, client, (remote, self.shared.options.host_dir.clone()));
         if self.ready().contains(target) {
             return Ok(post);
         }
@@ -95,7 +95,7 @@ impl Carrier {
     }
 
     /// Looks anew at a host the next time: what it has may be gone.
-    pub(crate) fn forget(&self, target: &SshTarget) {
+    pub(super) fn forget(&self, target: &SshTarget) {
         self.ready().remove(target);
     }
 

@@ -31,11 +31,7 @@ impl<H: Handler> Handler for Carried<H> {
             let Some(target) = elsewhere(context, &input).await? else {
                 return self.inner.run(context, input).await;
             };
-            let carried = carry(&self.carrier, context, &target, (self.uses(), input)).await;
-            if carried.as_ref().is_err_and(|failure| matches!(failure.code.as_str(), "E0576" | "E0577")) {
-                self.carrier.forget(&target);
-            }
-            carried
+            carry(&self.carrier, context, &target, (self.uses(), input)).await
         })
     }
 }

@@ -197,7 +197,7 @@ mod tests {
     fn tries_of_a_step_and_its_way_back_share_a_family_and_no_name() {
         let key = |attempt, leg| TaskKey {
             run: "018f0000-0000-7000-8000-000000000001".parse().unwrap(),
-            step: "install".parse().unwrap(),
+            step: "install".into(),
             item: 0,
             attempt,
             leg,

@@ -7,6 +7,7 @@ use patchloom_domain::PlanDigest;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
+use super::Carrier;
 use super::carrier::{ASK_LIMIT, BULK_LIMIT, split};
 use super::message::{CarriedTask, End, Reply, Request, Status, Word, artifacts, name};
 use crate::artifact::{ArtifactError, ArtifactId};
@@ -33,6 +34,7 @@ pub(crate) type Touch<'a> = &'a (dyn Fn() -> Result<(), Failure> + Send + Sync);
 /// The way to a host for one task.
 pub(crate) struct Post<'a> {
     context: &'a TaskContext,
+    carrier: Carrier,
     client: Client,
     binary: String,
     data: String,
@@ -48,8 +50,13 @@ pub(crate) enum Standing {
 }
 
 impl<'a> Post<'a> {
-    pub(super) fn new(context: &'a TaskContext, client: Client, binary: String, data: String) -> Self {
-        Self { context, client, binary, data }
+    pub(super) fn new(
+        context: &'a TaskContext,
+        carrier: &Carrier,
+        client: Client,
+        (binary, data): (String, String),
+    ) -> Self {
+        Self { context, carrier: carrier.clone(), client, binary, data }
     }
 
     pub(super) fn client(&self) -> &Client {
@@ -74,7 +81,12 @@ impl<'a> Post<'a> {
         line.push(b'\n');
         line.extend_from_slice(bytes);
         let argv = [self.binary.as_str(), "host", "ask", "--data-dir", &self.data];
-        split(place, self.client.run(&argv, Stdin::Bytes(&line), limit).await?)
+        let said = self.client.run(&argv, Stdin::Bytes(&line), limit).await;
+        if matches!(said, Err(Error::Remote { .. })) {
+            // Our binary may be gone: the next task looks for it anew.
+            self.carrier.forget(place);
+        }
+        split(place, said?)
     }
 
     /// As [`Self::ask`], with what the host refuses as a failure.
@@ -192,12 +204,15 @@ impl<'a> Post<'a> {
                     };
                     started.or_else(|failure| passing(failure).map(drop))?;
                 }
-                Err(error) if error.is_passing() => {
+                // Its process may live: whatever stands in the way of a look, the host is asked again.
+                Err(error) => {
                     let since = *state.lost.get_or_insert_with(Instant::now);
+                    if !error.is_passing() && since.elapsed() > GIVE_UP {
+                        return Err(error.failure());
+                    }
                     let text = format!("the host does not answer for {} s: {error}", since.elapsed().as_secs());
                     self.context.progress(0.0, text);
                 }
-                Err(error) => return Err(error.failure()),
             }
             self.hear_cancel(&mut state).await?;
             self.pause(&state, wait).await;

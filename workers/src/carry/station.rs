@@ -295,7 +295,7 @@ mod tests {
             uses: "scan.packages".to_owned(),
             key: TaskKey {
                 run: "018f0000-0000-7000-8000-000000000001".parse().unwrap(),
-                step: "scan".parse().unwrap(),
+                step: "scan".into(),
                 item: 0,
                 attempt: 1,
                 leg: Leg::Forward,

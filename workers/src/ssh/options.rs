@@ -44,6 +44,25 @@ impl Default for SshOptions {
 }
 
 impl SshOptions {
+    /// What the environment says, in the variables that commands with options for it take too.
+    #[must_use]
+    pub fn from_env() -> Self {
+        let path = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let text = |name: &str| std::env::var(name).ok();
+        let seconds = text("PATCHLOOM_SSH_TIMEOUT").and_then(|text| text.parse().ok());
+        let host_dir = text("PATCHLOOM_HOST_DIR").filter(|dir| dir.starts_with('/'));
+        let default = Self::default();
+        Self {
+            identity: path("PATCHLOOM_SSH_IDENTITY"),
+            known_hosts: path("PATCHLOOM_KNOWN_HOSTS"),
+            config: path("PATCHLOOM_SSH_CONFIG"),
+            carry: path("PATCHLOOM_CARRY"),
+            connect_timeout: seconds.map_or(default.connect_timeout, Duration::from_secs),
+            host_dir: host_dir.unwrap_or(default.host_dir),
+            program: default.program,
+        }
+    }
+
     /// The configuration that every connection is made with, those of the hosts that are jumped over too.
     ///
     /// ssh takes the first value that it finds: ours stand before what is included.
