@@ -275,7 +275,9 @@ pub fn to_yaml(hosts: &[Host]) -> String {
     let groups: std::collections::BTreeSet<&str> = hosts.iter().flat_map(Host::groups).collect();
     if !groups.is_empty() {
         text.push_str("groups:\n");
-        groups.iter().for_each(|group| drop(writeln!(text, "  {}: {{}}", serde_json::Value::from(*group))));
+        for group in &groups {
+            let _ = writeln!(text, "  {}: {{}}", serde_json::Value::from(*group));
+        }
     }
     text.push_str(if hosts.is_empty() { "hosts: []\n" } else { "hosts:\n" });
     for host in hosts {
