@@ -3,12 +3,13 @@
 //! Only their names and texts; what they mean is the core's matter.
 
 /// Name and YAML text of each, by name.
-const SHIPPED: [(&str, &str); 7] = [
+const SHIPPED: [(&str, &str); 8] = [
     ("change", include_str!("../workflows/change.yaml")),
     ("correlate", include_str!("../workflows/correlate.yaml")),
     ("patch", include_str!("../workflows/patch.yaml")),
     ("patch-lifecycle", include_str!("../workflows/patch-lifecycle.yaml")),
     ("prepare", include_str!("../workflows/prepare.yaml")),
+    ("reconcile", include_str!("../workflows/reconcile.yaml")),
     ("scan", include_str!("../workflows/scan.yaml")),
     ("verify", include_str!("../workflows/verify.yaml")),
 ];

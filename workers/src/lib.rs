@@ -10,6 +10,7 @@ pub mod host;
 
 pub mod changes;
 mod durable;
+pub mod inventory;
 pub mod nats;
 pub mod observe;
 pub mod patching;

@@ -120,7 +120,8 @@ impl Mistakes {
         self.list.push(Mistake { level, code, at: at.to_string(), message, reason, fix });
     }
 
-    pub(crate) fn push(&mut self, mistake: Mistake) {
+    /// Adds one.
+    pub fn push(&mut self, mistake: Mistake) {
         self.list.push(mistake);
     }
 

@@ -372,8 +372,10 @@ fn a_hundred_thousand_hosts_are_read_merged_and_compared() {
             n % 50,
             n % 20
         ));
-        aws.push(serde_json::json!({ "InstanceId": format!("i-{n:08x}"), "PingStatus": "Online", "PlatformName": "Ubuntu",
-            "PlatformVersion": "24.04", "IPAddress": address, "ComputerName": format!("ip-{n}.internal") }));
+        aws.push(
+            serde_json::json!({ "InstanceId": format!("i-{n:08x}"), "PingStatus": "Online", "PlatformName": "Ubuntu",
+            "PlatformVersion": "24.04", "IPAddress": address, "ComputerName": format!("ip-{n}.internal") }),
+        );
     }
     let aws = serde_json::json!({ "InstanceInformationList": aws }).to_string();
     let bytes = own.len() + aws.len();
