@@ -19,7 +19,7 @@ use patchloom_engine::nats::{Connection, Stand, StandOptions, StreamError, stand
 use patchloom_engine::runtime::{self, Books, Engine, EngineOptions, Handle, OpenError};
 use patchloom_workers::runtime::{DataDir, Handlers, PoolConfig, Progress, WorkerPool};
 use patchloom_workers::tell::Fact;
-use patchloom_workers::{changes, inventory, observe, patching};
+use patchloom_workers::{campaign, changes, inventory, observe, patching};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -292,6 +292,7 @@ pub fn handlers() -> anyhow::Result<Handlers> {
     changes::register(&mut handlers).context("cannot add the handlers of changes")?;
     patching::register(&mut handlers, None).context("cannot add the handlers that patch")?;
     inventory::register(&mut handlers).context("cannot add the handlers of the inventory")?;
+    campaign::register(&mut handlers).context("cannot add the handlers of campaigns")?;
     Ok(handlers)
 }
 

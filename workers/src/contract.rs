@@ -11,6 +11,7 @@ pub fn contracts() -> Contracts {
         crate::changes::contracts(),
         crate::patching::contracts(),
         crate::inventory::contracts(),
+        crate::campaign::contracts(),
     ];
     groups.into_iter().flatten().collect()
 }
@@ -34,11 +35,15 @@ pub(crate) fn map(fields: Value) -> Value {
     json!({ "type": "object", "required": required, "properties": properties, "additionalProperties": false })
 }
 
-/// A target: this machine or a root directory.
+/// A target: this machine, a root directory, or a machine that is reached over SSH.
 pub(crate) fn target() -> Value {
-    let kind = json!({ "enum": ["local", "root"] });
+    let kind = json!({ "enum": ["local", "root", "ssh"] });
     let path = json!({ "type": "string", "description": "Absolute path of a root directory." });
-    map(json!({ "kind": kind, "path?": path }))
+    let host = json!({ "type": "string", "description": "Name or address, for ssh." });
+    let port = json!({ "type": "integer", "minimum": 1, "maximum": 65_535 });
+    map(json!({
+        "kind": kind, "path?": path, "host?": host, "port?": port, "user?": text(), "jump?": list(text()),
+    }))
 }
 
 pub(crate) fn text() -> Value {
@@ -92,6 +97,7 @@ mod tests {
         crate::changes::register(&mut handlers).unwrap();
         crate::patching::register(&mut handlers, None).unwrap();
         crate::inventory::register(&mut handlers).unwrap();
+        crate::campaign::register(&mut handlers).unwrap();
         let contracts = contracts();
         let told: BTreeSet<&str> = contracts.iter().map(|(uses, _)| uses).collect();
         assert_eq!(told, handlers.names().collect());

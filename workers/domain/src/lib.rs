@@ -38,6 +38,7 @@ pub use plan::{
 mod changelog;
 mod failure;
 mod finding;
+mod roster;
 mod urgency;
 mod version;
 
@@ -47,6 +48,7 @@ pub use failure::{
     Manager, Observed, Outcome as CallOutcome, Remarked, Responsible, States, causes as failure_causes, diagnose,
 };
 pub use finding::{Finding, Knowledge, Severity, SeverityLevel};
+pub use roster::{Admission, Entry, Roster, Wave, WaveRules};
 pub use urgency::{CVES_UNKNOWN, HostUrgency, Judged, Priority, Urgency, host_urgency, patch_urgency};
 pub use version::{
     ApkVersion, Comparison, DebVersion, RpmVersion, VersionError, VersionFault, VersionScheme, compare_versions,
