@@ -37,6 +37,8 @@ fn hosts_are_selected_and_written_out_as_they_can_be_read() {
     let json =
         bed.run(&["inventory", "show", "group=web", "environment=prod", "site!=berlin", "--json"]).ends(0).json();
     assert_eq!((json.as_array().map(Vec::len), &json[0]["id"]), (Some(1), &"web-1".into()));
+    let json = bed.run(&["inventory", "show", "tag:Patch Group=web", "--json"]).ends(0).json();
+    assert_eq!(json.as_array().map(Vec::len), Some(1));
     bed.run(&["inventory", "show", "enviroment=prod"]).fault(2, "E0820", &["column 1", "write `environment`"]);
     let yaml = bed.file("out.yaml", &bed.run(&["inventory", "show", "--yaml"]).ends(0).out);
     bed.run(&["inventory", "diff", &yaml]).ends(0);

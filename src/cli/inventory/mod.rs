@@ -54,9 +54,10 @@ pub struct InventorySources {
     "  patchloom inventory import hosts.yaml\n",
     "  patchloom inventory import hosts.yaml ansible/hosts.ini ssm.json --policy groups.yaml --apply\n",
     "  patchloom inventory import cmdb.csv --tag CostCentre=business_unit --json\n\n",
-    "Formats are found by content: our own YAML, CSV, Ansible inventories in INI and YAML (a directory is one of\n",
-    "them), and what the aws command line prints; see docs/inventory.md. Nothing is recorded without --apply, and\n",
-    "nothing where something is wrong. The files are then the configured sources.\n\n",
+    "Formats are found by content: our own YAML, CSV, Ansible inventories in INI and YAML (a\n",
+    "directory is one of them), and what the aws command line prints; see docs/inventory.md. Nothing\n",
+    "is recorded without --apply, and nothing where something is wrong. What is recorded are the\n",
+    "configured sources from then on.\n\n",
     include_str!("../exit_codes.txt")
 ))]
 pub struct InventoryImportArgs {
@@ -111,7 +112,8 @@ pub struct InventoryShowArgs {
     "Examples:\n",
     "  patchloom inventory check hosts.yaml --policy groups.yaml\n",
     "  patchloom inventory check --json\n\n",
-    "Without FILE the configured sources are checked. Ends with 0 where there is no error, with 4 where there is one.\n\n",
+    "Without FILE the configured sources are checked. Ends with 0 where there is no error, with 4\n",
+    "where there is one.\n\n",
     include_str!("../exit_codes.txt")
 ))]
 pub struct InventoryCheckArgs {
@@ -132,7 +134,8 @@ pub struct InventoryCheckArgs {
     "Examples:\n",
     "  patchloom inventory diff\n",
     "  patchloom inventory diff hosts.yaml --policy groups.yaml --json\n\n",
-    "Without FILE the configured sources are read. Ends with 0 where nothing differs, with 1 where something does.\n\n",
+    "Without FILE the configured sources are read. Ends with 0 where nothing differs, with 1 where\n",
+    "something does.\n\n",
     include_str!("../exit_codes.txt")
 ))]
 pub struct InventoryDiffArgs {
@@ -210,10 +213,9 @@ fn show(args: &InventoryShowArgs, store: &InventoryStore, context: &Context) -> 
             prepared.desired.hosts
         }
     };
-    // A shell took the quotes of a word with spaces; each argument is a term of its own.
     let mut selectors = Vec::new();
     for text in &args.selector {
-        let parsed: Result<Selector, _> = text.parse();
+        let parsed: Result<Selector, _> = one_term(text).parse();
         let selector = parsed.map_err(|error| {
             let fix = error.fix.clone();
             Fault::new("E0820", Exit::Usage, anyhow!("'{text}' selects nothing: {error}")).hint(fix)
@@ -227,6 +229,14 @@ fn show(args: &InventoryShowArgs, store: &InventoryStore, context: &Context) -> 
         (false, false) => context.print(&page::hosts(&hosts, context.out))?,
     }
     Ok(Exit::Ok)
+}
+
+/// An argument as a selector: the shell took the quotes of a single term with spaces in it.
+fn one_term(text: &str) -> String {
+    match text.matches('=').count() == 1 && !text.contains(['"', '\'']) {
+        true => text.replace(' ', "\" \""),
+        false => text.to_owned(),
+    }
 }
 
 /// The sources of files, else the configured ones, and what is recorded.

@@ -56,6 +56,9 @@ impl Default for Input {
     }
 }
 
+/// What was prepared, the version and digest that now stand, and whether that was recorded.
+type Done = (Prepared, (u64, String), bool);
+
 /// `inventory.reconcile`. Without sources in its input it takes those of the recorded inventory.
 ///
 /// # Shape
@@ -74,7 +77,7 @@ impl Handler for InventoryReconcile {
                 permanent("E0592", format!("the input of {} is not what it takes: {error}", self.uses()))
             })?;
             let (store, now) = (InventoryStore::new(context.data().root()), context.now());
-            let work = tokio::task::spawn_blocking(move || {
+            let work = tokio::task::spawn_blocking(move || -> Result<Option<Done>, Error> {
                 let recorded = store.load()?;
                 let mut sources = recorded.as_ref().map(|document| document.sources.clone()).unwrap_or_default();
                 if !input.sources.is_empty() {
