@@ -72,7 +72,7 @@ impl Part<'_> {
         let value = |field: &Field| entry.values.get(field).map(|said| said.value.as_str());
         let plain = value(&Field::Jump).is_none() && matches!(value(&Field::Port), None | Some("22"));
         if let Some(host) = value(&Field::Host).filter(|_| plain) {
-            match host.parse::<std::net::IpAddr>() {
+            match host.parse::<core::net::IpAddr>() {
                 Ok(_) if field::identifies(host) => keys.push(format!("a:{host}")),
                 Ok(_) => {}
                 Err(_) if host.eq_ignore_ascii_case("localhost") => {}
