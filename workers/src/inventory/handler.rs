@@ -7,7 +7,7 @@ use patchloom_domain::inventory::{Level, What};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Error, InventoryStore, Prepared, Sources, prepare};
+use super::{Error, InventoryStore, Prepared, prepare};
 use crate::contract::{contract, count, flag, list, maybe_text, text};
 use crate::failure::{chain, permanent, transient};
 use crate::runtime::{BoxFuture, DuplicateHandler, Handler, Handlers, TaskContext};
