@@ -257,18 +257,18 @@ fn conflict(level: Level, at: &str, message: String, reason: &str, fix: String) 
 fn two_tags(host: &Host, mistakes: &mut Mistakes) {
     for keys in [PATCH_GROUP_TAGS, WINDOW_TAGS] {
         let values = keys.map(|key| host.tags.get(key).map(|value| value.trim()));
-        if let [Some(one), Some(other)] = values {
-            if one != other {
-                let message = format!("{} has the tags {}={one} and {}={other}", host.id, keys[0], keys[1]);
-                let fix = format!("remove one of the two tags; {} is taken", keys[0]);
-                mistakes.push(conflict(
-                    Level::Error,
-                    &format!("host {}", host.id),
-                    message,
-                    "both tags say the same thing",
-                    fix,
-                ));
-            }
+        if let [Some(one), Some(other)] = values
+            && one != other
+        {
+            let message = format!("{} has the tags {}={one} and {}={other}", host.id, keys[0], keys[1]);
+            let fix = format!("remove one of the two tags; {} is taken", keys[0]);
+            mistakes.push(conflict(
+                Level::Error,
+                &format!("host {}", host.id),
+                message,
+                "both tags say the same thing",
+                fix,
+            ));
         }
     }
 }
