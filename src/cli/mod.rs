@@ -14,6 +14,7 @@ mod doctor;
 mod event;
 mod explain;
 mod failure;
+mod inventory;
 mod journal;
 mod nats;
 mod nats_setup;
@@ -45,6 +46,9 @@ pub use doctor::DoctorArgs;
 pub use event::{EventCommand, EventSendArgs, EventTailArgs};
 pub use explain::ExplainArgs;
 pub use failure::{FailureClassifyArgs, FailureCommand, ManagerChoice};
+pub use inventory::{
+    InventoryCheckArgs, InventoryCommand, InventoryDiffArgs, InventoryImportArgs, InventoryShowArgs, InventorySources,
+};
 pub use journal::{JournalArgs, JournalCommand, JournalExportArgs, JournalMoveArgs, Whither};
 pub use nats::NatsArgs;
 pub use nats_setup::{NatsCommand, NatsSetupArgs};
@@ -129,6 +133,9 @@ pub enum Command {
     /// Read, write and ask patch baselines of AWS Systems Manager
     #[command(subcommand)]
     Baseline(BaselineCommand),
+    /// Read hosts from files and clouds, record them, tell what differs
+    #[command(subcommand)]
+    Inventory(InventoryCommand),
     /// Tell why a package manager failed
     #[command(subcommand)]
     Failure(FailureCommand),
@@ -280,6 +287,7 @@ fn run(command: Command, context: &Context) -> Result<Exit, Fault> {
         Command::Nats(command) => nats_setup::run(&command, context),
         Command::Explain(args) => explain::run(&args, context),
         Command::Baseline(command) => baseline::run(&command, context),
+        Command::Inventory(command) => inventory::run(&command, context),
         Command::Failure(command) => failure::run(&command, context),
         Command::Version(command) => version::run(&command, context),
         Command::Completions(args) => completions::run(&args, context),

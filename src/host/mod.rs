@@ -21,7 +21,7 @@ use patchloom_workers::carry::Carrier;
 use patchloom_workers::runtime::{DataDir, Handlers, PoolConfig, Progress, WorkerPool};
 use patchloom_workers::ssh::SshOptions;
 use patchloom_workers::tell::Fact;
-use patchloom_workers::{campaign, changes, observe, patching};
+use patchloom_workers::{campaign, changes, inventory, observe, patching};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -308,6 +308,7 @@ pub fn handlers_with(carrier: &Carrier) -> anyhow::Result<Handlers> {
     let mut handlers = Handlers::default();
     observe::register(&mut handlers, carrier).context("cannot add the handlers that look")?;
     changes::register(&mut handlers).context("cannot add the handlers of changes")?;
+    inventory::register(&mut handlers).context("cannot add the handlers of the inventory")?;
     patching::register(&mut handlers, None, carrier).context("cannot add the handlers that patch")?;
     campaign::register(&mut handlers).context("cannot add the handlers of campaigns")?;
     Ok(handlers)

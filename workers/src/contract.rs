@@ -10,6 +10,7 @@ pub fn contracts() -> Contracts {
         crate::observe::contracts(),
         crate::changes::contracts(),
         crate::patching::contracts(),
+        crate::inventory::contracts(),
         crate::campaign::contracts(),
     ];
     groups.into_iter().flatten().collect()
@@ -94,6 +95,7 @@ mod tests {
         let mut handlers = Handlers::default();
         crate::observe::register(&mut handlers, &crate::carry::Carrier::default()).unwrap();
         crate::changes::register(&mut handlers).unwrap();
+        crate::inventory::register(&mut handlers).unwrap();
         crate::patching::register(&mut handlers, None, &crate::carry::Carrier::default()).unwrap();
         crate::campaign::register(&mut handlers).unwrap();
         let contracts = contracts();

@@ -12,6 +12,7 @@ pub mod host;
 pub mod campaign;
 pub mod changes;
 mod durable;
+pub mod inventory;
 pub mod nats;
 pub mod observe;
 pub mod patching;
