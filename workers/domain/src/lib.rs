@@ -4,6 +4,7 @@
 //! It knows nothing of workflows, of queues or of any vendor's format.
 
 mod baseline;
+mod campaign;
 mod change;
 mod gate;
 mod host;
@@ -15,6 +16,12 @@ mod plan;
 pub use baseline::{
     ApprovalRules, Baseline, BaselineError, ComplianceLevel, FilterKey, Judgement, Moment, MomentError,
     OperatingSystem, PatchApproval, PatchCandidate, PatchFilter, PatchFilters, PatchRule, RejectedAction, judge_patch,
+};
+pub use campaign::{
+    CampaignPlan, CampaignPlanError, CutoffRule, Durations, Ending, Estimate, FailureRates, Found,
+    HOSTS_REMEMBERED_MAX, Hold, LOOKS_MAX, LeftOut, LeftOutReason, Limits, Occurrence, Offer, PACKAGES_MAX, Part,
+    PlanInput, PlanSettings, PlannedWave, RebootRule, Repair, Slot, WAVES_MAX, WaveRule, WaveSize, Withheld,
+    WithheldReason, Work, look, plan_campaign,
 };
 pub use change::{
     Actor, Applied, Approval, ChangeRequest, ChangeState, ChangeType, CloseCode, Closure, Command, Condition, Decision,
