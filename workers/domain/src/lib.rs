@@ -18,10 +18,11 @@ pub use baseline::{
     OperatingSystem, PatchApproval, PatchCandidate, PatchFilter, PatchFilters, PatchRule, RejectedAction, judge_patch,
 };
 pub use campaign::{
-    CampaignPlan, CampaignPlanError, CutoffRule, Durations, Ending, Estimate, FailureRates, Found,
-    HOSTS_REMEMBERED_MAX, Hold, LOOKS_MAX, LeftOut, LeftOutReason, Limits, Occurrence, Offer, PACKAGES_MAX, Part,
-    PlanInput, PlanSettings, PlannedWave, RebootRule, Repair, Slot, WAVES_MAX, WaveRule, WaveSize, Withheld,
-    WithheldReason, Work, look, plan_campaign,
+    CampaignPlan, CampaignPlanError, Chance, CutoffRule, DriftKind, Durations, Ending, Estimate, FailureRates,
+    Forecast, Found, HOSTS_REMEMBERED_MAX, Hold, LOOKS_MAX, LeftOut, LeftOutReason, Limits, Occurrence, Offer,
+    PACKAGES_MAX, Part, PartForecast, PlanDrift, PlanInput, PlanSettings, PlannedWave, ROUNDS_MAX, RebootRule, Repair,
+    SimulationSettings, Slot, WAVES_MAX, WaveRule, WaveSize, Withheld, WithheldReason, Work, look, plan_campaign,
+    plan_drift, simulate,
 };
 pub use change::{
     Actor, Applied, Approval, ChangeRequest, ChangeState, ChangeType, CloseCode, Closure, Command, Condition, Decision,
