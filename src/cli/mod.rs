@@ -16,6 +16,7 @@ mod journal;
 mod nats;
 mod nats_setup;
 mod patch;
+mod plan;
 mod run;
 mod serve;
 mod store;
@@ -44,6 +45,7 @@ pub use journal::{JournalArgs, JournalCommand, JournalExportArgs, JournalMoveArg
 pub use nats::NatsArgs;
 pub use nats_setup::{NatsCommand, NatsSetupArgs};
 pub use patch::PatchArgs;
+pub use plan::{CutoffChoice, PlanArgs, PlanCommand, PlanDiffArgs, PlanShowArgs, RebootChoice, SimulateArgs, ViewArgs};
 pub use run::{
     Choice, Exceed, RunCancelArgs, RunCommand, RunDecideArgs, RunExportArgs, RunHistoryArgs, RunImportArgs,
     RunListArgs, RunMigrateArgs, RunPauseArgs, RunPruneArgs, RunQuarantineArgs, RunReleaseArgs, RunRerunArgs,
@@ -123,6 +125,8 @@ pub enum Command {
     /// Read, write and ask patch baselines of AWS Systems Manager
     #[command(subcommand)]
     Baseline(BaselineCommand),
+    /// Plan a campaign: who is patched when, in which wave and window, and what will not fit
+    Plan(Box<PlanArgs>),
     /// Tell why a package manager failed
     #[command(subcommand)]
     Failure(FailureCommand),
@@ -268,6 +272,7 @@ fn run(command: Command, context: &Context) -> Result<Exit, Fault> {
         Command::Nats(command) => nats_setup::run(&command, context),
         Command::Explain(args) => explain::run(&args, context),
         Command::Baseline(command) => baseline::run(&command, context),
+        Command::Plan(args) => plan::run(&args, context),
         Command::Failure(command) => failure::run(&command, context),
         Command::Version(command) => version::run(&command, context),
         Command::Completions(args) => completions::run(&args, context),
