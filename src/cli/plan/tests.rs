@@ -19,17 +19,19 @@ fn patch(version: &str) -> Value {
 /// Writes a fleet of three hosts, of which one has no way back, with its calendars.
 fn fleet(dir: &Path, version: &str) {
     let write = |name: &str, text: String| std::fs::write(dir.join(name), text).unwrap();
-    let host = |id: &str, environment: &str| {
-        json!({ "id": id, "target": { "kind": "root", "path": format!("/srv/{id}") }, "environment": environment })
-    };
+    let host = |id: &str, environment: &str| json!({ "id": id, "target": { "kind": "root", "path": format!("/srv/{id}") }, "environment": environment });
     write("hosts.json", json!([host("web-1", "dev"), host("web-2", "prod"), host("db-1", "prod")]).to_string());
     let none = json!({ "missing": [patch(version)], "no_undo": "no room for a snapshot" });
-    let missing = json!({ "web-1": [patch(version)], "web-2": { "patches": [patch(version)], "removes": [] }, "db-1": none });
+    let missing =
+        json!({ "web-1": [patch(version)], "web-2": { "patches": [patch(version)], "removes": [] }, "db-1": none });
     write("missing.json", missing.to_string());
-    let calendar = "calendars:\n  night: { days: [MON, TUE, WED, THU, FRI, SAT, SUN], from: \"22:00\", to: \"02:00\", timezone: Etc/UTC }\n";
+    let calendar = "calendars:\n  night: { cron: 0 22 * * *, timezone: UTC, duration: 4h, cutoff: 1h }\n";
     write("calendars.yaml", calendar.to_owned());
     let sample = json!({ "host": "web-1", "packages": ["openssl"], "bytes": 2_000_000, "seconds": 95.5 });
-    write("history.json", json!([sample, { "host": "web-2", "packages": ["openssl"], "seconds": 10, "failed": true }]).to_string());
+    write(
+        "history.json",
+        json!([sample, { "host": "web-2", "packages": ["openssl"], "seconds": 10, "failed": true }]).to_string(),
+    );
 }
 
 fn run(dir: &Path, words: &[&str]) -> Exit {
@@ -42,7 +44,8 @@ fn run(dir: &Path, words: &[&str]) -> Exit {
     run_line(["patchloom", "plan"].map(OsString::from).into_iter().chain(words.iter().map(word)))
 }
 
-const FILES: [&str; 6] = ["--inventory", "@hosts.json", "--missing", "@missing.json", "--calendar", "@calendars.yaml/night"];
+const FILES: [&str; 6] =
+    ["--inventory", "@hosts.json", "--missing", "@missing.json", "--calendar", "@calendars.yaml/night"];
 
 fn plan(dir: &Path, more: &[&str]) -> Exit {
     run(dir, &[&FILES, &["--from", "2026-12-01T00:00:00Z"], more].concat())
@@ -53,7 +56,10 @@ fn a_plan_is_made_shown_simulated_and_compared_from_the_command_line() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     fleet(dir, "3.0.15-1");
-    assert_eq!(plan(dir, &["--output", "@a.json", "--model", "@model.json", "--history", "@history.json"]), Exit::Failed);
+    assert_eq!(
+        plan(dir, &["--output", "@a.json", "--model", "@model.json", "--history", "@history.json"]),
+        Exit::Failed
+    );
     let written: Value = serde_json::from_str(&std::fs::read_to_string(dir.join("a.json")).unwrap()).unwrap();
     assert_eq!(written["slots"].as_array().unwrap().len(), 2);
     assert_eq!(written["left_out"][0]["why"], "no room for a snapshot");
