@@ -186,7 +186,7 @@ fn make(args: &PlanArgs, context: &Context) -> Result<Exit, Fault> {
     let found = read::missing(&args.missing)?;
     let baselines = args.baseline.iter().map(|file| super::baseline::baseline(file)).collect::<Result<Vec<_>, _>>()?;
     let holds = args.holds.as_deref().map(read::holds).transpose()?.unwrap_or_default();
-    let history = args.history.as_deref().map(read::history).transpose()?.unwrap_or_default();
+    let history = args.history.as_deref().map(|file| read::history(file, &hosts)).transpose()?.unwrap_or_default();
     let now = windows::from(args.from.as_deref())?;
     let windows = windows::read(calendar, &hosts, args, now)?;
     let (waves, gates) = args.waves.as_deref().map_or_else(|| Ok(windows::usual()), windows::waves)?;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 use patchloom_domain::inventory::{self, Mistakes, Names, Text, Texts};
-use patchloom_domain::{CampaignPlan, Durations, Ending, FailureRates, Found, Hold, Host, Offer, Work};
+use patchloom_domain::{CampaignPlan, Durations, Ending, FailureRates, Found, Hold, Host, Offer, Work, look};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -100,14 +100,19 @@ pub(super) fn holds(file: &Path) -> Result<Vec<Hold>, Fault> {
     json(&Source::read(file)?)
 }
 
-/// Reads samples and learns of them, or reads what was learned before.
-pub(super) fn history(file: &Path) -> Result<History, Fault> {
+/// Reads samples and learns of them, or reads what was learned before. A sample that does not tell its look has that of its
+/// host.
+pub(super) fn history(file: &Path, hosts: &[Host]) -> Result<History, Fault> {
     let samples = match json(&Source::read(file)?)? {
         Past::Learned(history) => return Ok(*history),
         Past::Samples(samples) => samples,
     };
     let mut history = History::default();
-    for sample in samples {
+    let looks: BTreeMap<&str, String> = hosts.iter().map(|host| (host.id.as_str(), look(host))).collect();
+    for mut sample in samples {
+        if let Some(look) = looks.get(sample.work.host.as_str()).filter(|_| sample.work.look.is_empty()) {
+            sample.work.look.clone_from(look);
+        }
         let ending = match (sample.failed, sample.failed_package) {
             (_, Some(package)) => Ending::FailedPackage(package),
             (true, None) => Ending::Failed,

@@ -67,6 +67,10 @@ fn a_plan_is_made_shown_simulated_and_compared_from_the_command_line() {
     assert_eq!(written["samples"], 1, "a failure teaches no duration");
     let model: Value = serde_json::from_str(&std::fs::read_to_string(dir.join("model.json")).unwrap()).unwrap();
     assert_eq!(model["rates"]["all"]["failures"], 1);
+    assert_eq!(
+        model["rates"]["looks"]["unknown system, unknown class, unknown site"]["tries"], 2,
+        "looks are those of the hosts"
+    );
     assert_eq!(run(dir, &["show", "@a.json", "--simulate", "--rounds", "50", "--rows", "1"]), Exit::Failed);
     assert_eq!(plan(dir, &["--history", "@model.json", "--output", "@b.json", "--json"]), Exit::Failed);
     let texts = ["a.json", "b.json"].map(|name| std::fs::read_to_string(dir.join(name)).unwrap());
