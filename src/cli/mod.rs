@@ -6,6 +6,7 @@
 mod baseline;
 mod bench;
 mod campaign;
+mod carried;
 mod change;
 mod completions;
 mod dispatch;
@@ -20,6 +21,7 @@ mod patch;
 mod plan;
 mod run;
 mod serve;
+mod ssh;
 mod store;
 mod task;
 mod version;
@@ -37,6 +39,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 pub use baseline::{BaselineCommand, BaselineExportArgs, BaselineImportArgs, BaselineTestArgs};
 pub use bench::{BenchCommand, BenchEngineArgs, BenchFanoutArgs};
 pub use campaign::{CampaignCommand, CampaignRunArgs, CampaignShowArgs};
+pub use carried::{HostAskArgs, HostCommand, HostRunArgs};
 pub use change::{ChangeCommand, ChangeDecisionArgs, ChangeListArgs, ChangeShowArgs};
 pub use completions::CompletionsArgs;
 pub use doctor::DoctorArgs;
@@ -55,6 +58,7 @@ pub use run::{
     RunTuneArgs, RunWatchArgs, RunWhyArgs, Signal,
 };
 pub use serve::ServeArgs;
+pub use ssh::SshArgs;
 pub use task::{TaskCommand, TaskListArgs, TaskShowArgs};
 pub use version::{Relation, SchemeChoice, VersionCommand, VersionCompareArgs};
 pub use window::{
@@ -177,6 +181,9 @@ pub enum EngineCommand {
     /// Measure the engine on this machine
     #[command(subcommand)]
     Bench(BenchCommand),
+    /// What workers run on hosts over SSH
+    #[command(subcommand, hide = true)]
+    Host(HostCommand),
 }
 
 /// What a command gets besides its own arguments.

@@ -4,6 +4,7 @@
 
 pub mod apt;
 pub mod artifact;
+pub mod carry;
 mod contract;
 mod failure;
 pub mod host;
@@ -17,6 +18,7 @@ pub mod patching;
 pub mod register;
 pub mod runtime;
 pub mod snapshot;
+pub mod ssh;
 pub mod tell;
 
 pub use contract::contracts;

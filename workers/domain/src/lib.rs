@@ -30,8 +30,8 @@ pub use change::{
     Draft, Event, HostTask, NextState, Note, Order, Refused, Step, Window,
 };
 pub use gate::{
-    Check, PREFLIGHT_AGE_MS_MAX, PackageUndo, Permit, Preflight, Refusal, SnapshotKind, SnapshotProof, UndoPackage,
-    UndoProof, permit, refusals,
+    CarriedPermit, CarryRefusal, Check, PREFLIGHT_AGE_MS_MAX, PackageUndo, Permit, Preflight, Refusal, SnapshotKind,
+    SnapshotProof, UndoPackage, UndoProof, permit, refusals,
 };
 pub use host::{Criticality, Environment, GROUP_TAG_PREFIX, Host, HostOs, PATCH_GROUP_TAGS};
 pub use instant::Instant;
