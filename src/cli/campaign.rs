@@ -9,8 +9,8 @@ use patchloom_core::Millis;
 use patchloom_domain::inventory::Selector;
 use patchloom_domain::{ChangeRequest, Host as Machine, Instant, UndoIntent, WaveRules, Window};
 
-use super::{Context, SshArgs};
 use super::patch::Way;
+use super::{Context, SshArgs};
 use crate::campaign::{self, Account, Wish};
 use crate::fault::{Exit, Fault};
 use crate::host::Host;

@@ -48,7 +48,7 @@ const FILES: [&str; 6] =
     ["--inventory", "@hosts.json", "--missing", "@missing.json", "--calendar", "@calendars.yaml/night"];
 
 fn plan(dir: &Path, more: &[&str]) -> Exit {
-    run(dir, &[&FILES, &["--from", "2026-12-01T00:00:00Z"], more].concat())
+    run(dir, &[&FILES[..], &["--from", "2026-12-01T00:00:00Z"], more].concat())
 }
 
 #[test]
