@@ -19,6 +19,7 @@ mod journal;
 mod nats;
 mod nats_setup;
 mod patch;
+mod plan;
 mod run;
 mod serve;
 mod ssh;
@@ -53,6 +54,7 @@ pub use journal::{JournalArgs, JournalCommand, JournalExportArgs, JournalMoveArg
 pub use nats::NatsArgs;
 pub use nats_setup::{NatsCommand, NatsSetupArgs};
 pub use patch::PatchArgs;
+pub use plan::{CutoffChoice, PlanArgs, PlanCommand, PlanDiffArgs, PlanShowArgs, RebootChoice, SimulateArgs, ViewArgs};
 pub use run::{
     Choice, Exceed, RunCancelArgs, RunCommand, RunDecideArgs, RunExportArgs, RunHistoryArgs, RunImportArgs,
     RunListArgs, RunMigrateArgs, RunPauseArgs, RunPruneArgs, RunQuarantineArgs, RunReleaseArgs, RunRerunArgs,
@@ -136,6 +138,8 @@ pub enum Command {
     /// Read hosts from files and clouds, record them, tell what differs
     #[command(subcommand)]
     Inventory(InventoryCommand),
+    /// Plan a campaign: who is patched when, in which wave and window, and what will not fit
+    Plan(Box<PlanArgs>),
     /// Tell why a package manager failed
     #[command(subcommand)]
     Failure(FailureCommand),
@@ -288,6 +292,7 @@ fn run(command: Command, context: &Context) -> Result<Exit, Fault> {
         Command::Explain(args) => explain::run(&args, context),
         Command::Baseline(command) => baseline::run(&command, context),
         Command::Inventory(command) => inventory::run(&command, context),
+        Command::Plan(args) => plan::run(&args, context),
         Command::Failure(command) => failure::run(&command, context),
         Command::Version(command) => version::run(&command, context),
         Command::Completions(args) => completions::run(&args, context),

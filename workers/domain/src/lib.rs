@@ -4,6 +4,7 @@
 //! It knows nothing of workflows, of queues or of any vendor's format.
 
 mod baseline;
+mod campaign;
 mod change;
 mod gate;
 mod host;
@@ -16,6 +17,13 @@ mod plan;
 pub use baseline::{
     ApprovalRules, Baseline, BaselineError, ComplianceLevel, FilterKey, Judgement, Moment, MomentError,
     OperatingSystem, PatchApproval, PatchCandidate, PatchFilter, PatchFilters, PatchRule, RejectedAction, judge_patch,
+};
+pub use campaign::{
+    CampaignPlan, CampaignPlanError, Chance, CutoffRule, DriftKind, Durations, Ending, Estimate, FailureRates,
+    Forecast, Found, HOSTS_REMEMBERED_MAX, Hold, LOOKS_MAX, LeftOut, LeftOutReason, Limits, Occurrence, Offer,
+    PACKAGES_MAX, Part, PartForecast, PlanDrift, PlanInput, PlanSettings, PlannedWave, ROUNDS_MAX, RebootRule, Repair,
+    SimulationSettings, Slot, WAVES_MAX, WaveRule, WaveSize, Withheld, WithheldReason, Work, look, plan_campaign,
+    plan_drift, simulate,
 };
 pub use change::{
     Actor, Applied, Approval, ChangeRequest, ChangeState, ChangeType, CloseCode, Closure, Command, Condition, Decision,
