@@ -39,7 +39,7 @@ pub use completions::CompletionsArgs;
 pub use doctor::DoctorArgs;
 pub use event::{EventCommand, EventSendArgs, EventTailArgs};
 pub use explain::ExplainArgs;
-pub use failure::{FailureClassifyArgs, FailureCommand, ManagerChoice};
+pub use failure::{FailureClassifyArgs, FailureClusterArgs, FailureCommand, ManagerChoice};
 pub use journal::{JournalArgs, JournalCommand, JournalExportArgs, JournalMoveArgs, Whither};
 pub use nats::NatsArgs;
 pub use nats_setup::{NatsCommand, NatsSetupArgs};

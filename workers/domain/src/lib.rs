@@ -5,6 +5,7 @@
 
 mod baseline;
 mod change;
+mod cluster;
 mod gate;
 mod host;
 mod instant;
@@ -19,6 +20,13 @@ pub use baseline::{
 pub use change::{
     Actor, Applied, Approval, ChangeRequest, ChangeState, ChangeType, CloseCode, Closure, Command, Condition, Decision,
     Draft, Event, HostTask, NextState, Note, Order, Refused, Step, Window,
+};
+pub use cluster::{
+    ALPHA as CLUSTER_ALPHA, BASE_DEVIATIONS, CAMPAIGN_CAUSES, CAMPAIGN_HOSTS_MAX, CAMPAIGN_PAIRS_MAX,
+    CAMPAIGN_PATCHES_MAX, CampaignHost, CampaignOutcomes, CampaignPatch, CampaignVerdict, ClusterClass,
+    ClusterDecision, ClusterError, Concentration, Counts as CampaignCounts, Dimension, FAILURES_MIN, HISTORY_MAX,
+    HostResult, Monitor, NATS_ALIKE, OneOff, PRIOR_FAILED, PRIOR_HOSTS, PastRate, RATE_MORE_MIN, RATE_RATIO_MIN,
+    Remedy, Rival, Scope, Systemic, judge_campaign, judge_monitored,
 };
 pub use gate::{
     Check, PREFLIGHT_AGE_MS_MAX, PackageUndo, Permit, Preflight, Refusal, SnapshotKind, SnapshotProof, UndoPackage,
