@@ -29,11 +29,15 @@ pub(crate) fn map(fields: Value) -> Value {
     json!({ "type": "object", "required": required, "properties": properties, "additionalProperties": false })
 }
 
-/// A target: this machine or a root directory.
+/// A target: this machine, a root directory, or a machine that is reached over SSH.
 pub(crate) fn target() -> Value {
-    let kind = json!({ "enum": ["local", "root"] });
+    let kind = json!({ "enum": ["local", "root", "ssh"] });
     let path = json!({ "type": "string", "description": "Absolute path of a root directory." });
-    map(json!({ "kind": kind, "path?": path }))
+    let host = json!({ "type": "string", "description": "Name or address, for ssh." });
+    let port = json!({ "type": "integer", "minimum": 1, "maximum": 65_535 });
+    map(json!({
+        "kind": kind, "path?": path, "host?": host, "port?": port, "user?": text(), "jump?": list(text()),
+    }))
 }
 
 pub(crate) fn text() -> Value {
