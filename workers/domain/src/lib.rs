@@ -6,6 +6,7 @@
 mod baseline;
 mod change;
 mod cluster;
+mod evidence;
 mod gate;
 mod host;
 mod instant;
@@ -27,6 +28,11 @@ pub use cluster::{
     ClusterDecision, ClusterError, Concentration, Counts as CampaignCounts, Dimension, FAILURES_MIN, HISTORY_MAX,
     HostResult, Monitor, NATS_ALIKE, OneOff, PRIOR_FAILED, PRIOR_HOSTS, PastRate, RATE_MORE_MIN, RATE_RATIO_MIN,
     Remedy, Rival, Scope, Systemic, judge_campaign, judge_monitored,
+};
+pub use evidence::{
+    EVIDENCE_BYTES_MAX, EVIDENCE_LINE_BYTES_MAX, EvidenceChain, EvidenceCommand, EvidenceEntry, EvidenceError,
+    EvidenceFact, EvidenceSeal, change_digest, first_link, next_entry, package_set_digest, read_evidence, sha256_hex,
+    verify_evidence,
 };
 pub use gate::{
     Check, PREFLIGHT_AGE_MS_MAX, PackageUndo, Permit, Preflight, Refusal, SnapshotKind, SnapshotProof, UndoPackage,

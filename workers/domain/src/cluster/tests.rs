@@ -203,9 +203,9 @@ fn what_crossed_once_stays_systemic_whatever_comes_later() {
     let mut hosts = fleet();
     let template = hosts.clone();
     let mut monitor = Monitor::new(&template, &[], ALPHA);
-    for at in 0..8 {
-        hosts[at].outcome = failed("disk_full");
-        monitor.tell(at, &hosts[at].outcome);
+    for (at, host) in hosts.iter_mut().enumerate().take(8) {
+        host.outcome = failed("disk_full");
+        monitor.tell(at, &host.outcome);
     }
     assert!(monitor.has_crossed());
     for (at, host) in hosts.iter().enumerate().skip(8) {
