@@ -5,6 +5,7 @@
 pub mod apt;
 pub mod artifact;
 mod contract;
+pub mod evidence;
 mod failure;
 pub mod host;
 
@@ -17,5 +18,6 @@ pub mod register;
 pub mod runtime;
 pub mod snapshot;
 pub mod tell;
+mod witness;
 
 pub use contract::contracts;

@@ -81,7 +81,7 @@ fn install() -> Contract {
         }),
         json!({
             "host": text(), "outcome": { "enum": ["installed", "simulated"] }, "count": count(),
-            "gate?": list(gate), "summary?": text(), "evidence?": artifact(), "continued?": {}, "residue?": {},
+            "gate?": list(gate), "summary?": text(), "evidence?": artifact(), "before?": text(), "after?": {}, "continued?": {}, "residue?": {},
             "conffiles?": {}, "cleaned?": {},
         }),
         &[
@@ -123,6 +123,7 @@ fn rollback() -> Contract {
         json!({
             "host": text(), "way": { "enum": ["nothing_to_undo", "packages", "snapshot"] }, "verified": flag(),
             "changed": count(), "evidence?": artifact(), "cleaned?": {}, "etc_differs?": {},
+            "before?": {}, "after?": text(),
         }),
         &["E0508", "E0514", "E0516", "E0517", "E0590", "E0604", "E0609"],
     )

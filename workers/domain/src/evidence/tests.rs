@@ -10,7 +10,10 @@ fn fact(key: &str, change_is: Option<String>) -> EvidenceFact {
         by: Actor::Service("patchloom".to_owned()),
         what: "patchloom.host.patched".to_owned(),
         host: Some("web-1".to_owned()),
-        commands: vec![EvidenceCommand { argv: vec!["apt-get".to_owned(), "install".to_owned()], exit: "0".to_owned() }],
+        commands: vec![EvidenceCommand {
+            argv: vec!["apt-get".to_owned(), "install".to_owned()],
+            exit: "0".to_owned(),
+        }],
         output: Some(format!("sha256:{}", "ab".repeat(32))),
         before: Some("sha256:before".to_owned()),
         after: Some("sha256:after".to_owned()),
@@ -146,6 +149,12 @@ fn a_change_that_was_altered_or_lost_its_seal_is_found() {
 fn two_package_sets_have_the_same_digest_only_where_they_are_the_same() {
     let set = |text: &str| serde_json::from_str::<PackageSet>(text).expect("a set");
     let one = set(r#"[["jq","amd64","1","ii"],["zip","all","2","ii"]]"#);
-    assert_eq!(package_set_digest(&one), package_set_digest(&set(r#"[["zip","all","2","ii"],["jq","amd64","1","ii"]]"#)));
-    assert_ne!(package_set_digest(&one), package_set_digest(&set(r#"[["jq","amd64","1","iF"],["zip","all","2","ii"]]"#)));
+    assert_eq!(
+        package_set_digest(&one),
+        package_set_digest(&set(r#"[["zip","all","2","ii"],["jq","amd64","1","ii"]]"#))
+    );
+    assert_ne!(
+        package_set_digest(&one),
+        package_set_digest(&set(r#"[["jq","amd64","1","iF"],["zip","all","2","ii"]]"#))
+    );
 }
