@@ -7,6 +7,7 @@ pub mod artifact;
 mod contract;
 pub mod evidence;
 mod failure;
+pub mod holds;
 pub mod host;
 
 pub mod changes;

@@ -8,6 +8,7 @@ mod change;
 mod cluster;
 mod evidence;
 mod gate;
+mod hold;
 mod host;
 mod instant;
 mod outcome;
@@ -37,6 +38,9 @@ pub use evidence::{
 pub use gate::{
     Check, PREFLIGHT_AGE_MS_MAX, PackageUndo, Permit, Preflight, Refusal, SnapshotKind, SnapshotProof, UndoPackage,
     UndoProof, permit, refusals,
+};
+pub use hold::{
+    HOLD_CAUSES_MAX, HOLDS_MAX, Hold, HoldCause, HoldError, HoldKey, HoldRelease, HoldScope, Holds, blamed,
 };
 pub use host::{Criticality, Environment, Host, HostOs, PATCH_GROUP_TAGS};
 pub use instant::Instant;

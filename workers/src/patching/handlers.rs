@@ -18,6 +18,7 @@ use super::rollback;
 use crate::artifact::ArtifactId;
 use crate::changes::{Desk, input};
 use crate::failure::{chain, permanent, transient};
+use crate::holds;
 use crate::host::HostExec;
 use crate::runtime::{BoxFuture, Handler, TaskContext};
 use crate::snapshot::Snapshots;
@@ -371,18 +372,19 @@ async fn put_on(
         return Ok(output);
     }
     let change = desk.get(&asked.change)?;
+    let held = holds::of(context)?;
     let lock_timeout = Duration::from_secs(asked.lock_timeout_seconds.unwrap_or(LOCK_TIMEOUT_SECONDS));
     if plan.mode() == Mode::Observe {
         let site = Site { context, host: &open(&part.target)?, lock_timeout };
         context.progress(0.1, "simulating the install");
         install::simulate(&site, part).await?;
-        let missing = refusals(&change, plan, &part.host, now(context), Some(proof), Some(preflight));
+        let missing = refusals(&change, plan, &part.host, now(context), Some(proof), Some(preflight), &held);
         let missing = missing.iter().filter(|refusal| !matches!(refusal, Refusal::ObserveOnly));
         let gate: Vec<_> = missing.map(|r| json!({ "code": r.code(), "text": r.to_string() })).collect();
         finish(&desk, &asked.change, &part.host, HostOutcome::Simulated)?;
         return Ok(json!({ "host": part.host, "outcome": "simulated", "count": part.changes.len(), "gate": gate }));
     }
-    let granted = permit(&change, plan, &part.host, now(context), Some(proof), Some(preflight));
+    let granted = permit(&change, plan, &part.host, now(context), Some(proof), Some(preflight), &held);
     let granted: Permit = granted.map_err(|refusals| shut(&refusals))?;
     let site = Site { context, host: &open(&part.target)?, lock_timeout };
     let touch = async || desk.order(&asked.change, Command::Touch { host: part.host.clone() }).map(|_| ());
@@ -485,6 +487,7 @@ impl Handler for Rollback {
             match rollback::roll_back(&site, &wanted).await {
                 Ok(undone) => {
                     keep(None)?;
+                    holds::after_rollback(context, &asked.change, &part, &cause, &undone.output)?;
                     let facts = json!({
                         "change": asked.change, "way": undone.way, "code": cause.code, "message": cause.message,
                     });

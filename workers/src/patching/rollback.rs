@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use patchloom_core::Failure;
-use patchloom_domain::{EvidenceCommand, HostPlan, PackageUndo, Target, UndoIntent, UndoWay, package_set_digest};
+use patchloom_domain::{
+    EvidenceCommand, HostPlan, PackageSet, PackageUndo, Target, UndoIntent, UndoWay, package_set_digest,
+};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +25,9 @@ use crate::witness::command;
 
 /// How long a package manager that is still at work gets to end by itself, and then again under force.
 const SUBDUE: Duration = Duration::from_secs(600);
+
+/// At most so many packages that were found half done are told.
+const BROKEN_MAX: usize = 100;
 
 /// What a way back came to.
 #[derive(Debug)]
@@ -60,7 +65,9 @@ pub(super) async fn roll_back(site: &Site<'_>, wanted: &Wanted<'_>) -> Result<Un
     quiet::subdue(site.host, SUBDUE, context.cancel()).await?;
     sweep(&debs_dir(backups), &wanted.plan.target);
     // A host whose package set cannot be read is taken back all the same.
-    let from = state::packages(site.host, &CancellationToken::new()).await.ok().map(|set| package_set_digest(&set));
+    let found = state::packages(site.host, &CancellationToken::new()).await.ok();
+    let from = found.as_ref().map(package_set_digest);
+    let broken = found.iter().flat_map(PackageSet::unsettled).take(BROKEN_MAX).collect::<PackageSet>();
     let mut undo = Undo { site, wanted, before: &known.before, said: Vec::new(), ran: Vec::new() };
     let changed = undo.difference().await.map_or(1, |rest| rest.len());
     let way = undo.carry_out().await?;
@@ -69,7 +76,7 @@ pub(super) async fn roll_back(site: &Site<'_>, wanted: &Wanted<'_>) -> Result<Un
     let evidence = context.put_json(&json!({ "ran": undo.ran, "output": undo.said })).await?;
     let output = json!({
         "host": wanted.plan.host, "way": way, "verified": true, "changed": changed, "evidence": evidence, "cleaned": cleaned, "etc_differs": others,
-        "before": from, "after": package_set_digest(&known.before.packages),
+        "found": broken, "before": from, "after": package_set_digest(&known.before.packages),
     });
     marker::finish(&path, known.clone(), Phase::Undone { output: output.clone() })?;
     Ok(Undone { way, output })
