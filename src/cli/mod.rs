@@ -5,13 +5,16 @@
 
 mod baseline;
 mod bench;
+mod campaign;
 mod change;
 mod completions;
 mod dispatch;
 mod doctor;
 mod event;
+mod evidence;
 mod explain;
 mod failure;
+mod hold;
 mod journal;
 mod nats;
 mod nats_setup;
@@ -34,12 +37,15 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 pub use baseline::{BaselineCommand, BaselineExportArgs, BaselineImportArgs, BaselineTestArgs};
 pub use bench::{BenchCommand, BenchEngineArgs, BenchFanoutArgs};
+pub use campaign::{CampaignCommand, CampaignRunArgs, CampaignShowArgs};
 pub use change::{ChangeCommand, ChangeDecisionArgs, ChangeListArgs, ChangeShowArgs};
 pub use completions::CompletionsArgs;
 pub use doctor::DoctorArgs;
 pub use event::{EventCommand, EventSendArgs, EventTailArgs};
+pub use evidence::{EvidenceCommand, EvidenceExportArgs, EvidenceVerifyArgs};
 pub use explain::ExplainArgs;
 pub use failure::{FailureClassifyArgs, FailureClusterArgs, FailureCommand, ManagerChoice};
+pub use hold::{EcosystemChoice, HeldArgs, HoldAddArgs, HoldCommand, HoldListArgs, HoldReleaseArgs};
 pub use journal::{JournalArgs, JournalCommand, JournalExportArgs, JournalMoveArgs, Whither};
 pub use nats::NatsArgs;
 pub use nats_setup::{NatsCommand, NatsSetupArgs};
@@ -126,6 +132,12 @@ pub enum Command {
     /// Tell why a package manager failed
     #[command(subcommand)]
     Failure(FailureCommand),
+    /// Hold package versions back, and release them
+    #[command(subcommand)]
+    Hold(HoldCommand),
+    /// Export and verify the evidence of a change
+    #[command(subcommand)]
+    Evidence(EvidenceCommand),
     /// Compare versions of packages
     #[command(subcommand)]
     Version(VersionCommand),
@@ -139,6 +151,9 @@ pub enum EngineCommand {
     /// Run the whole life of a patch: on this machine, or on a Debian root directory
     #[command(long_about = patch::ABOUT)]
     Patch(PatchArgs),
+    /// Patch many hosts under one change request: canary, pilot, broad
+    #[command(subcommand)]
+    Campaign(CampaignCommand),
     /// Run an engine: alone on a data directory, or one of several behind a NATS server
     #[command(long_about = serve::ABOUT)]
     Serve(ServeArgs),
@@ -269,6 +284,8 @@ fn run(command: Command, context: &Context) -> Result<Exit, Fault> {
         Command::Explain(args) => explain::run(&args, context),
         Command::Baseline(command) => baseline::run(&command, context),
         Command::Failure(command) => failure::run(&command, context),
+        Command::Hold(command) => hold::run(&command, context),
+        Command::Evidence(command) => evidence::run(&command, context),
         Command::Version(command) => version::run(&command, context),
         Command::Completions(args) => completions::run(&args, context),
     }

@@ -6,7 +6,12 @@ use serde_json::{Map, Value, json};
 /// All of them.
 #[must_use]
 pub fn contracts() -> Contracts {
-    let groups = [crate::observe::contracts(), crate::changes::contracts(), crate::patching::contracts()];
+    let groups = [
+        crate::observe::contracts(),
+        crate::changes::contracts(),
+        crate::patching::contracts(),
+        crate::campaign::contracts(),
+    ];
     groups.into_iter().flatten().collect()
 }
 
@@ -90,6 +95,7 @@ mod tests {
         crate::observe::register(&mut handlers).unwrap();
         crate::changes::register(&mut handlers).unwrap();
         crate::patching::register(&mut handlers, None).unwrap();
+        crate::campaign::register(&mut handlers).unwrap();
         let contracts = contracts();
         let told: BTreeSet<&str> = contracts.iter().map(|(uses, _)| uses).collect();
         assert_eq!(told, handlers.names().collect());

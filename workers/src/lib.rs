@@ -10,6 +10,7 @@ mod failure;
 pub mod holds;
 pub mod host;
 
+pub mod campaign;
 pub mod changes;
 mod durable;
 pub mod nats;

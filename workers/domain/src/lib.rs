@@ -11,6 +11,7 @@ mod gate;
 mod hold;
 mod host;
 mod instant;
+pub mod inventory;
 mod outcome;
 mod package;
 mod plan;
@@ -42,7 +43,7 @@ pub use gate::{
 pub use hold::{
     HOLD_CAUSES_MAX, HOLDS_MAX, Hold, HoldCause, HoldError, HoldKey, HoldRelease, HoldScope, Holds, blamed,
 };
-pub use host::{Criticality, Environment, Host, HostOs, PATCH_GROUP_TAGS};
+pub use host::{Criticality, Environment, GROUP_TAG_PREFIX, Host, HostOs, PATCH_GROUP_TAGS};
 pub use instant::Instant;
 pub use outcome::{
     Cause, Drift, HostOutcome, PackageOutcome, PackageSet, PackageState, PackageVerdict, UndoWay, Verdict,
@@ -55,6 +56,7 @@ pub use plan::{
 mod changelog;
 mod failure;
 mod finding;
+mod roster;
 mod urgency;
 mod version;
 
@@ -64,6 +66,7 @@ pub use failure::{
     Manager, Observed, Outcome as CallOutcome, Remarked, Responsible, States, causes as failure_causes, diagnose,
 };
 pub use finding::{Finding, Knowledge, Severity, SeverityLevel};
+pub use roster::{Admission, Entry, Roster, Wave, WaveRules};
 pub use urgency::{CVES_UNKNOWN, HostUrgency, Judged, Priority, Urgency, host_urgency, patch_urgency};
 pub use version::{
     ApkVersion, Comparison, DebVersion, RpmVersion, VersionError, VersionFault, VersionScheme, compare_versions,
