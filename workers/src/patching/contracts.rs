@@ -104,6 +104,8 @@ fn install() -> Contract {
             "E0630",
             "E0631",
             "E0632",
+            "E0874",
+            "E0875",
             "HALF_STATE",
             "HELD",
             "HOST",
