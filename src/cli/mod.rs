@@ -6,6 +6,7 @@
 mod baseline;
 mod bench;
 mod campaign;
+mod carried;
 mod change;
 mod completions;
 mod dispatch;
@@ -21,6 +22,7 @@ mod nats_setup;
 mod patch;
 mod run;
 mod serve;
+mod ssh;
 mod store;
 mod task;
 mod version;
@@ -38,6 +40,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 pub use baseline::{BaselineCommand, BaselineExportArgs, BaselineImportArgs, BaselineTestArgs};
 pub use bench::{BenchCommand, BenchEngineArgs, BenchFanoutArgs};
 pub use campaign::{CampaignCommand, CampaignRunArgs, CampaignShowArgs};
+pub use carried::{HostAskArgs, HostCommand, HostRunArgs};
 pub use change::{ChangeCommand, ChangeDecisionArgs, ChangeListArgs, ChangeShowArgs};
 pub use completions::CompletionsArgs;
 pub use doctor::DoctorArgs;
@@ -57,6 +60,7 @@ pub use run::{
     RunTuneArgs, RunWatchArgs, RunWhyArgs, Signal,
 };
 pub use serve::ServeArgs;
+pub use ssh::SshArgs;
 pub use task::{TaskCommand, TaskListArgs, TaskShowArgs};
 pub use version::{Relation, SchemeChoice, VersionCommand, VersionCompareArgs};
 pub use window::{
@@ -183,6 +187,9 @@ pub enum EngineCommand {
     /// Measure the engine on this machine
     #[command(subcommand)]
     Bench(BenchCommand),
+    /// What workers run on hosts over SSH
+    #[command(subcommand, hide = true)]
+    Host(HostCommand),
 }
 
 /// What a command gets besides its own arguments.

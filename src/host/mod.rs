@@ -17,6 +17,7 @@ use patchloom_engine::events::InProcess;
 use patchloom_engine::journal;
 use patchloom_engine::nats::{Connection, Stand, StandOptions, StreamError, stand};
 use patchloom_engine::runtime::{self, Books, Engine, EngineOptions, Handle, OpenError};
+use patchloom_workers::carry::Carrier;
 use patchloom_workers::runtime::{DataDir, Handlers, PoolConfig, Progress, WorkerPool};
 use patchloom_workers::tell::Fact;
 use patchloom_workers::{campaign, changes, observe, patching};
@@ -108,7 +109,15 @@ impl Host {
     /// # Errors
     /// The data directory cannot be led: see the fault's code.
     pub async fn open(data: &Path) -> Result<Self, Fault> {
-        let handlers = handlers().map_err(|error| Fault::new("E0591", Exit::Internal, error))?;
+        Self::open_carrying(data, &Carrier::default()).await
+    }
+
+    /// As [`Host::open`]; `carrier` brings tasks to hosts that are other machines.
+    ///
+    /// # Errors
+    /// As [`Host::open`].
+    pub async fn open_carrying(data: &Path, carrier: &Carrier) -> Result<Self, Fault> {
+        let handlers = handlers_with(carrier).map_err(|error| Fault::new("E0591", Exit::Internal, error))?;
         Self::open_with(data, handlers).await
     }
 
@@ -287,10 +296,18 @@ async fn cut_off(handle: &Handle) -> Result<Vec<CutOff>, Fault> {
 /// # Errors
 /// Two handlers claim one task type: a mistake in this code.
 pub fn handlers() -> anyhow::Result<Handlers> {
+    handlers_with(&Carrier::default())
+}
+
+/// As [`handlers`]; `carrier` brings tasks to hosts that are other machines.
+///
+/// # Errors
+/// As [`handlers`].
+pub fn handlers_with(carrier: &Carrier) -> anyhow::Result<Handlers> {
     let mut handlers = Handlers::default();
-    observe::register(&mut handlers).context("cannot add the handlers that look")?;
+    observe::register(&mut handlers, carrier).context("cannot add the handlers that look")?;
     changes::register(&mut handlers).context("cannot add the handlers of changes")?;
-    patching::register(&mut handlers, None).context("cannot add the handlers that patch")?;
+    patching::register(&mut handlers, None, carrier).context("cannot add the handlers that patch")?;
     campaign::register(&mut handlers).context("cannot add the handlers of campaigns")?;
     Ok(handlers)
 }

@@ -92,9 +92,9 @@ mod tests {
     #[test]
     fn every_handler_has_a_contract_and_every_contract_a_handler() {
         let mut handlers = Handlers::default();
-        crate::observe::register(&mut handlers).unwrap();
+        crate::observe::register(&mut handlers, &crate::carry::Carrier::default()).unwrap();
         crate::changes::register(&mut handlers).unwrap();
-        crate::patching::register(&mut handlers, None).unwrap();
+        crate::patching::register(&mut handlers, None, &crate::carry::Carrier::default()).unwrap();
         crate::campaign::register(&mut handlers).unwrap();
         let contracts = contracts();
         let told: BTreeSet<&str> = contracts.iter().map(|(uses, _)| uses).collect();

@@ -4,6 +4,7 @@
 
 pub mod apt;
 pub mod artifact;
+pub mod carry;
 mod contract;
 pub mod evidence;
 mod failure;
@@ -19,6 +20,7 @@ pub mod patching;
 pub mod register;
 pub mod runtime;
 pub mod snapshot;
+pub mod ssh;
 pub mod tell;
 mod witness;
 

@@ -3,7 +3,11 @@
 //! An install takes a [`Permit`], and only [`permit`] makes one: a change that covers this host and this very plan is
 //! authorized and at work, its window is open, the way back is proven, the checks of the host passed and no version is held.
 
+mod carry;
+
 use serde::{Deserialize, Serialize};
+
+pub use carry::{CarriedPermit, CarryRefusal};
 
 use crate::{
     Actor, ChangeRequest, ChangeState, Decision, Holds, HostPlan, Instant, Mode, PackageId, Plan, PlanDigest,
@@ -278,7 +282,8 @@ impl Refusal {
 
 /// The right to bring one host from its former versions to the planned ones.
 ///
-/// Only [`permit`] makes one; it can be neither built nor read from anywhere, so holding it is the proof.
+/// Only [`permit`] makes one; it can be neither built nor read from anywhere, so holding it is the proof. To another machine
+/// it goes as a [`CarriedPermit`], which that machine [accepts](CarriedPermit::accept) before it holds one.
 #[derive(Debug)]
 pub struct Permit {
     change: String,

@@ -37,8 +37,8 @@ pub use evidence::{
     verify_evidence,
 };
 pub use gate::{
-    Check, PREFLIGHT_AGE_MS_MAX, PackageUndo, Permit, Preflight, Refusal, SnapshotKind, SnapshotProof, UndoPackage,
-    UndoProof, permit, refusals,
+    CarriedPermit, CarryRefusal, Check, PREFLIGHT_AGE_MS_MAX, PackageUndo, Permit, Preflight, Refusal, SnapshotKind,
+    SnapshotProof, UndoPackage, UndoProof, permit, refusals,
 };
 pub use hold::{
     HOLD_CAUSES_MAX, HOLDS_MAX, Hold, HoldCause, HoldError, HoldKey, HoldRelease, HoldScope, Holds, blamed,

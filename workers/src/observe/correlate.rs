@@ -43,7 +43,7 @@ impl Handler for CorrelateMissing {
     fn run<'a>(&'a self, context: &'a TaskContext, input: Value) -> BoxFuture<'a, Result<Value, Failure>> {
         boxed(async move {
             let input: MissingInput = decode(self.uses(), input)?;
-            let exec = open(&input.target)?;
+            let exec = open(context, &input.target)?;
             let lists = lists::state(&exec, context.now(), context.cancel()).await?;
             if lists.indexes == 0 {
                 // Without lists apt would answer that nothing is missing: a lie that looks like good news.
@@ -103,7 +103,7 @@ impl Handler for CorrelateCves {
     fn run<'a>(&'a self, context: &'a TaskContext, input: Value) -> BoxFuture<'a, Result<Value, Failure>> {
         boxed(async move {
             let input: CvesInput = decode(self.uses(), input)?;
-            let exec = open(&input.target)?;
+            let exec = open(context, &input.target)?;
             let scan = PackageScan::recall(&exec, context, input.packages.as_ref()).await?;
             let mut found: Missing = context.get_json(&input.missing).await?;
             let defaults = Limits::default();

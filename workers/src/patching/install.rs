@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
-use patchloom_core::{Failure, FailureClass};
+use patchloom_core::{Failure, FailureClass, TaskKey};
 use patchloom_domain::{
     Cause, EvidenceCommand, HostPlan, Instant, Permit, PlanDigest, PlannedChange, Verdict, judge_install,
     package_set_digest,
@@ -123,8 +123,8 @@ fn tail(ran: &Ran) -> String {
 }
 
 /// What an install under this key was answered with, where it is done: the answer may have been lost.
-pub(super) fn answered(context: &TaskContext, digest: &PlanDigest) -> Result<Option<Value>, Failure> {
-    let known = marker::read(&marker::path(&context.data().backups(), context.key()))?;
+pub(crate) fn answered(backups: &Path, key: &TaskKey, digest: &PlanDigest) -> Result<Option<Value>, Failure> {
+    let known = marker::read(&marker::path(backups, key))?;
     Ok(known.filter(|marker| &marker.digest == digest).and_then(|marker| match marker.phase {
         Phase::Done { output } => Some(output),
         Phase::Started | Phase::Undone { .. } => None,
@@ -141,7 +141,7 @@ pub(super) async fn install(
 ) -> Result<Value, Failure> {
     let (context, plan) = (site.context, permit.host());
     let backups = context.data().backups();
-    let _lease = quiet::lease(&backups.join("leases"), &plan.target, site.lock_timeout, context.cancel()).await?;
+    let _lease = quiet::lease(&backups.join("leases"), site.host.target(), site.lock_timeout, context.cancel()).await?;
     let path = marker::path(&backups, context.key());
     let known = marker::read(&path)?.filter(|marker| &marker.digest == permit.digest());
     if let Some(Phase::Done { output }) = known.as_ref().map(|marker| &marker.phase) {

@@ -49,7 +49,7 @@ pub(super) struct Wanted<'a> {
 pub(super) async fn roll_back(site: &Site<'_>, wanted: &Wanted<'_>) -> Result<Undone, Failure> {
     let context = site.context;
     let backups = context.data().backups();
-    let _lease = quiet::lease(&backups.join("leases"), &wanted.plan.target, SUBDUE, context.cancel()).await?;
+    let _lease = quiet::lease(&backups.join("leases"), site.host.target(), SUBDUE, context.cancel()).await?;
     let path = marker::path(&backups, context.key());
     let known = marker::read(&path)?;
     if let Some(Phase::Undone { output }) = known.as_ref().map(|marker| &marker.phase) {
@@ -63,7 +63,7 @@ pub(super) async fn roll_back(site: &Site<'_>, wanted: &Wanted<'_>) -> Result<Un
     };
     context.progress(0.0, "waiting for the package manager");
     quiet::subdue(site.host, SUBDUE, context.cancel()).await?;
-    sweep(&debs_dir(backups), &wanted.plan.target);
+    sweep(&debs_dir(backups), site.host.target());
     // A host whose package set cannot be read is taken back all the same.
     let found = state::packages(site.host, &CancellationToken::new()).await.ok();
     let from = found.as_ref().map(package_set_digest);
@@ -190,7 +190,7 @@ impl Undo<'_> {
         let cache = DebCache { dir: debs_dir(self.site.context.data().backups()) };
         let io = |error: std::io::Error| transient("E0514", format!("cannot stage former packages: {error}"));
         std::fs::create_dir_all(&cache.dir).map_err(io)?;
-        let prefix = staged(&self.wanted.plan.target);
+        let prefix = staged(self.site.host.target());
         let dir = tempfile::Builder::new().prefix(&prefix).tempdir_in(&cache.dir).map_err(io)?;
         // apt reads them as a user without rights.
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
@@ -240,7 +240,7 @@ impl Undo<'_> {
     /// Configuration files as they were: a downgrade takes packages back, not what was done to their files.
     fn restore_files(&mut self) -> Result<(), Failure> {
         let Some(backup) = self.wanted.backup else { return Ok(()) };
-        if backup.etc && matches!(self.wanted.plan.target, Target::Root { .. }) {
+        if backup.etc && matches!(self.site.host.target(), Target::Root { .. }) {
             let (from, to) = (backup::etc_path(&backup.files_dir), self.site.host.path("/etc"));
             let done = tree::mirror(&from, &to, &BTreeSet::new()).map_err(|e| permanent("E0516", chain(&e)))?;
             self.said.push(format!("restored /etc: {} entries written, {} deleted", done.written, done.deleted));
@@ -263,7 +263,7 @@ impl Undo<'_> {
     /// a package or by somebody else, which nobody can tell apart on a running machine. They are told, not touched.
     fn others(&self) -> Vec<String> {
         let kept = self.wanted.backup.filter(|backup| backup.etc);
-        let Some(backup) = kept.filter(|_| matches!(self.wanted.plan.target, Target::Local)) else { return Vec::new() };
+        let Some(backup) = kept.filter(|_| matches!(self.site.host.target(), Target::Local)) else { return Vec::new() };
         etc::differences(&backup::etc_path(&backup.files_dir), &self.site.host.path("/etc"))
     }
 

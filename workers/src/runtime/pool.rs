@@ -176,6 +176,9 @@ impl<S: TaskSource> Work<S> {
                     let _ = timeout(self.config.heartbeat, self.source.progress(&self.lease, &progress)).await;
                 },
             }
+            if matches!(told, Told::Stop | Told::Lost) {
+                teller.left().cancel();
+            }
             if told != Told::Nothing {
                 cancel.cancel();
             }
