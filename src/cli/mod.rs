@@ -12,8 +12,10 @@ mod completions;
 mod dispatch;
 mod doctor;
 mod event;
+mod evidence;
 mod explain;
 mod failure;
+mod hold;
 mod inventory;
 mod journal;
 mod nats;
@@ -45,8 +47,11 @@ pub use change::{ChangeCommand, ChangeDecisionArgs, ChangeListArgs, ChangeShowAr
 pub use completions::CompletionsArgs;
 pub use doctor::DoctorArgs;
 pub use event::{EventCommand, EventSendArgs, EventTailArgs};
+pub use evidence::{EvidenceCommand, EvidenceExportArgs, EvidenceVerifyArgs};
 pub use explain::ExplainArgs;
+pub use failure::{FailureClassifyArgs, FailureClusterArgs, FailureCommand, ManagerChoice};
 pub use failure::{FailureClassifyArgs, FailureCommand, ManagerChoice};
+pub use hold::{EcosystemChoice, HeldArgs, HoldAddArgs, HoldCommand, HoldListArgs, HoldReleaseArgs};
 pub use inventory::{
     InventoryCheckArgs, InventoryCommand, InventoryDiffArgs, InventoryImportArgs, InventoryShowArgs, InventorySources,
 };
@@ -143,6 +148,12 @@ pub enum Command {
     /// Tell why a package manager failed
     #[command(subcommand)]
     Failure(FailureCommand),
+    /// Hold package versions back, and release them
+    #[command(subcommand)]
+    Hold(HoldCommand),
+    /// Export and verify the evidence of a change
+    #[command(subcommand)]
+    Evidence(EvidenceCommand),
     /// Compare versions of packages
     #[command(subcommand)]
     Version(VersionCommand),
@@ -294,6 +305,8 @@ fn run(command: Command, context: &Context) -> Result<Exit, Fault> {
         Command::Inventory(command) => inventory::run(&command, context),
         Command::Plan(args) => plan::run(&args, context),
         Command::Failure(command) => failure::run(&command, context),
+        Command::Hold(command) => hold::run(&command, context),
+        Command::Evidence(command) => evidence::run(&command, context),
         Command::Version(command) => version::run(&command, context),
         Command::Completions(args) => completions::run(&args, context),
     }

@@ -6,7 +6,9 @@ pub mod apt;
 pub mod artifact;
 pub mod carry;
 mod contract;
+pub mod evidence;
 mod failure;
+pub mod holds;
 pub mod host;
 
 pub mod campaign;
@@ -21,5 +23,6 @@ pub mod runtime;
 pub mod snapshot;
 pub mod ssh;
 pub mod tell;
+mod witness;
 
 pub use contract::contracts;

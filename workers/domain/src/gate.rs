@@ -1,7 +1,7 @@
 //! The one gate before any package on any host changes.
 //!
 //! An install takes a [`Permit`], and only [`permit`] makes one: a change that covers this host and this very plan is
-//! authorized and at work, its window is open, the way back is proven and the checks of the host passed.
+//! authorized and at work, its window is open, the way back is proven, the checks of the host passed and no version is held.
 
 mod carry;
 
@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 pub use carry::{CarriedPermit, CarryRefusal};
 
 use crate::{
-    Actor, ChangeRequest, ChangeState, Decision, HostPlan, Instant, Mode, PackageId, Plan, PlanDigest, UndoIntent,
+    Actor, ChangeRequest, ChangeState, Decision, Holds, HostPlan, Instant, Mode, PackageId, Plan, PlanDigest,
+    UndoIntent,
 };
 
 /// Checks of a host older than this say nothing about it any more.
@@ -246,6 +247,14 @@ pub enum Refusal {
         /// Which, and why.
         failed: Vec<String>,
     },
+    /// A version is held.
+    #[error("host '{host}' would get versions that are held: {}", held.join(", "))]
+    VersionHeld {
+        /// The host.
+        host: String,
+        /// Which, and why.
+        held: Vec<String>,
+    },
 }
 
 impl Refusal {
@@ -266,6 +275,7 @@ impl Refusal {
             Self::PreflightMissing { .. } => "E0630",
             Self::PreflightStale { .. } => "E0631",
             Self::PreflightFailed { .. } => "E0632",
+            Self::VersionHeld { .. } => "E0874",
         }
     }
 }
@@ -319,6 +329,7 @@ pub fn refusals(
     now: Instant,
     undo: Option<&UndoProof>,
     preflight: Option<&Preflight>,
+    holds: &Holds,
 ) -> Vec<Refusal> {
     let digest = plan.digest();
     let number = || change.number.clone();
@@ -352,6 +363,8 @@ pub fn refusals(
     };
     all.extend(undo_refusal(host_plan, plan.mode(), &digest, undo));
     all.extend(preflight_refusal(host, now, preflight));
+    let held = holds.of_plan(host_plan);
+    all.extend((!held.is_empty()).then(|| Refusal::VersionHeld { host: host.to_owned(), held }));
     all
 }
 
@@ -391,8 +404,9 @@ pub fn permit(
     now: Instant,
     undo: Option<&UndoProof>,
     preflight: Option<&Preflight>,
+    holds: &Holds,
 ) -> Result<Permit, Vec<Refusal>> {
-    let all = refusals(change, plan, host, now, undo, preflight);
+    let all = refusals(change, plan, host, now, undo, preflight, holds);
     match plan.host(host) {
         Some(host) if all.is_empty() => {
             Ok(Permit { change: change.number.clone(), digest: plan.digest(), host: host.clone(), granted: now })

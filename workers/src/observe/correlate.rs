@@ -13,6 +13,7 @@ use crate::apt::lists;
 use crate::apt::missing::{Missing, missing};
 use crate::artifact::ArtifactId;
 use crate::failure::permanent;
+use crate::holds;
 use crate::runtime::{BoxFuture, Handler, TaskContext};
 use crate::tell::{self, Fact, host_name};
 
@@ -51,7 +52,8 @@ impl Handler for CorrelateMissing {
             }
             let scan = PackageScan::recall(&exec, context, input.packages.as_ref()).await?;
             context.progress(0.1, "asking apt what is missing");
-            let found = missing(&exec, &scan.packages, context.cancel()).await?;
+            let mut found = missing(&exec, &scan.packages, context.cancel()).await?;
+            holds::reject(&holds::of(context)?, &host_name(&input.target), &mut found);
             let bytes = found.patches.iter().filter_map(|patch| patch.size_bytes).fold(0_u64, u64::saturating_add);
             Ok(json!({
                 "artifact": context.put_json(&found).await?,

@@ -17,6 +17,7 @@ use crate::artifact::ArtifactId;
 use crate::carry::Carrier;
 use crate::changes::{Desk, input};
 use crate::failure::{chain, permanent, transient};
+use crate::holds;
 use crate::host::HostExec;
 use crate::runtime::{BoxFuture, Handler, TaskContext};
 use crate::snapshot::Snapshots;
@@ -378,7 +379,8 @@ impl Install {
             context.progress(0.1, "simulating the install");
             place.simulate(part, lock_timeout).await?;
             let change = desk.get(&asked.change)?;
-            let missing = refusals(&change, plan, &part.host, now(context), Some(proof), Some(preflight));
+            let missing =
+                refusals(&change, plan, &part.host, now(context), Some(proof), Some(preflight), &holds::of(context)?);
             let missing = missing.iter().filter(|refusal| !matches!(refusal, Refusal::ObserveOnly));
             let gate: Vec<_> = missing.map(|r| json!({ "code": r.code(), "text": r.to_string() })).collect();
             finish(&desk, &asked.change, &part.host, HostOutcome::Simulated)?;
@@ -393,7 +395,8 @@ impl Install {
             return Ok(output);
         }
         let change = desk.get(&asked.change)?;
-        let granted = permit(&change, plan, &part.host, now(context), Some(proof), Some(preflight));
+        let held = holds::of(context)?;
+        let granted = permit(&change, plan, &part.host, now(context), Some(proof), Some(preflight), &held);
         let granted: Permit = granted.map_err(|refusals| shut(&refusals))?;
         let output = place.install(&granted, change.draft.window.end, lock_timeout, &touch).await?;
         finish(&desk, &asked.change, &part.host, HostOutcome::Installed)?;
@@ -488,6 +491,7 @@ impl Handler for Rollback {
             match place.roll_back(&part, asked.backup.as_ref(), snapshot, &store).await {
                 Ok(undone) => {
                     keep(None)?;
+                    holds::after_rollback(context, &asked.change, &part, &cause, &undone.output)?;
                     let facts = json!({
                         "change": asked.change, "way": undone.way, "code": cause.code, "message": cause.message,
                     });
