@@ -1,0 +1,24 @@
+//! What a reported vulnerability means on a host: can it be fixed now, by what, and if not, why not. Knows no scanner's
+//! file format, reads no file and no clock.
+
+mod claim;
+mod clean;
+mod facts;
+mod fix;
+mod host;
+mod judge;
+mod kernel;
+mod status;
+mod version;
+
+pub use claim::{Claim, FixOf, FixVersion, SeverityClaim, canonical_id, merge_claims};
+pub use clean::{Purl, clean_version, fix_versions};
+pub use facts::{
+    CandidateFact, FactsError, HostFacts, PACKAGES_MAX, PackageFact, Place, StaleProcess, Withheld, read_facts,
+};
+pub use fix::{Fixed, choose_fix};
+pub use host::{Correlated, correlate_host};
+pub use judge::{NotOffered, PatchUnit, State, Verdict};
+pub use kernel::kernel_release;
+pub use status::VendorStatus;
+pub use version::Version;
