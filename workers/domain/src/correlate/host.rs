@@ -54,7 +54,9 @@ impl<'a> Ready<'a> {
             by_source.entry(package.fact.source.clone()).or_insert_with(Vec::new).push(at);
         }
         let kernels = Kernels::of(packages.iter(), facts.running_kernel.as_deref());
-        Self { facts, packages, offers, by_name, by_source, kernels, running_version: running_version(facts) }
+        let running_version =
+            facts.running_kernel_version.as_deref().and_then(|text| running_version(facts.scheme, text));
+        Self { facts, packages, offers, by_name, by_source, kernels, running_version }
     }
 
     fn judge(&self, claim: Claim) -> Correlated {
@@ -82,20 +84,7 @@ impl<'a> Ready<'a> {
     /// The packages that a claim is about: the binary package of that name, else all of the source package of that name.
     fn meant(&self, claim: &Claim) -> Vec<usize> {
         let named = self.by_name.get(&claim.package).or_else(|| self.by_source.get(&claim.package));
-        let mut found: Vec<usize> = named.cloned().unwrap_or_default();
-        let narrow = |found: &mut Vec<usize>, fits: &dyn Fn(&Installed) -> bool| {
-            if found.iter().any(|at| fits(&self.packages[*at])) {
-                found.retain(|at| fits(&self.packages[*at]));
-            }
-        };
-        if let Some(arch) = claim.arch.as_deref().filter(|arch| *arch != "source") {
-            narrow(&mut found, &|package| package.fact.arch == arch);
-        }
-        // An rpm host keeps several kernels of one name: the report tells which one it saw.
-        if let Some(seen) = claim.installed.as_deref().filter(|_| found.len() > 1) {
-            narrow(&mut found, &|package| same_version(&package.fact.version, seen));
-        }
-        found
+        narrowed(named.cloned().unwrap_or_default(), claim, |at| &self.packages[at])
     }
 
     fn judge_at(&self, at: usize, prepared: &Prepared) -> Verdict {
@@ -122,13 +111,7 @@ impl<'a> Ready<'a> {
     fn offer(&self, package: &Installed) -> Option<&Offer> {
         let fits =
             |offer: &&Offer| offer.fact.name == package.fact.name && same_arch(&offer.fact.arch, &package.fact.arch);
-        self.offers.iter().filter(fits).max_by(|left, right| {
-            let open = |offer: &Offer| offer.fact.withheld.is_none();
-            open(left).cmp(&open(right)).then_with(|| match (&left.version, &right.version) {
-                (Some(left), Some(right)) => left.against(right).unwrap_or(std::cmp::Ordering::Equal),
-                (left, right) => left.is_some().cmp(&right.is_some()),
-            })
-        })
+        best_offer(self.offers.iter().filter(fits))
     }
 
     /// The binary packages that come up with a patch unit: those on offer from the same source at the same version.
@@ -143,6 +126,34 @@ impl<'a> Ready<'a> {
         names.dedup();
         names
     }
+}
+
+/// Of the packages of one name those that a claim means: by architecture, and by the version that was seen.
+pub(super) fn narrowed<'p, T: Copy>(mut found: Vec<T>, claim: &Claim, of: impl Fn(T) -> &'p Installed) -> Vec<T> {
+    let narrow = |found: &mut Vec<T>, fits: &dyn Fn(&Installed) -> bool| {
+        if found.iter().any(|at| fits(of(*at))) {
+            found.retain(|at| fits(of(*at)));
+        }
+    };
+    if let Some(arch) = claim.arch.as_deref().filter(|arch| *arch != "source" && found.len() > 1) {
+        narrow(&mut found, &|package| package.fact.arch == arch);
+    }
+    // An rpm host keeps several kernels of one name: the report tells which one it saw.
+    if let Some(seen) = claim.installed.as_deref().filter(|_| found.len() > 1) {
+        narrow(&mut found, &|package| same_version(&package.fact.version, seen));
+    }
+    found
+}
+
+/// Of several candidates the one that is given, and of these the newest.
+pub(super) fn best_offer<'o>(offers: impl Iterator<Item = &'o Offer>) -> Option<&'o Offer> {
+    offers.max_by(|left, right| {
+        let open = |offer: &Offer| offer.fact.withheld.is_none();
+        open(left).cmp(&open(right)).then_with(|| match (&left.version, &right.version) {
+            (Some(left), Some(right)) => left.against(right).unwrap_or(std::cmp::Ordering::Equal),
+            (left, right) => left.is_some().cmp(&right.is_some()),
+        })
+    })
 }
 
 /// Architectures fit where they are the same, or where one is not told.

@@ -1,6 +1,6 @@
 //! Kernels: which package holds which, which one runs, which one is the newest, which one is only left over.
 
-use super::facts::{HostFacts, Installed, Offer, PackageFact};
+use super::facts::{Installed, Offer, PackageFact};
 use crate::{RpmVersion, VersionScheme};
 
 /// Prefixes of Debian's and Ubuntu's packages that belong to one kernel release.
@@ -158,23 +158,16 @@ pub(crate) fn offered_kernel<'a>(scheme: VersionScheme, offers: impl Iterator<It
         }
     };
     // A kernel that is withheld is better than none only where there is no other.
-    offers.filter(is_kernel).max_by(|left, right| {
-        let open = |offer: &Offer| offer.fact.withheld.is_none();
-        open(left).cmp(&open(right)).then_with(|| match (&left.version, &right.version) {
-            (Some(left), Some(right)) => left.against(right).unwrap_or(std::cmp::Ordering::Equal),
-            (left, right) => left.is_some().cmp(&right.is_some()),
-        })
-    })
+    super::host::best_offer(offers.filter(is_kernel))
 }
 
 /// The package version of the kernel that runs, as Debian's and Ubuntu's `uname -v` has it.
 ///
 /// `#1 SMP PREEMPT_DYNAMIC Debian 6.1.106-3 (2024-08-26)` holds `6.1.106-3`.
-pub(crate) fn running_version(facts: &HostFacts) -> Option<super::Version> {
-    let text = facts.running_kernel_version.as_deref()?;
+pub(crate) fn running_version(scheme: VersionScheme, text: &str) -> Option<super::Version> {
     let word = match text.split_once("Debian ") {
         Some((_, rest)) => rest.split_whitespace().next()?,
         None => text.trim(),
     };
-    super::Version::read(facts.scheme, word).ok()
+    super::Version::read(scheme, word).ok()
 }

@@ -5,10 +5,14 @@ mod claim;
 mod clean;
 mod facts;
 mod fix;
+mod fleet;
 mod host;
 mod judge;
 mod kernel;
+mod measure;
+mod sample;
 mod status;
+mod table;
 mod version;
 
 pub use claim::{Claim, FixOf, FixVersion, SeverityClaim, canonical_id, merge_claims};
@@ -17,8 +21,11 @@ pub use facts::{
     CandidateFact, FactsError, HostFacts, PACKAGES_MAX, PackageFact, Place, StaleProcess, Withheld, read_facts,
 };
 pub use fix::{Fixed, choose_fix};
+pub use fleet::{Answer, Answers, Fleet, FleetSize, HostHead, HostLists, IndexedFleet, candidate_line, package_line};
 pub use host::{Correlated, correlate_host};
 pub use judge::{NotOffered, PatchUnit, State, Verdict};
 pub use kernel::kernel_release;
+pub use measure::{Measured, measure};
+pub use sample::{SampleHost, SampleSize};
 pub use status::VendorStatus;
 pub use version::Version;

@@ -44,7 +44,7 @@ pub struct Unread {
 }
 
 impl Unread {
-    pub(super) fn add(&mut self, place: &str, why: &str) {
+    pub(crate) fn add(&mut self, place: &str, why: &str) {
         self.count += 1;
         if self.first.len() < APART_MAX {
             self.first.push(format!("{place}: {why}"));
