@@ -1,9 +1,9 @@
 //! How long a fleet's correlation takes, at an eighth, a quarter, a half and the whole: hosts, packages and findings as
 //! arguments, 10000 500 1000000 where none are given.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use patchloom_domain::correlate::{SampleSize, measure};
+use patchloom_domain::correlate::{SampleSize, Spent, measure};
 
 fn main() {
     let numbers: Vec<usize> = std::env::args().filter_map(|text| text.parse().ok()).collect();
@@ -12,21 +12,12 @@ fn main() {
     let start = Instant::now();
     for part in [8, 4, 2, 1] {
         let size = SampleSize { hosts: hosts / part, packages, findings: findings / part, seed: 1 };
-        let found = measure(size, &mut || start.elapsed());
-        println!(
-            "1/{part}: {:.2} s (read {:.2}, index {:.2}, correlate {:.2}; making it {:.2}), {} MB of text, {:?}, {} judged for {}, {:?}, peak {}",
-            found.seconds,
-            found.read_seconds,
-            found.index_seconds,
-            found.correlate_seconds,
-            found.make_seconds,
-            found.bytes / 1_000_000,
-            found.size,
-            found.judged,
-            found.findings,
-            found.states,
-            peak()
-        );
+        let found = measure(size, &mut || Spent::of(start.elapsed(), cpu()));
+        let say = |spent: Spent| format!("{:.2} s ({:.2} s of processor)", spent.seconds, spent.cpu_seconds);
+        println!("1/{part}: {}, peak {}", say(found.whole), peak());
+        println!("  read {}, index {}, correlate {}", say(found.read), say(found.index), say(found.correlate));
+        println!("  {} MB of text, {:?}, {} judged", found.bytes / 1_000_000, found.size, found.judged);
+        println!("  {} findings: {:?}", found.findings, found.states);
     }
 }
 
@@ -34,4 +25,10 @@ fn peak() -> String {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     line.map_or_else(|| "unknown".to_owned(), |line| line.trim().to_owned())
+}
+
+/// The processor's time of this process, which has one thread.
+fn cpu() -> Duration {
+    let text = std::fs::read_to_string("/proc/self/schedstat").unwrap_or_default();
+    Duration::from_nanos(text.split(' ').next().and_then(|nanos| nanos.parse().ok()).unwrap_or_default())
 }

@@ -1,7 +1,7 @@
 //! A fleet at once gives the answers of each host by itself.
 
 use patchloom_domain::correlate::{
-    Claim, Correlated, Fleet, HostFacts, HostHead, HostLists, SampleHost, SampleSize, StaleProcess, State,
+    Claim, Correlated, Fleet, HostFacts, HostHead, HostLists, SampleHost, SampleSize, Spent, StaleProcess, State,
     candidate_line, correlate_host, measure, package_line,
 };
 use patchloom_domain::{VersionScheme, correlate::Verdict};
@@ -49,9 +49,10 @@ fn a_fleet_gives_the_answers_of_each_host_by_itself() {
         match number % 4 {
             0 => head.running_kernel = None,
             1 => {
-                let package = host.lists().packages.lines().nth(20).and_then(|line| line.split('\t').next()).unwrap();
-                let package = package.to_owned();
-                head.stale = vec![StaleProcess { pid: 7, command: "daemon".into(), package, unit: None }];
+                let names = host.lists().packages.lines().filter_map(|line| line.split('\t').next());
+                let stale =
+                    |package: &str| StaleProcess { pid: 7, command: "d".into(), package: package.into(), unit: None };
+                head.stale = names.map(stale).collect();
             }
             2 => head.running_kernel_version = Some("#1 SMP Debian 6.1.89-1 (2024-05-01)".into()),
             _ => {}
@@ -112,7 +113,7 @@ fn the_same_seed_makes_the_same_fleet() {
     let mut run = |size| {
         measure(size, &mut || {
             ticks += 1;
-            std::time::Duration::from_millis(ticks)
+            Spent { seconds: f64::from(ticks), cpu_seconds: 0.0 }
         })
     };
     let (one, two) = (run(size), run(size));

@@ -421,8 +421,8 @@ impl IndexedFleet {
         let mut best = NONE;
         let mut consider = |package: Id, answers: &mut Answers| {
             let verdict = self.verdict(asked, package, claim, known, answers);
-            let state = |id: Id| &answers.verdicts[at(id)].state;
-            if best == NONE || state(verdict) < state(best) {
+            let said = |id: Id| &answers.verdicts[at(id)];
+            if best == NONE || said(verdict) < said(best) {
                 best = verdict;
             }
         };

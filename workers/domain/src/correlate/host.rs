@@ -64,7 +64,7 @@ impl<'a> Ready<'a> {
         let prepared = Prepared::of(self.facts.scheme, claim);
         let judged = found.into_iter().map(|at| (at, self.judge_at(at, &prepared)));
         // Of several packages the one for which most is to be done speaks for the claim: states are in that order.
-        let worst = judged.min_by(|(_, left), (_, right)| left.state.cmp(&right.state));
+        let worst = judged.min_by(|(_, left), (_, right)| left.cmp(right));
         let claim = prepared.claim;
         match worst {
             Some((at, mut verdict)) => {

@@ -1,6 +1,7 @@
 //! Measures the correlation of a made-up fleet. The clock is an argument.
 
 use std::collections::BTreeMap;
+use std::ops::{AddAssign, Sub};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -19,15 +20,15 @@ pub struct Measured {
     /// Bytes of text that were read.
     pub bytes: usize,
     /// Making the text, which is no part of the rest.
-    pub make_seconds: f64,
+    pub make: Spent,
     /// Reading the text.
-    pub read_seconds: f64,
+    pub read: Spent,
     /// Putting it in order.
-    pub index_seconds: f64,
+    pub index: Spent,
     /// Judging.
-    pub correlate_seconds: f64,
+    pub correlate: Spent,
     /// Read, index and correlate.
-    pub seconds: f64,
+    pub whole: Spent,
     /// Findings that were answered.
     pub findings: usize,
     /// Judgements that were made for them.
@@ -38,36 +39,69 @@ pub struct Measured {
     pub apart: usize,
 }
 
+/// Time, on the wall and of the processor: on a machine that others use too the two are far apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Spent {
+    /// On the wall.
+    pub seconds: f64,
+    /// Of the processor.
+    pub cpu_seconds: f64,
+}
+
+impl Spent {
+    /// Of two times since some beginning.
+    #[must_use]
+    pub fn of(wall: Duration, cpu: Duration) -> Self {
+        Self { seconds: wall.as_secs_f64(), cpu_seconds: cpu.as_secs_f64() }
+    }
+}
+
+impl Sub for Spent {
+    type Output = Self;
+
+    fn sub(self, earlier: Self) -> Self {
+        Self { seconds: self.seconds - earlier.seconds, cpu_seconds: self.cpu_seconds - earlier.cpu_seconds }
+    }
+}
+
+impl AddAssign for Spent {
+    fn add_assign(&mut self, more: Self) {
+        self.seconds += more.seconds;
+        self.cpu_seconds += more.cpu_seconds;
+    }
+}
+
 /// Makes a fleet host by host, reads each, and judges all. `clock` gives the time since some beginning.
-pub fn measure(asked: SampleSize, clock: &mut dyn FnMut() -> Duration) -> Measured {
+pub fn measure(asked: SampleSize, clock: &mut dyn FnMut() -> Spent) -> Measured {
     let mut fleet = Fleet::new(VersionScheme::Deb);
     let mut host = SampleHost::default();
-    let (mut make, mut read, mut bytes) = (Duration::ZERO, Duration::ZERO, 0);
+    let (mut make, mut read, mut bytes) = (Spent::default(), Spent::default(), 0);
+    let mut before = clock();
     for number in 0..asked.hosts {
-        let start = clock();
         host.write(&asked, number);
         let written = clock();
         bytes += host.bytes();
         fleet.add(std::mem::take(&mut host.head), &host.lists());
-        make += written.saturating_sub(start);
-        read += clock().saturating_sub(written);
+        make += written - before;
+        before = clock();
+        read += before - written;
     }
     let apart = fleet.apart().count;
-    let start = clock();
     let fleet = fleet.index();
     let indexed = clock();
     let answers = fleet.correlate();
     let done = clock();
-    let (index, correlate) = (indexed.saturating_sub(start), done.saturating_sub(indexed));
+    let mut whole = read;
+    whole += done - before;
     Measured {
         asked,
         size: fleet.size(),
         bytes,
-        make_seconds: make.as_secs_f64(),
-        read_seconds: read.as_secs_f64(),
-        index_seconds: index.as_secs_f64(),
-        correlate_seconds: correlate.as_secs_f64(),
-        seconds: (read + index + correlate).as_secs_f64(),
+        make,
+        read,
+        index: indexed - before,
+        correlate: done - indexed,
+        whole,
         findings: answers.len(),
         judged: answers.judged,
         states: answers.states(),

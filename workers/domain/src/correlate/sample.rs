@@ -152,7 +152,8 @@ impl SampleHost {
             }
         }
         let share = size.findings / size.hosts.max(1) + usize::from(number < size.findings % size.hosts.max(1));
-        (0..share).for_each(|at| self.claim(at, age));
+        let from = place(dice.below(wide(self.chosen.len())));
+        (0..share).for_each(|at| self.claim(at, from, age));
     }
 
     fn choose(&mut self, count: usize, role: u64, age: u64, dice: &mut Dice) {
@@ -176,7 +177,7 @@ impl SampleHost {
 
     /// A finding: mostly of a package that the host has, its fix a level or two above it; some fixed already, some without
     /// a fix, some of a kernel.
-    fn claim(&mut self, at: usize, age: u64) {
+    fn claim(&mut self, at: usize, from: usize, age: u64) {
         if at % 25 == 24 || self.chosen.is_empty() {
             let level = age.saturating_sub(wide(at / 25) % 2);
             let _ = writeln!(
@@ -189,7 +190,8 @@ impl SampleHost {
             );
             return;
         }
-        let (package, level) = self.chosen[at % self.chosen.len()];
+        // One beside the other from a place on, as the binary packages of a source are.
+        let (package, level) = self.chosen[(from + at) % self.chosen.len()];
         let round = wide(at / self.chosen.len());
         let kind = mix(wide(package) * 31 + round);
         let it = Package::of(package);
