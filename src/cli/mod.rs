@@ -7,6 +7,7 @@ mod baseline;
 mod bench;
 mod change;
 mod completions;
+mod correlate;
 mod dispatch;
 mod doctor;
 mod event;
@@ -33,9 +34,10 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 pub use baseline::{BaselineCommand, BaselineExportArgs, BaselineImportArgs, BaselineTestArgs};
-pub use bench::{BenchCommand, BenchEngineArgs, BenchFanoutArgs};
+pub use bench::{BenchCommand, BenchCorrelateArgs, BenchEngineArgs, BenchFanoutArgs};
 pub use change::{ChangeCommand, ChangeDecisionArgs, ChangeListArgs, ChangeShowArgs};
 pub use completions::CompletionsArgs;
+pub use correlate::{AssumeChoice, CorrelateArgs};
 pub use doctor::DoctorArgs;
 pub use event::{EventCommand, EventSendArgs, EventTailArgs};
 pub use explain::ExplainArgs;
@@ -123,6 +125,8 @@ pub enum Command {
     /// Read, write and ask patch baselines of AWS Systems Manager
     #[command(subcommand)]
     Baseline(BaselineCommand),
+    /// Tell what scanners' findings mean on a host: fixable now, not offered, no fix, and by when
+    Correlate(CorrelateArgs),
     /// Tell why a package manager failed
     #[command(subcommand)]
     Failure(FailureCommand),
@@ -268,6 +272,7 @@ fn run(command: Command, context: &Context) -> Result<Exit, Fault> {
         Command::Nats(command) => nats_setup::run(&command, context),
         Command::Explain(args) => explain::run(&args, context),
         Command::Baseline(command) => baseline::run(&command, context),
+        Command::Correlate(args) => correlate::run(&args, context),
         Command::Failure(command) => failure::run(&command, context),
         Command::Version(command) => version::run(&command, context),
         Command::Completions(args) => completions::run(&args, context),
