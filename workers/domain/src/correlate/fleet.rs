@@ -171,47 +171,38 @@ impl Fleet {
     /// Adds a host with all that is known of it. Lines that cannot be read are kept apart.
     pub fn add(&mut self, head: HostHead, lists: &HostLists<'_>) {
         let start = self.lists.len();
-        let (scheme, names, keys) = (self.scheme, &mut self.names, &mut self.keys);
+        let (scheme, names, keys, all) = (self.scheme, &mut self.names, &mut self.keys, &mut self.lists);
         let mut apart = |what: &str, number: usize| {
             self.apart.add(&format!("{}: {what} line {}", head.name, number + 1), "it is no such line");
         };
-        self.packages.begin();
-        for (number, line) in lists.packages.lines().enumerate() {
-            let read = |line: &str| {
-                let package = Installed::of(scheme, package_line(line)?);
-                Some(Row { name: names.id(&package.fact.name), source: names.id(&package.fact.source), package })
-            };
-            match self.packages.id(line, read) {
-                Some(row) if self.packages.get(row).package.is_there() => self.lists.push(row),
-                Some(_) => {}
-                None => apart("package", number),
-            }
-        }
-        let packages_end = self.lists.len();
-        self.offers.begin();
-        for (number, line) in lists.candidates.lines().enumerate() {
-            let read = |line: &str| {
-                let offer = Offer::of(scheme, candidate_line(line)?);
-                Some(OfferRow { name: names.id(&offer.fact.name), offer })
-            };
-            match self.offers.id(line, read) {
-                Some(row) => self.lists.push(row),
-                None => apart("candidate", number),
-            }
-        }
-        let offers_end = self.lists.len();
-        self.claims.begin();
-        for (number, line) in lists.claims.lines().enumerate() {
-            let read = |line: &str| {
-                let claim: Claim = serde_json::from_str(line).ok()?;
-                Some(claim_row(scheme, claim.cleaned(None), names, keys))
-            };
-            match self.claims.id(line, read) {
-                Some(row) => self.lists.push(row),
-                None => apart("finding", number),
-            }
-        }
-        let claims_end = self.lists.len();
+        let read = |line: &str| {
+            let package = Installed::of(scheme, package_line(line)?);
+            Some(Row { name: names.id(&package.fact.name), source: names.id(&package.fact.source), package })
+        };
+        self.packages.read(lists.packages, read, |table, number, found| match found {
+            Some(row) if table.get(row).package.is_there() => all.push(row),
+            Some(_) => {}
+            None => apart("package", number),
+        });
+        let packages_end = all.len();
+        let read = |line: &str| {
+            let offer = Offer::of(scheme, candidate_line(line)?);
+            Some(OfferRow { name: names.id(&offer.fact.name), offer })
+        };
+        self.offers.read(lists.candidates, read, |_, number, found| match found {
+            Some(row) => all.push(row),
+            None => apart("candidate", number),
+        });
+        let offers_end = all.len();
+        let read = |line: &str| {
+            let claim: Claim = serde_json::from_str(line).ok()?;
+            Some(claim_row(scheme, claim.cleaned(None), names, keys))
+        };
+        self.claims.read(lists.claims, read, |_, number, found| match found {
+            Some(row) => all.push(row),
+            None => apart("finding", number),
+        });
+        let claims_end = all.len();
         let place = self.place(&head.place);
         let running_version = head.running_kernel_version.as_deref().and_then(|text| running_version(scheme, text));
         let HostHead { name, running_kernel: running, stale, place: _, running_kernel_version: _ } = head;

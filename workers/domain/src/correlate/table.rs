@@ -42,25 +42,43 @@ impl<T> Default for Table<T> {
 }
 
 impl<T> Table<T> {
-    /// A new list begins.
-    pub fn begin(&mut self) {
+    /// Tells the number of each line of a list, with its place; `make` reads one that was never seen, and none where it is
+    /// no such line.
+    pub fn read(
+        &mut self,
+        list: &str,
+        mut make: impl FnMut(&str) -> Option<T>,
+        mut found: impl FnMut(&Self, usize, Option<Id>),
+    ) {
+        let (mut rest, mut place) = (list, 0);
         self.before = 0;
-    }
-
-    /// The number of a line; `make` reads one that was never seen, and none where it is no such line.
-    pub fn id(&mut self, line: &str, make: impl FnOnce(&str) -> Option<T>) -> Option<Id> {
-        // Hosts are alike: the line that came after the line before, last time, is the one that most likely comes now.
-        let guess = self.next[self.before];
-        let found = match self.lines.get(at(guess)) {
-            Some(known) if **known == *line => guess,
-            Some(_) | None => match self.ids.get(line) {
-                Some(known) => *known,
-                None => self.add(line, make(line)?),
-            },
-        };
-        self.next[self.before] = found;
-        self.before = at(found) + 1;
-        Some(found)
+        while !rest.is_empty() {
+            // Hosts are alike: the line that came after the line before, last time, is the one that most likely comes now. Where
+            // it does, it is compared and nothing else: its end need not be looked for.
+            let guess = self.next[self.before];
+            let known = self.lines.get(at(guess)).and_then(|known| rest.strip_prefix(&**known)?.strip_prefix('\n'));
+            let number = match known {
+                Some(after) => {
+                    rest = after;
+                    Some(guess)
+                }
+                None => {
+                    let (line, after) = rest.split_once('\n').unwrap_or((rest, ""));
+                    rest = after;
+                    let line = line.strip_suffix('\r').unwrap_or(line);
+                    match self.ids.get(line) {
+                        Some(known) => Some(*known),
+                        None => make(line).map(|item| self.add(line, item)),
+                    }
+                }
+            };
+            if let Some(number) = number {
+                self.next[self.before] = number;
+                self.before = at(number) + 1;
+            }
+            found(self, place, number);
+            place += 1;
+        }
     }
 
     fn add(&mut self, line: &str, item: T) -> Id {
@@ -114,19 +132,19 @@ mod tests {
     #[test]
     fn a_line_is_read_once_whatever_comes_between() {
         let mut table = Table::default();
-        let mut read = 0;
-        for _ in 0..3 {
-            table.begin();
-            for line in ["a", "b", "a", "c"] {
-                let found = table.id(line, |line| {
-                    read += 1;
-                    Some(line.to_owned())
-                });
-                assert_eq!(table.get(found.unwrap()), line);
-            }
+        let (mut made, mut told) = (0, Vec::new());
+        for list in ["a\nb\na\nc\n", "a\nb\na\nc", "a\r\nbb\nb\n\n"] {
+            let make = |line: &str| {
+                made += 1;
+                (!line.is_empty()).then(|| line.to_owned())
+            };
+            table.read(list, make, |table, place, found| {
+                told.push(found.map(|id| table.get(id).clone()));
+                assert!(place < 4);
+            });
         }
-        assert_eq!((read, table.len()), (3, 3));
-        assert_eq!(table.id("d", |_| None), None);
-        assert_eq!(table.id("a", |_| None), Some(0), "a line that is none leaves no trace");
+        let told: Vec<&str> = told.iter().map(|line| line.as_deref().unwrap_or("none")).collect();
+        assert_eq!(told, ["a", "b", "a", "c", "a", "b", "a", "c", "a", "bb", "b", "none"]);
+        assert_eq!((made, table.len()), (5, 4), "a line that is none leaves no trace");
     }
 }
