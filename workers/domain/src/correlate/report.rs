@@ -19,6 +19,29 @@ pub struct ReadClaims {
 
 const FEED: &str = "the report";
 
+/// How Trivy's names of distributions begin.
+const FAMILIES: [&str; 19] = [
+    "debian",
+    "ubuntu",
+    "alpine",
+    "redhat",
+    "centos",
+    "rocky",
+    "alma",
+    "amazon",
+    "oracle",
+    "fedora",
+    "suse",
+    "opensuse",
+    "sle",
+    "photon",
+    "wolfi",
+    "chainguard",
+    "cbl-mariner",
+    "azurelinux",
+    "echo",
+];
+
 /// Reads a report; which kind it is, its content tells.
 ///
 /// # Errors
@@ -90,7 +113,14 @@ impl ReadClaims {
     /// One target of Trivy's. Its fixed versions are those of source packages on Debian, Ubuntu and Alpine.
     fn trivy(&mut self, at: usize, result: &Value) {
         let found = rows(result, "Vulnerabilities");
-        if result.get("Class").and_then(Value::as_str).is_some_and(|class| class != "os-pkgs") {
+        let told = |name: &str| result.get(name).and_then(Value::as_str);
+        // Reports before classes came up tell the family of the distribution, or the kind of a lock file.
+        let of_system = match (told("Class"), told("Type")) {
+            (Some(class), _) => class == "os-pkgs",
+            (None, Some(family)) => FAMILIES.iter().any(|known| family.starts_with(known)),
+            (None, None) => true,
+        };
+        if !of_system {
             self.foreign += found.count();
             return;
         }
