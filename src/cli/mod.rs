@@ -9,6 +9,7 @@ mod campaign;
 mod carried;
 mod change;
 mod completions;
+mod correlate;
 mod dispatch;
 mod doctor;
 mod event;
@@ -40,11 +41,13 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 pub use baseline::{BaselineCommand, BaselineExportArgs, BaselineImportArgs, BaselineTestArgs};
+pub use bench::{BenchCommand, BenchCorrelateArgs, BenchEngineArgs, BenchFanoutArgs};
 pub use bench::{BenchCommand, BenchEngineArgs, BenchFanoutArgs};
 pub use campaign::{CampaignCommand, CampaignRunArgs, CampaignShowArgs};
 pub use carried::{HostAskArgs, HostCommand, HostRunArgs};
 pub use change::{ChangeCommand, ChangeDecisionArgs, ChangeListArgs, ChangeShowArgs};
 pub use completions::CompletionsArgs;
+pub use correlate::{AssumeChoice, CorrelateArgs};
 pub use doctor::DoctorArgs;
 pub use event::{EventCommand, EventSendArgs, EventTailArgs};
 pub use evidence::{EvidenceCommand, EvidenceExportArgs, EvidenceVerifyArgs};
@@ -145,6 +148,8 @@ pub enum Command {
     Inventory(InventoryCommand),
     /// Plan a campaign: who is patched when, in which wave and window, and what will not fit
     Plan(Box<PlanArgs>),
+    /// Tell what scanners' findings mean on a host: fixable now, not offered, no fix, and by when
+    Correlate(CorrelateArgs),
     /// Tell why a package manager failed
     #[command(subcommand)]
     Failure(FailureCommand),
@@ -304,6 +309,7 @@ fn run(command: Command, context: &Context) -> Result<Exit, Fault> {
         Command::Baseline(command) => baseline::run(&command, context),
         Command::Inventory(command) => inventory::run(&command, context),
         Command::Plan(args) => plan::run(&args, context),
+        Command::Correlate(args) => correlate::run(&args, context),
         Command::Failure(command) => failure::run(&command, context),
         Command::Hold(command) => hold::run(&command, context),
         Command::Evidence(command) => evidence::run(&command, context),

@@ -62,8 +62,10 @@ pub use plan::{
     CHANGES_PER_HOST_MAX, HOSTS_MAX, HostPlan, Mode, Plan, PlanDigest, PlanError, PlannedChange, UndoIntent,
 };
 mod changelog;
+pub mod correlate;
 mod failure;
 mod finding;
+pub mod risk;
 mod roster;
 mod urgency;
 mod version;
