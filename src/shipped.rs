@@ -3,7 +3,10 @@
 //! Only their names and texts; what they mean is the core's matter.
 
 /// Name and YAML text of each, by name.
-const SHIPPED: [(&str, &str); 7] = [
+const SHIPPED: [(&str, &str); 10] = [
+    ("campaign", include_str!("../workflows/campaign.yaml")),
+    ("campaign-discover", include_str!("../workflows/campaign-discover.yaml")),
+    ("campaign-host", include_str!("../workflows/campaign-host.yaml")),
     ("change", include_str!("../workflows/change.yaml")),
     ("correlate", include_str!("../workflows/correlate.yaml")),
     ("patch", include_str!("../workflows/patch.yaml")),

@@ -5,6 +5,7 @@
 
 mod baseline;
 mod bench;
+mod campaign;
 mod change;
 mod completions;
 mod dispatch;
@@ -34,6 +35,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 pub use baseline::{BaselineCommand, BaselineExportArgs, BaselineImportArgs, BaselineTestArgs};
 pub use bench::{BenchCommand, BenchEngineArgs, BenchFanoutArgs};
+pub use campaign::{CampaignCommand, CampaignRunArgs, CampaignShowArgs};
 pub use change::{ChangeCommand, ChangeDecisionArgs, ChangeListArgs, ChangeShowArgs};
 pub use completions::CompletionsArgs;
 pub use doctor::DoctorArgs;
@@ -139,6 +141,9 @@ pub enum EngineCommand {
     /// Run the whole life of a patch: on this machine, or on a Debian root directory
     #[command(long_about = patch::ABOUT)]
     Patch(PatchArgs),
+    /// Patch many hosts under one change request: canary, pilot, broad
+    #[command(subcommand)]
+    Campaign(CampaignCommand),
     /// Run an engine: alone on a data directory, or one of several behind a NATS server
     #[command(long_about = serve::ABOUT)]
     Serve(ServeArgs),

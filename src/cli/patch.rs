@@ -125,13 +125,13 @@ async fn work(host: &Host, wish: &Wish, asks: bool, args: &PatchArgs, context: &
         asks &= *mode == Mode::Apply;
     }
     let progress = Progress::new(io::stderr(), context.talk);
-    let mut decide = |change: &ChangeRequest| -> Result<bool, Fault> {
+    let mut decide = |change: &ChangeRequest| -> Result<Option<bool>, Fault> {
         if !asks {
-            return Ok(true);
+            return Ok(Some(true));
         }
         eprintln!("\n{} ({}): {}", change.number, change.draft.digest, change.draft.title);
         eprintln!("{}", change.draft.implementation_plan);
-        confirm::ask("Change this machine?")
+        confirm::ask("Change this machine?").map(Some)
     };
     match lifecycle::follow(host, id, progress, &mut decide).await? {
         Rest::Over => {}

@@ -19,7 +19,7 @@ use patchloom_engine::nats::{Connection, Stand, StandOptions, StreamError, stand
 use patchloom_engine::runtime::{self, Books, Engine, EngineOptions, Handle, OpenError};
 use patchloom_workers::runtime::{DataDir, Handlers, PoolConfig, Progress, WorkerPool};
 use patchloom_workers::tell::Fact;
-use patchloom_workers::{changes, observe, patching};
+use patchloom_workers::{campaign, changes, observe, patching};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -291,6 +291,7 @@ pub fn handlers() -> anyhow::Result<Handlers> {
     observe::register(&mut handlers).context("cannot add the handlers that look")?;
     changes::register(&mut handlers).context("cannot add the handlers of changes")?;
     patching::register(&mut handlers, None).context("cannot add the handlers that patch")?;
+    campaign::register(&mut handlers).context("cannot add the handlers of campaigns")?;
     Ok(handlers)
 }
 

@@ -6,7 +6,12 @@ use serde_json::{Map, Value, json};
 /// All of them.
 #[must_use]
 pub fn contracts() -> Contracts {
-    let groups = [crate::observe::contracts(), crate::changes::contracts(), crate::patching::contracts()];
+    let groups = [
+        crate::observe::contracts(),
+        crate::changes::contracts(),
+        crate::patching::contracts(),
+        crate::campaign::contracts(),
+    ];
     groups.into_iter().flatten().collect()
 }
 
@@ -29,11 +34,15 @@ pub(crate) fn map(fields: Value) -> Value {
     json!({ "type": "object", "required": required, "properties": properties, "additionalProperties": false })
 }
 
-/// A target: this machine or a root directory.
+/// A target: this machine, a root directory, or a machine that is reached over SSH.
 pub(crate) fn target() -> Value {
-    let kind = json!({ "enum": ["local", "root"] });
+    let kind = json!({ "enum": ["local", "root", "ssh"] });
     let path = json!({ "type": "string", "description": "Absolute path of a root directory." });
-    map(json!({ "kind": kind, "path?": path }))
+    let host = json!({ "type": "string", "description": "Name or address, for ssh." });
+    let port = json!({ "type": "integer", "minimum": 1, "maximum": 65_535 });
+    map(json!({
+        "kind": kind, "path?": path, "host?": host, "port?": port, "user?": text(), "jump?": list(text()),
+    }))
 }
 
 pub(crate) fn text() -> Value {
@@ -86,6 +95,7 @@ mod tests {
         crate::observe::register(&mut handlers).unwrap();
         crate::changes::register(&mut handlers).unwrap();
         crate::patching::register(&mut handlers, None).unwrap();
+        crate::campaign::register(&mut handlers).unwrap();
         let contracts = contracts();
         let told: BTreeSet<&str> = contracts.iter().map(|(uses, _)| uses).collect();
         assert_eq!(told, handlers.names().collect());

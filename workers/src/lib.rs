@@ -8,6 +8,7 @@ mod contract;
 mod failure;
 pub mod host;
 
+pub mod campaign;
 pub mod changes;
 mod durable;
 pub mod nats;

@@ -10,6 +10,9 @@ use crate::Target;
 /// their tags, where keys have no spaces.
 pub const PATCH_GROUP_TAGS: [&str; 2] = ["Patch Group", "PatchGroup"];
 
+/// What the keys of tags begin with that say in which groups of an inventory a host is: `group:web`, with no value.
+pub const GROUP_TAG_PREFIX: &str = "group:";
+
 /// A host of the inventory.
 ///
 /// What nobody said is absent, never guessed; those who need a value say what they take in its place.
@@ -70,6 +73,12 @@ impl Host {
             .find_map(|key| self.tags.get(*key))
             .map(|group| group.trim())
             .filter(|group| !group.is_empty())
+    }
+
+    /// The groups of the inventory that it is in: those of Ansible, and those of our own files. None of them is a patch group.
+    pub fn groups(&self) -> impl Iterator<Item = &str> {
+        let groups = self.tags.iter().filter(|(_, value)| value.is_empty());
+        groups.filter_map(|(key, _)| key.strip_prefix(GROUP_TAG_PREFIX))
     }
 }
 

@@ -8,6 +8,7 @@ mod change;
 mod gate;
 mod host;
 mod instant;
+pub mod inventory;
 mod outcome;
 mod package;
 mod plan;
@@ -24,7 +25,7 @@ pub use gate::{
     Check, PREFLIGHT_AGE_MS_MAX, PackageUndo, Permit, Preflight, Refusal, SnapshotKind, SnapshotProof, UndoPackage,
     UndoProof, permit, refusals,
 };
-pub use host::{Criticality, Environment, Host, HostOs, PATCH_GROUP_TAGS};
+pub use host::{Criticality, Environment, GROUP_TAG_PREFIX, Host, HostOs, PATCH_GROUP_TAGS};
 pub use instant::Instant;
 pub use outcome::{
     Cause, Drift, HostOutcome, PackageOutcome, PackageSet, PackageState, PackageVerdict, UndoWay, Verdict,
@@ -37,6 +38,7 @@ pub use plan::{
 mod changelog;
 mod failure;
 mod finding;
+mod roster;
 mod urgency;
 mod version;
 
@@ -46,6 +48,7 @@ pub use failure::{
     Manager, Observed, Outcome as CallOutcome, Remarked, Responsible, States, causes as failure_causes, diagnose,
 };
 pub use finding::{Finding, Knowledge, Severity, SeverityLevel};
+pub use roster::{Admission, Entry, Roster, Wave, WaveRules};
 pub use urgency::{CVES_UNKNOWN, HostUrgency, Judged, Priority, Urgency, host_urgency, patch_urgency};
 pub use version::{
     ApkVersion, Comparison, DebVersion, RpmVersion, VersionError, VersionFault, VersionScheme, compare_versions,

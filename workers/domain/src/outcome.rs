@@ -204,6 +204,11 @@ pub enum HostOutcome {
         /// What failed.
         cause: Cause,
     },
+    /// Something stood in the way before anything on the host was changed: it is as it was.
+    NotBegun {
+        /// What.
+        cause: Cause,
+    },
     /// Left for another window.
     Deferred {
         /// Why.
@@ -217,7 +222,7 @@ impl HostOutcome {
     pub fn is_success(&self) -> bool {
         match self {
             Self::Installed | Self::Simulated | Self::Unchanged => true,
-            Self::RolledBack { .. } | Self::Failed { .. } | Self::Deferred { .. } => false,
+            Self::RolledBack { .. } | Self::Failed { .. } | Self::NotBegun { .. } | Self::Deferred { .. } => false,
         }
     }
 }
@@ -231,6 +236,7 @@ impl fmt::Display for HostOutcome {
             Self::RolledBack { cause, way, verified: true } => write!(f, "rolled back and verified ({way}): {cause}"),
             Self::RolledBack { cause, way, verified: false } => write!(f, "rolled back, NOT verified ({way}): {cause}"),
             Self::Failed { cause } => write!(f, "failed, state not proven: {cause}"),
+            Self::NotBegun { cause } => write!(f, "not begun, nothing had changed: {cause}"),
             Self::Deferred { why } => write!(f, "deferred: {why}"),
         }
     }

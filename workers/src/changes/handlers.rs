@@ -70,7 +70,10 @@ impl Handler for Open {
             let hosts = plan.hosts().iter().map(|host| host.host.clone()).collect();
             let replanned = opened.draft.digest != plan.digest();
             if replanned {
-                desk.order(&number, Command::Replan { digest: plan.digest(), hosts })?;
+                desk.order(
+                    &number,
+                    Command::Replan { digest: plan.digest(), hosts, plan: Some(asked.plan.as_str().to_owned()) },
+                )?;
             }
             let onward: &[ChangeState] = match opened.draft.kind {
                 ChangeType::Normal => &[ChangeState::Assess, ChangeState::Authorize],

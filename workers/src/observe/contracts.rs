@@ -94,7 +94,7 @@ fn rescan() -> Contract {
     contract(
         "Reads the package set again and compares it with the plan.",
         json!({
-            "target": target(), "plan?": maybe_text(), "mode?": mode(), "before?": maybe_text(),
+            "target": target(), "host?": maybe_text(), "plan?": maybe_text(), "mode?": mode(), "before?": maybe_text(),
             "findings?": maybe_text(),
         }),
         json!({

@@ -18,10 +18,10 @@ use crate::tell::{self, Fact, host_name};
 /// Rows shown in the small output; all of them are in the artifact.
 const SHOWN_MAX: usize = 20;
 
-/// `verify.rescan {target, plan?, mode?, before?, findings?}` → `{artifact, ok, planned, arrived, missed, drift,
+/// `verify.rescan {target, host?, plan?, mode?, before?, findings?}` → `{artifact, ok, planned, arrived, missed, drift,
 /// residual, fixed, summary, report}`.
 ///
-/// `plan` is the artifact of a plan, `before` of a package scan, `findings` of a list of [`Finding`]. In mode `apply` a
+/// `plan` is the artifact of a plan, in which the part of `host` counts, or that of the target; `before` of a package scan, `findings` of a list of [`Finding`]. In mode `apply` a
 /// planned version that is not there fails the task with E0541; in mode `observe` nothing was to change, and a package
 /// set that is not the one before is told as drift.
 pub struct VerifyRescan;
@@ -30,6 +30,9 @@ pub struct VerifyRescan;
 #[serde(deny_unknown_fields)]
 struct Input {
     target: Target,
+    /// Its name in the plan; without one its part is found by the target.
+    #[serde(default)]
+    host: Option<String>,
     #[serde(default)]
     mode: Mode,
     #[serde(default, deserialize_with = "optional")]
@@ -41,13 +44,14 @@ struct Input {
 }
 
 /// What this handler reads of a plan.
-#[derive(Default, Deserialize)]
+#[derive(Deserialize)]
 struct PlanView {
     hosts: Vec<HostView>,
 }
 
 #[derive(Deserialize)]
 struct HostView {
+    host: String,
     target: Target,
     changes: Vec<ChangeView>,
 }
@@ -90,12 +94,14 @@ impl Handler for VerifyRescan {
             let exec = open(&input.target)?;
             context.progress(0.1, "reading the package database again");
             let scan = PackageScan::read(&exec, context).await?;
-            let plan: PlanView = match &input.plan {
-                Some(id) => context.get_json(id).await?,
-                None => PlanView::default(),
+            let plan: Option<PlanView> = match &input.plan {
+                Some(id) => Some(context.get_json(id).await?),
+                None => None,
             };
-            let planned: Vec<&ChangeView> =
-                plan.hosts.iter().filter(|host| host.target == input.target).flat_map(|host| &host.changes).collect();
+            let planned: Vec<&ChangeView> = match &plan {
+                Some(plan) => part_of(plan, &input)?.changes.iter().collect(),
+                None => Vec::new(),
+            };
             let before: Option<PackageScan> = match &input.before {
                 Some(id) => Some(context.get_json(id).await?),
                 None => None,
@@ -142,6 +148,18 @@ impl Handler for VerifyRescan {
             encode(&answer)
         })
     }
+}
+
+/// What the plan says of this host. A plan that does not know it must not pass for one in which nothing was to be done.
+fn part_of<'a>(plan: &'a PlanView, input: &Input) -> Result<&'a HostView, Failure> {
+    let is_it = |view: &&HostView| match &input.host {
+        Some(name) => view.host == *name,
+        None => view.target == input.target,
+    };
+    plan.hosts.iter().find(is_it).ok_or_else(|| {
+        let name = input.host.as_deref().unwrap_or("the target");
+        permanent("E0609", format!("the plan has no part for {name}"))
+    })
 }
 
 fn index(scan: &PackageScan) -> BTreeMap<&PackageId, &InstalledPackage> {

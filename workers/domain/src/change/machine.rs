@@ -54,6 +54,8 @@ pub enum Command {
         digest: PlanDigest,
         /// The hosts it covers.
         hosts: Vec<String>,
+        /// Where it lies.
+        plan: Option<String>,
     },
     /// Write a work note.
     Note {
@@ -197,7 +199,7 @@ impl ChangeRequest {
             Command::Revert { why } => next.revert(why, order)?,
             Command::Approve { digest, comment } => next.approve(digest, comment.as_ref(), order)?,
             Command::Reject { comment } => next.reject(comment, order)?,
-            Command::Replan { digest, hosts } => next.replan(digest, hosts, order)?,
+            Command::Replan { digest, hosts, plan } => next.replan(digest, hosts, plan.as_ref(), order)?,
             Command::Note { text, key } => next.write_note(text, key, order)?,
             Command::Touch { host } => next.touch(host, order)?,
             Command::Finish { host, outcome } => next.finish(host, outcome)?,
@@ -367,7 +369,13 @@ impl ChangeRequest {
         Ok(vec![Event::Rejected])
     }
 
-    fn replan(&mut self, digest: &PlanDigest, hosts: &[String], order: &Order) -> Result<Vec<Event>, Refused> {
+    fn replan(
+        &mut self,
+        digest: &PlanDigest,
+        hosts: &[String],
+        plan: Option<&String>,
+        order: &Order,
+    ) -> Result<Vec<Event>, Refused> {
         if digest == &self.draft.digest {
             return Ok(Vec::new());
         }
@@ -380,6 +388,7 @@ impl ChangeRequest {
         let voided = self.void_approvals(&format!("the plan changed to {digest}"));
         self.draft.digest = digest.clone();
         self.draft.hosts = hosts.to_vec();
+        self.draft.plan = plan.cloned();
         self.tasks = hosts.iter().map(|host| (host.clone(), HostTask::default())).collect();
         let mut events = vec![Event::Replanned { voided }];
         if self.state == Scheduled {

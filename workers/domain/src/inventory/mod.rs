@@ -1,0 +1,29 @@
+//! The inventory: hosts out of files of many formats, merged, selected, grouped, and compared with what is recorded.
+//!
+//! Nothing here does IO: texts come in, values and mistakes go out. docs/inventory.md describes formats and rules.
+
+mod mistake;
+
+mod field;
+mod tree;
+
+mod entry;
+
+mod ansible;
+mod ansible_vars;
+mod aws;
+mod csv;
+mod ini;
+mod yaml;
+
+mod merge;
+mod read;
+mod selector;
+
+pub use entry::{Names, Source, SourceKind};
+pub use field::Field;
+pub use merge::{INVENTORY_HOSTS_MAX, Merged, TagPatch, merge};
+pub use mistake::{At, Level, Mistake, Mistakes, Spot};
+pub use read::{Scope, TEXT_BYTES_MAX, Text, Texts, read};
+pub use selector::{SELECTOR_BYTES_MAX, Selector, SelectorError};
+pub use yaml::to_yaml;
