@@ -5,8 +5,10 @@
 pub mod apt;
 pub mod artifact;
 mod contract;
+mod dnf;
 mod failure;
 pub mod host;
+mod manager;
 
 pub mod campaign;
 pub mod changes;
