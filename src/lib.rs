@@ -2,11 +2,13 @@
 //!
 //! A library beside the binary, so that tests can look at each face without starting a process.
 
+pub mod campaign;
 pub mod cli;
 pub mod confirm;
 pub mod data_dir;
 pub mod fault;
 pub mod host;
+pub mod hosts;
 pub mod http;
 pub mod import;
 pub mod lifecycle;

@@ -1,7 +1,8 @@
 //! Where the commands go that need the engine.
 
 use super::{
-    Context, EngineCommand, bench, change, event, journal, patch, run as runs, serve, task, window, worker, workflow,
+    Context, EngineCommand, bench, campaign, carried, change, event, journal, patch, run as runs, serve, task, window,
+    worker, workflow,
 };
 use crate::fault::{Exit, Fault};
 
@@ -9,6 +10,7 @@ use crate::fault::{Exit, Fault};
 pub(super) fn run(command: EngineCommand, context: &Context) -> Result<Exit, Fault> {
     match command {
         EngineCommand::Patch(args) => patch::run(&args, context),
+        EngineCommand::Campaign(command) => campaign::run(&command, context),
         EngineCommand::Serve(args) => serve::run(&args, context),
         EngineCommand::Worker(args) => worker::run(&args, context),
         EngineCommand::Workflow(command) => workflow::run(&command, context),
@@ -19,5 +21,6 @@ pub(super) fn run(command: EngineCommand, context: &Context) -> Result<Exit, Fau
         EngineCommand::Event(command) => event::run(&command, context),
         EngineCommand::Journal(command) => journal::run(&command, context),
         EngineCommand::Bench(command) => bench::run(&command, context),
+        EngineCommand::Host(command) => carried::run(&command, context),
     }
 }

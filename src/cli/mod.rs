@@ -5,20 +5,27 @@
 
 mod baseline;
 mod bench;
+mod campaign;
+mod carried;
 mod change;
 mod completions;
 mod correlate;
 mod dispatch;
 mod doctor;
 mod event;
+mod evidence;
 mod explain;
 mod failure;
+mod hold;
+mod inventory;
 mod journal;
 mod nats;
 mod nats_setup;
 mod patch;
+mod plan;
 mod run;
 mod serve;
+mod ssh;
 mod store;
 mod task;
 mod version;
@@ -35,17 +42,26 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 pub use baseline::{BaselineCommand, BaselineExportArgs, BaselineImportArgs, BaselineTestArgs};
 pub use bench::{BenchCommand, BenchCorrelateArgs, BenchEngineArgs, BenchFanoutArgs};
+pub use campaign::{CampaignCommand, CampaignRunArgs, CampaignShowArgs};
+pub use carried::{HostAskArgs, HostCommand, HostRunArgs};
 pub use change::{ChangeCommand, ChangeDecisionArgs, ChangeListArgs, ChangeShowArgs};
 pub use completions::CompletionsArgs;
 pub use correlate::{AssumeChoice, CorrelateArgs};
 pub use doctor::DoctorArgs;
 pub use event::{EventCommand, EventSendArgs, EventTailArgs};
+pub use evidence::{EvidenceCommand, EvidenceExportArgs, EvidenceVerifyArgs};
 pub use explain::ExplainArgs;
+pub use failure::{FailureClassifyArgs, FailureClusterArgs, FailureCommand, ManagerChoice};
 pub use failure::{FailureClassifyArgs, FailureCommand, ManagerChoice};
+pub use hold::{EcosystemChoice, HeldArgs, HoldAddArgs, HoldCommand, HoldListArgs, HoldReleaseArgs};
+pub use inventory::{
+    InventoryCheckArgs, InventoryCommand, InventoryDiffArgs, InventoryImportArgs, InventoryShowArgs, InventorySources,
+};
 pub use journal::{JournalArgs, JournalCommand, JournalExportArgs, JournalMoveArgs, Whither};
 pub use nats::NatsArgs;
 pub use nats_setup::{NatsCommand, NatsSetupArgs};
 pub use patch::PatchArgs;
+pub use plan::{CutoffChoice, PlanArgs, PlanCommand, PlanDiffArgs, PlanShowArgs, RebootChoice, SimulateArgs, ViewArgs};
 pub use run::{
     Choice, Exceed, RunCancelArgs, RunCommand, RunDecideArgs, RunExportArgs, RunHistoryArgs, RunImportArgs,
     RunListArgs, RunMigrateArgs, RunPauseArgs, RunPruneArgs, RunQuarantineArgs, RunReleaseArgs, RunRerunArgs,
@@ -53,6 +69,7 @@ pub use run::{
     RunTuneArgs, RunWatchArgs, RunWhyArgs, Signal,
 };
 pub use serve::ServeArgs;
+pub use ssh::SshArgs;
 pub use task::{TaskCommand, TaskListArgs, TaskShowArgs};
 pub use version::{Relation, SchemeChoice, VersionCommand, VersionCompareArgs};
 pub use window::{
@@ -127,9 +144,20 @@ pub enum Command {
     Baseline(BaselineCommand),
     /// Tell what scanners' findings mean on a host: fixable now, not offered, no fix, and by when
     Correlate(CorrelateArgs),
+    /// Read hosts from files and clouds, record them, tell what differs
+    #[command(subcommand)]
+    Inventory(InventoryCommand),
+    /// Plan a campaign: who is patched when, in which wave and window, and what will not fit
+    Plan(Box<PlanArgs>),
     /// Tell why a package manager failed
     #[command(subcommand)]
     Failure(FailureCommand),
+    /// Hold package versions back, and release them
+    #[command(subcommand)]
+    Hold(HoldCommand),
+    /// Export and verify the evidence of a change
+    #[command(subcommand)]
+    Evidence(EvidenceCommand),
     /// Compare versions of packages
     #[command(subcommand)]
     Version(VersionCommand),
@@ -143,6 +171,9 @@ pub enum EngineCommand {
     /// Run the whole life of a patch: on this machine, or on a Debian root directory
     #[command(long_about = patch::ABOUT)]
     Patch(PatchArgs),
+    /// Patch many hosts under one change request: canary, pilot, broad
+    #[command(subcommand)]
+    Campaign(CampaignCommand),
     /// Run an engine: alone on a data directory, or one of several behind a NATS server
     #[command(long_about = serve::ABOUT)]
     Serve(ServeArgs),
@@ -172,6 +203,9 @@ pub enum EngineCommand {
     /// Measure the engine on this machine
     #[command(subcommand)]
     Bench(BenchCommand),
+    /// What workers run on hosts over SSH
+    #[command(subcommand, hide = true)]
+    Host(HostCommand),
 }
 
 /// What a command gets besides its own arguments.
@@ -273,7 +307,11 @@ fn run(command: Command, context: &Context) -> Result<Exit, Fault> {
         Command::Explain(args) => explain::run(&args, context),
         Command::Baseline(command) => baseline::run(&command, context),
         Command::Correlate(args) => correlate::run(&args, context),
+        Command::Inventory(command) => inventory::run(&command, context),
+        Command::Plan(args) => plan::run(&args, context),
         Command::Failure(command) => failure::run(&command, context),
+        Command::Hold(command) => hold::run(&command, context),
+        Command::Evidence(command) => evidence::run(&command, context),
         Command::Version(command) => version::run(&command, context),
         Command::Completions(args) => completions::run(&args, context),
     }

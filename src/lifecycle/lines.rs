@@ -20,6 +20,19 @@ pub(super) fn title(step: &str) -> &str {
         "patch" => "Patch",
         "verify" => "Verify and close",
         "cleanup" => "Clean up",
+        "discover" => "Look at hosts",
+        "plan" => "Plan",
+        "open" => "Change request",
+        "approved" => "Approval",
+        "authorize" => "Authorize",
+        "opens" => "Window",
+        "look_again" => "Look again",
+        "replan" => "Compare with the approval",
+        "implement" => "Begin",
+        "canary" => "Canary",
+        "pilot" => "Pilot",
+        "broad" => "Broad",
+        "close" => "Close",
         other => other,
     }
 }
@@ -35,7 +48,7 @@ pub(super) fn of(tree: &Tree, tasks: &TaskProgress, now: UtcMs) -> Vec<StepLine>
             let settled = shown.is_settled();
             let (fraction, activity) = match child {
                 Some(child) if (at_work || undoing) && !settled => activity(child, tasks),
-                _ => (None, own_activity(&tree.root.run, &step.name, tasks)),
+                _ => (share(state), own_activity(&tree.root.run, &step.name, tasks)),
             };
             let text = if settled { facts::line(tree, step.name.as_str()) } else { activity };
             let elapsed = child.as_ref().map(|child| child.run.ended.unwrap_or(now).since(child.run.started));
@@ -75,6 +88,15 @@ pub(super) fn shown(status: &Status, undo: &Undo, child: Option<&Node>) -> StepS
         Status::Failed(_) => StepState::Failed,
         Status::Halted => StepState::Cancelled,
     }
+}
+
+/// Which part of a fan-out's items is over.
+fn share(state: &patchloom_core::run::StepRun) -> Option<f32> {
+    let work = state.work.as_ref().filter(|work| work.count > 1)?;
+    let over = f64::from(work.done) + f64::from(u32::try_from(work.failed.len()).unwrap_or(u32::MAX));
+    #[expect(clippy::cast_possible_truncation, reason = "a share between 0 and 1")]
+    let share = (over / f64::from(work.count)).clamp(0.0, 1.0) as f32;
+    Some(share)
 }
 
 /// How far a child run is, and what it does right now.

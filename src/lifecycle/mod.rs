@@ -168,8 +168,8 @@ pub enum Rest {
     Interrupted,
 }
 
-/// What to do about a change that waits for a decision.
-pub type Decide<'a> = dyn FnMut(&ChangeRequest) -> Result<bool, Fault> + Send + 'a;
+/// What to do about a change that waits for a decision: yes, no, or nothing, where somebody else decides.
+pub type Decide<'a> = dyn FnMut(&ChangeRequest) -> Result<Option<bool>, Fault> + Send + 'a;
 
 /// Follows a run until it comes to rest, and shows it.
 ///
@@ -212,8 +212,9 @@ pub async fn follow<W: std::io::Write>(
             && !decided.contains(&change.draft.digest.to_string())
         {
             decided.push(change.draft.digest.to_string());
-            let yes = decide(&change)?;
-            record_decision(host, &change, yes)?;
+            if let Some(yes) = decide(&change)? {
+                record_decision(host, &change, yes)?;
+            }
         }
         tokio::select! {
             biased;

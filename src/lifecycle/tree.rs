@@ -92,7 +92,7 @@ impl Tree {
         self.root.run.end()
     }
 
-    /// The child run that waits for a decision about its change.
+    /// The run that waits for a decision about its change: one of the children, or the root itself.
     #[must_use]
     pub fn waits_for_decision(&self) -> Option<RunId> {
         let waits = |child: &&Node| {
@@ -101,7 +101,7 @@ impl Tree {
                     && matches!(state.status, Status::Waiting { .. })
             })
         };
-        self.children.iter().flatten().find(waits).map(|child| child.run.id())
+        self.children.iter().flatten().chain([&self.root]).find(waits).map(|node| node.run.id())
     }
 
     /// The position of a step of the root.

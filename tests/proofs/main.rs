@@ -36,6 +36,11 @@ fn steps(wanted: impl Fn(&Definition, usize) -> bool) -> BTreeSet<Place> {
     let mut found = BTreeSet::new();
     for (name, text) in shipped::all() {
         let definition = Definition::parse(name, text).expect("what is shipped holds");
+        // What a campaign does to a host is the lifecycle's work; what is its own has tests of its own.
+        // So has the inventory: no host is touched.
+        if name.starts_with("campaign") || *name == "reconcile" {
+            continue;
+        }
         for (_, step) in definition.steps.iter().enumerate().filter(|(at, _)| wanted(&definition, *at)) {
             assert!(step.for_each.is_none(), "a step with items needs proofs of its own: {name}/{}", step.name);
             found.insert(((*name).to_owned(), step.name.to_string()));
@@ -83,7 +88,7 @@ async fn live(script: &Arc<Script>, mode: Mode, yes: bool) -> Result<Ended, Stri
     let mut asked = false;
     let mut decide = |_: &patchloom_domain::ChangeRequest| {
         asked = true;
-        Ok(yes)
+        Ok(Some(yes))
     };
     let followed = tokio::time::timeout(LIMIT, lifecycle::follow(&host, taken.run(), progress, &mut decide)).await;
     let result = match followed {

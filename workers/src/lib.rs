@@ -4,19 +4,25 @@
 
 pub mod apt;
 pub mod artifact;
+pub mod carry;
 mod contract;
+pub mod evidence;
 mod failure;
+pub mod holds;
 pub mod host;
 
 pub mod campaign;
 pub mod changes;
 mod durable;
+pub mod inventory;
 pub mod nats;
 pub mod observe;
 pub mod patching;
 pub mod register;
 pub mod runtime;
 pub mod snapshot;
+pub mod ssh;
 pub mod tell;
+mod witness;
 
 pub use contract::contracts;

@@ -6,6 +6,15 @@ use std::process::{Child, Command, Stdio};
 
 use crate::Root;
 
+// dpkg takes fcntl locks, which flock(1) does not; perl is on every Debian machine, and its pack template is Linux's struct
+// flock on 64 bits. It holds the lock until its input ends.
+pub(crate) const HOLD_LOCK: &str = r#"
+    use Fcntl; $| = 1;
+    open(my $file, ">>", $ARGV[0]) or die "open: $!";
+    my $whole = pack("s s x4 q q i x4", F_WRLCK, 0, 0, 0, 0);
+    fcntl($file, F_SETLK, $whole) or die "lock: $!";
+    print "held\n"; 1 while <STDIN>;"#;
+
 /// A repository of our own test packages, under `/srv/loom` in each root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Repository {
@@ -112,19 +121,11 @@ impl Root {
     #[must_use]
     #[track_caller]
     pub fn hold_dpkg_lock(&self) -> HeldLock {
-        // dpkg takes fcntl locks, which flock(1) does not; perl is on every Debian machine, and its pack template
-        // is Linux's struct flock on 64 bits.
-        const HOLD: &str = r#"
-            use Fcntl; $| = 1;
-            open(my $file, ">>", $ARGV[0]) or die "open: $!";
-            my $whole = pack("s s x4 q q i x4", F_WRLCK, 0, 0, 0, 0);
-            fcntl($file, F_SETLK, $whole) or die "lock: $!";
-            print "held\n"; sleep 3600;"#;
         let lock = self.path().join("var/lib/dpkg/lock-frontend");
         let mut holder = Command::new("perl")
-            .args(["-e", HOLD])
+            .args(["-e", HOLD_LOCK])
             .arg(&lock)
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap_or_else(|error| panic!("cannot start perl to hold {}: {error}", lock.display()));

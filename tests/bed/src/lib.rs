@@ -10,6 +10,7 @@
 //! ```
 
 mod disk;
+pub mod fleet;
 mod hardship;
 pub mod nats;
 mod process;

@@ -182,19 +182,7 @@ impl Root {
     #[track_caller]
     pub fn pairs(&self) -> Vec<Pair> {
         let path = self.kind.directory().join("pairs.tsv");
-        let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("cannot read {}: {error}", path.display()));
-        let mut pairs: Vec<Pair> = text
-            .lines()
-            .map(|line| {
-                let mut fields = line.split('\t').map(str::to_owned);
-                match (fields.next(), fields.next(), fields.next()) {
-                    (Some(name), Some(old), Some(new)) => Pair { name, old, new },
-                    _ => panic!("{} has a line that is no pair: {line}", path.display()),
-                }
-            })
-            .collect();
-        pairs.sort();
-        pairs
+        read_pairs(&path)
     }
 
     /// Every package dpkg knows of now: name to `VERSION STATUS`, such as `1.1 ii` or `1.1 iF`.
@@ -206,13 +194,7 @@ impl Root {
     #[must_use]
     #[track_caller]
     pub fn packages(&self) -> BTreeMap<String, String> {
-        let admin = format!("--admindir={}", self.path.join("var/lib/dpkg").display());
-        let format = "--showformat=${binary:Package}\t${Version} ${db:Status-Abbrev}\n";
-        run(Command::new("dpkg-query").args([&admin, "-W", format]).env("LC_ALL", "C"))
-            .lines()
-            .filter_map(|line| line.split_once('\t'))
-            .map(|(name, rest)| (name.to_owned(), rest.trim_end().to_owned()))
-            .collect()
+        packages_of(&self.path)
     }
 
     /// The installed version of a package, `None` where dpkg does not know it.
@@ -222,11 +204,7 @@ impl Root {
     #[must_use]
     #[track_caller]
     pub fn version_of(&self, package: &str) -> Option<String> {
-        let packages = self.packages();
-        let row = packages.get(package).or_else(|| {
-            packages.iter().find(|(name, _)| name.split(':').next() == Some(package)).map(|(_, row)| row)
-        })?;
-        row.split(' ').next().map(str::to_owned)
+        version_in(&self.packages(), package)
     }
 
     /// What dpkg says is wrong with its packages; empty where nothing is.
@@ -292,6 +270,44 @@ impl Root {
         assert!(ballast > 0, "the test disk has only {} MiB free, fewer than the {free_mib} asked for", free / MIB);
         run(Command::new("fallocate").args(["-l", &ballast.to_string()]).arg(self.path.with_file_name("ballast")));
     }
+}
+
+/// The pairs that a file of the cache lists, sorted by name.
+#[track_caller]
+pub(crate) fn read_pairs(path: &Path) -> Vec<Pair> {
+    let text = fs::read_to_string(path).unwrap_or_else(|error| panic!("cannot read {}: {error}", path.display()));
+    let mut pairs: Vec<Pair> = text
+        .lines()
+        .map(|line| {
+            let mut fields = line.split('\t').map(str::to_owned);
+            match (fields.next(), fields.next(), fields.next()) {
+                (Some(name), Some(old), Some(new)) => Pair { name, old, new },
+                _ => panic!("{} has a line that is no pair: {line}", path.display()),
+            }
+        })
+        .collect();
+    pairs.sort();
+    pairs
+}
+
+/// Every package that the dpkg of a root knows of: name to `VERSION STATUS`.
+#[track_caller]
+pub(crate) fn packages_of(root: &Path) -> BTreeMap<String, String> {
+    let admin = format!("--admindir={}", root.join("var/lib/dpkg").display());
+    let format = "--showformat=${binary:Package}\t${Version} ${db:Status-Abbrev}\n";
+    run(Command::new("dpkg-query").args([&admin, "-W", format]).env("LC_ALL", "C"))
+        .lines()
+        .filter_map(|line| line.split_once('\t'))
+        .map(|(name, rest)| (name.to_owned(), rest.trim_end().to_owned()))
+        .collect()
+}
+
+/// The version of a package in such a set; the name may stand there with its architecture.
+pub(crate) fn version_in(packages: &BTreeMap<String, String>, package: &str) -> Option<String> {
+    let row = packages
+        .get(package)
+        .or_else(|| packages.iter().find(|(name, _)| name.split(':').next() == Some(package)).map(|(_, row)| row))?;
+    row.split(' ').next().map(str::to_owned)
 }
 
 impl Drop for Root {

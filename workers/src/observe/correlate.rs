@@ -13,6 +13,7 @@ use crate::apt::lists;
 use crate::apt::missing::{Missing, missing};
 use crate::artifact::ArtifactId;
 use crate::failure::permanent;
+use crate::holds;
 use crate::runtime::{BoxFuture, Handler, TaskContext};
 use crate::tell::{self, Fact, host_name};
 
@@ -42,7 +43,7 @@ impl Handler for CorrelateMissing {
     fn run<'a>(&'a self, context: &'a TaskContext, input: Value) -> BoxFuture<'a, Result<Value, Failure>> {
         boxed(async move {
             let input: MissingInput = decode(self.uses(), input)?;
-            let exec = open(&input.target)?;
+            let exec = open(context, &input.target)?;
             let lists = lists::state(&exec, context.now(), context.cancel()).await?;
             if lists.indexes == 0 {
                 // Without lists apt would answer that nothing is missing: a lie that looks like good news.
@@ -51,7 +52,8 @@ impl Handler for CorrelateMissing {
             }
             let scan = PackageScan::recall(&exec, context, input.packages.as_ref()).await?;
             context.progress(0.1, "asking apt what is missing");
-            let found = missing(&exec, &scan.packages, context.cancel()).await?;
+            let mut found = missing(&exec, &scan.packages, context.cancel()).await?;
+            holds::reject(&holds::of(context)?, &host_name(&input.target), &mut found);
             let bytes = found.patches.iter().filter_map(|patch| patch.size_bytes).fold(0_u64, u64::saturating_add);
             Ok(json!({
                 "artifact": context.put_json(&found).await?,
@@ -101,7 +103,7 @@ impl Handler for CorrelateCves {
     fn run<'a>(&'a self, context: &'a TaskContext, input: Value) -> BoxFuture<'a, Result<Value, Failure>> {
         boxed(async move {
             let input: CvesInput = decode(self.uses(), input)?;
-            let exec = open(&input.target)?;
+            let exec = open(context, &input.target)?;
             let scan = PackageScan::recall(&exec, context, input.packages.as_ref()).await?;
             let mut found: Missing = context.get_json(&input.missing).await?;
             let defaults = Limits::default();

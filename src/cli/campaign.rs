@@ -1,0 +1,298 @@
+//! `patchloom campaign`: what may be said, and what is done.
+
+use std::io;
+use std::path::PathBuf;
+
+use anyhow::anyhow;
+use clap::{Args, Subcommand};
+use patchloom_core::Millis;
+use patchloom_domain::inventory::Selector;
+use patchloom_domain::{ChangeRequest, Host as Machine, Instant, UndoIntent, WaveRules, Window};
+
+use super::patch::Way;
+use super::{Context, SshArgs};
+use crate::campaign::{self, Account, Wish};
+use crate::fault::{Exit, Fault};
+use crate::host::Host;
+use crate::lifecycle::{self, Rest, Taken};
+use crate::output::{Column, Table, text, time};
+use crate::progress::Progress;
+use crate::report::Mode;
+
+/// Patches many hosts under one change.
+#[derive(Clone, Debug, Subcommand)]
+#[command(subcommand_required = true)]
+pub enum CampaignCommand {
+    /// Patch the hosts of an inventory: canary, pilot, broad, under one change request
+    Run(CampaignRunArgs),
+    /// Tell how a campaign stands, host by host
+    Show(CampaignShowArgs),
+}
+
+/// Runs a campaign.
+#[derive(Clone, Debug, Args)]
+#[command(after_long_help = concat!(
+    "Without --apply nothing on any host changes: it is found out what is missing, planned and simulated.\n",
+    "With --apply the change waits for somebody else's word: patchloom change approve CHANGE\n\n",
+    "Examples:\n",
+    "  patchloom campaign run --inventory hosts.yaml\n",
+    "  patchloom campaign run --inventory hosts.yaml --select 'group=web' --apply\n",
+    "  patchloom campaign run --inventory hosts.yaml --apply --starts 2026-12-01T22:00:00Z --lasts 4h\n",
+    "  patchloom campaign run --inventory hosts.yaml --apply --canary 2 --pilot 10% --soak 30m\n\n",
+    include_str!("exit_codes.txt")
+))]
+pub struct CampaignRunArgs {
+    /// A file of hosts: YAML, CSV, an Ansible inventory or answers of AWS; may be repeated
+    #[arg(long, value_name = "FILE", required = true)]
+    pub inventory: Vec<PathBuf>,
+    /// Only hosts with these properties, such as 'environment=dev,test site!=berlin'
+    #[arg(long, value_name = "SELECTOR", default_value = "")]
+    pub select: String,
+    /// What it is called; one of the same name that was cut off goes on
+    #[arg(long, value_name = "NAME", default_value = "campaign")]
+    pub name: String,
+    /// Install the patches; without it nothing on any host changes
+    #[arg(long)]
+    pub apply: bool,
+    /// Hosts of the first wave: a number, or a part of all such as 5%
+    #[arg(long, value_name = "N|P%", default_value = "1", value_parser = portion)]
+    pub canary: Portion,
+    /// Hosts of the second wave
+    #[arg(long, value_name = "N|P%", default_value = "10%", value_parser = portion)]
+    pub pilot: Portion,
+    /// How many hosts of the canary may fail before the others are kept away
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub canary_failures: u32,
+    /// How many hosts of the pilot may
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub pilot_failures: u32,
+    /// How long to wait and watch behind the canary and the pilot
+    #[arg(long, value_name = "DURATION", default_value = "0s")]
+    pub soak: Millis,
+    /// When its window opens, such as 2026-12-01T22:00:00Z [default: now]
+    #[arg(long, value_name = "TIME", value_parser = instant)]
+    pub starts: Option<Instant>,
+    /// How long its window is open
+    #[arg(long, value_name = "DURATION", default_value = "7d")]
+    pub lasts: Millis,
+    /// Open an emergency change: without assessment
+    #[arg(long)]
+    pub emergency: bool,
+    /// Download nothing but the patches themselves
+    #[arg(long)]
+    pub offline: bool,
+    /// A command for each host's shell: if it works before and not after, the patch is taken back; may be repeated
+    #[arg(long = "check", value_name = "COMMAND")]
+    pub checks: Vec<String>,
+    /// What takes a host back, should its patch fail
+    #[arg(long, value_enum, default_value_t = Way::PackagesThenSnapshot)]
+    pub undo: Way,
+    /// How many seconds to wait for another package manager to finish
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    pub lock_timeout: u32,
+    /// Print the account as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// How hosts over SSH are reached.
+    #[command(flatten)]
+    pub ssh: SshArgs,
+}
+
+/// Tells how a campaign stands.
+#[derive(Clone, Debug, Args)]
+#[command(after_long_help = concat!(
+    "Examples:\n",
+    "  patchloom campaign show 018f2a6e-7c3b-7d10-9a61-0d5f4f1c2b3a\n",
+    "  patchloom campaign show 018f2a6e-7c3b-7d10-9a61-0d5f4f1c2b3a --json | jq '.hosts[].outcome'\n\n",
+    include_str!("exit_codes.txt")
+))]
+pub struct CampaignShowArgs {
+    /// The id of its run
+    #[arg(value_name = "RUN")]
+    pub run: patchloom_core::RunId,
+    /// Print it as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// So many hosts, or such a part of all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Portion {
+    /// A number.
+    Count(u32),
+    /// Percent.
+    Percent(u32),
+}
+
+impl Portion {
+    /// How many of `all`; a part of some is one at least.
+    fn of(self, all: usize) -> u32 {
+        let all = u32::try_from(all).unwrap_or(u32::MAX);
+        match self {
+            Self::Count(count) => count.min(all),
+            Self::Percent(percent) => {
+                let part = (u64::from(all) * u64::from(percent)).div_ceil(100);
+                u32::try_from(part).unwrap_or(all)
+            }
+        }
+    }
+}
+
+fn portion(text: &str) -> Result<Portion, String> {
+    let wrong = || format!("'{text}' is neither a number of hosts nor a percentage such as 10%");
+    match text.strip_suffix('%') {
+        None => text.parse().map(Portion::Count).map_err(|_| wrong()),
+        Some(percent) => match percent.trim().parse() {
+            Ok(percent @ 0..=100) => Ok(Portion::Percent(percent)),
+            Ok(_) | Err(_) => Err(wrong()),
+        },
+    }
+}
+
+fn instant(text: &str) -> Result<Instant, String> {
+    let found = time::parse_rfc3339(text).map(|at| Instant(at.0));
+    found.ok_or_else(|| format!("'{text}' is not an instant: write it as 2026-12-01T22:00:00Z"))
+}
+
+/// Carries out one of them.
+///
+/// # Errors
+/// See the fault's code; a campaign with hosts that did not come through is no fault, but [`Exit::Failed`].
+pub fn run(command: &CampaignCommand, context: &Context) -> Result<Exit, Fault> {
+    let data = context.own_dir()?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(2).build().map_err(|error| {
+            Fault::new("E0450", Exit::Internal, anyhow::Error::new(error).context("cannot start threads"))
+        })?;
+    match command {
+        CampaignCommand::Run(args) => {
+            let wish = wish(args)?;
+            runtime.block_on(async {
+                let host = Host::open_carrying(&data, &args.ssh.carrier()).await?;
+                let result = work(&host, &wish, args, context).await;
+                host.close().await;
+                result
+            })
+        }
+        CampaignCommand::Show(args) => runtime.block_on(async {
+            let host = Host::open(&data).await?;
+            let account = campaign::account(&host, args.run).await;
+            host.close().await;
+            tell(&account?, args.json, context)
+        }),
+    }
+}
+
+async fn work(host: &Host, wish: &Wish, args: &CampaignRunArgs, context: &Context) -> Result<Exit, Fault> {
+    let taken = campaign::take(host, wish).await?;
+    let id = taken.run();
+    match &taken {
+        Taken::Started(_) => {
+            eprintln!("Campaign {} on {}: run {id}", wish.name, text::count(wish.hosts.len(), "host", "hosts"));
+        }
+        Taken::Continued { since, .. } => {
+            let ago = time::relative(*since, time::now());
+            eprintln!("Campaign {} was begun {ago} and cut off: run {id} is brought to its end.", wish.name);
+        }
+    }
+    let progress = Progress::new(io::stderr(), context.talk);
+    // The requester never approves: whoever started this looks on.
+    let mut decide = |change: &ChangeRequest| -> Result<Option<bool>, Fault> {
+        let number = &change.number;
+        eprintln!("\n{number} ({}) waits for approval: {}", change.draft.digest, change.draft.title);
+        eprintln!("Decide with: patchloom change show {number}; patchloom change approve|reject {number}");
+        Ok(None)
+    };
+    match lifecycle::follow(host, id, progress, &mut decide).await? {
+        Rest::Over => {}
+        Rest::Interrupted => {
+            eprintln!("Interrupted. What is at work is brought to rest first; nothing is lost.");
+            let error = anyhow!("campaign {} (run {id}) was interrupted and is not at its end", wish.name);
+            return Err(Fault::new("E0905", Exit::Failed, error).hint("the same command continues it"));
+        }
+    }
+    tell(&campaign::account(host, id).await?, args.json, context)
+}
+
+fn tell(account: &Account, json: bool, context: &Context) -> Result<Exit, Fault> {
+    if json {
+        context.print_json(account)?;
+    } else {
+        context.print(&table(account, context))?;
+    }
+    Ok(if account.is_good() { Exit::Ok } else { Exit::Failed })
+}
+
+fn table(account: &Account, context: &Context) -> String {
+    let mut told = String::new();
+    let change = match (&account.change, &account.state) {
+        (Some(number), Some(state)) => {
+            let code = account.close_code.as_ref().map(|code| format!(", {code}")).unwrap_or_default();
+            format!("{number} is {state}{code}")
+        }
+        _ => "no change was opened: no host lacks anything".to_owned(),
+    };
+    told.push_str(&format!("{}: {change}\n", text::plain(&account.name)));
+    if let Some(failure) = &account.failure {
+        told.push_str(&format!("It failed: {}\n", text::plain(failure)));
+    }
+    let mut table = Table::new(vec![Column::new("HOST"), Column::new("WAVE"), Column::flexible("OUTCOME", 30)]);
+    for row in &account.hosts {
+        table.row([text::plain(&row.host), row.wave.unwrap_or("-").to_owned(), text::plain(&row.text)]);
+    }
+    if !table.is_empty() {
+        told.push_str(&table.render(context.out));
+    }
+    let words = ["installed", "simulated", "rolled_back", "failed", "not_begun", "deferred", "left_out", "open"];
+    let counts = words.iter().map(|word| (account.count(word), word.replace('_', " ")));
+    let counts: Vec<_> =
+        counts.filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}")).collect();
+    if !counts.is_empty() {
+        told.push_str(&format!("{}\n", counts.join(", ")));
+    }
+    told
+}
+
+fn wish(args: &CampaignRunArgs) -> Result<Wish, Fault> {
+    let hosts = hosts(args)?;
+    let rules = WaveRules {
+        canary: args.canary.of(hosts.len()),
+        pilot: args.pilot.of(hosts.len()),
+        canary_failures: args.canary_failures,
+        pilot_failures: args.pilot_failures,
+    };
+    let start = args.starts.unwrap_or(Instant(time::now().0));
+    let undo = match args.undo {
+        Way::Packages => UndoIntent::Packages,
+        Way::PackagesThenSnapshot => UndoIntent::PackagesThenSnapshot,
+        Way::Snapshot => UndoIntent::Snapshot,
+    };
+    Ok(Wish {
+        name: args.name.clone(),
+        hosts,
+        mode: if args.apply { Mode::Apply } else { Mode::Observe },
+        undo,
+        offline: args.offline,
+        emergency: args.emergency,
+        window: Some(Window { start, end: start.plus(args.lasts.0) }),
+        waves: rules,
+        soak_ms: args.soak.0,
+        checks: args.checks.clone(),
+        lock_timeout_seconds: args.lock_timeout,
+    })
+}
+
+/// The hosts that are wanted, out of the files.
+fn hosts(args: &CampaignRunArgs) -> Result<Vec<Machine>, Fault> {
+    let selector: Selector = args.select.parse().map_err(|error: patchloom_domain::inventory::SelectorError| {
+        let hint = error.fix.clone();
+        Fault::new("E0892", Exit::Usage, anyhow!("the selector: {error}")).hint(hint)
+    })?;
+    let all = crate::hosts::load(&args.inventory)?;
+    let hosts: Vec<_> = all.into_iter().filter(|host| selector.matches(host)).collect();
+    if hosts.is_empty() {
+        let error = anyhow!("no host of the inventory fits '{}'", args.select);
+        return Err(Fault::new("E0893", Exit::BadInput, error).hint("leave out --select to take all of them"));
+    }
+    Ok(hosts)
+}

@@ -1,0 +1,37 @@
+//! The hosts of inventory files, for commands that take them. What is wrong in a file is told with its place, all at once.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, anyhow};
+use patchloom_domain::Host;
+use patchloom_domain::inventory::{Level, Mistakes, Names, Text, Texts, merge, read};
+
+use crate::fault::{Exit, Fault};
+
+/// Reads and merges the hosts of some files; warnings and notes go to stderr.
+///
+/// # Errors
+/// `E0894` where a file cannot be read or something in it is wrong.
+pub fn load(files: &[PathBuf]) -> Result<Vec<Host>, Fault> {
+    let mut mistakes = Mistakes::default();
+    let mut sources = Vec::new();
+    for file in files {
+        let text = std::fs::read_to_string(file)
+            .with_context(|| format!("cannot read the inventory {}", file.display()))
+            .map_err(|error| Fault::new("E0894", Exit::BadInput, error))?;
+        let texts = Texts { main: vec![Text { name: file.display().to_string(), text }], beside: Vec::new() };
+        sources.extend(read(&texts, &Names::default(), &mut mistakes));
+    }
+    let merged = merge(&sources, &mut mistakes);
+    mistakes.sort();
+    let errors: Vec<String> =
+        mistakes.list().iter().filter(|found| found.level == Level::Error).map(ToString::to_string).collect();
+    for found in mistakes.list().iter().filter(|found| found.level != Level::Error) {
+        eprintln!("{found}");
+    }
+    if !errors.is_empty() {
+        let error = anyhow!("the inventory has mistakes:\n{}", errors.join("\n"));
+        return Err(Fault::new("E0894", Exit::BadInput, error).hint("nothing was begun; mend them and try again"));
+    }
+    Ok(merged.hosts)
+}
