@@ -6,10 +6,12 @@ pub mod apt;
 pub mod artifact;
 pub mod carry;
 mod contract;
+mod dnf;
 pub mod evidence;
 mod failure;
 pub mod holds;
 pub mod host;
+mod manager;
 
 pub mod campaign;
 pub mod changes;

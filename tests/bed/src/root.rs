@@ -38,6 +38,7 @@ pub struct Pair {
 enum Kind {
     Mini,
     Golden,
+    Rpm,
 }
 
 impl Kind {
@@ -45,6 +46,7 @@ impl Kind {
         match self {
             Self::Mini => "mini",
             Self::Golden => "golden",
+            Self::Rpm => "rpm",
         }
     }
 
@@ -82,6 +84,17 @@ impl Root {
     #[track_caller]
     pub fn golden() -> Self {
         Self::plain(Kind::Golden)
+    }
+
+    /// A root that dnf and rpm manage, with our own packages of version 1 installed and version 2 offered with advisories;
+    /// `tests/lab/rpm.sh` says which is what. What else lies in it is a Debian, of which nobody shall know.
+    ///
+    /// # Panics
+    /// As [`mini`](Self::mini).
+    #[must_use]
+    #[track_caller]
+    pub fn rpm() -> Self {
+        Self::plain(Kind::Rpm)
     }
 
     /// The small root as a subvolume of a btrfs of its own, which can take snapshots.
@@ -195,6 +208,19 @@ impl Root {
     #[track_caller]
     pub fn packages(&self) -> BTreeMap<String, String> {
         packages_of(&self.path)
+    }
+
+    /// Every package of the rpm database now, as `name-epoch:version-release.arch`, sorted.
+    ///
+    /// # Panics
+    /// Where the root has no rpm.
+    #[must_use]
+    #[track_caller]
+    pub fn rpms(&self) -> Vec<String> {
+        let format = "%{NAME}-%{EPOCHNUM}:%{VERSION}-%{RELEASE}.%{ARCH}\\n";
+        let mut names: Vec<String> = self.inside(&["rpm", "-qa", "--qf", format]).lines().map(str::to_owned).collect();
+        names.sort();
+        names
     }
 
     /// The installed version of a package, `None` where dpkg does not know it.

@@ -62,6 +62,8 @@ pub enum SeverityLevel {
 pub enum Knowledge {
     /// The changelog inside the candidate's package names the id between the installed and the candidate version.
     Changelog,
+    /// An advisory of the repository names the id for a version up to the candidate.
+    Advisory,
     /// A scanner reported it.
     Scanner {
         /// Its name.

@@ -9,16 +9,70 @@ pub mod lists;
 pub mod missing;
 pub mod simulate;
 
-use patchloom_core::Failure;
+use patchloom_core::{Failure, UtcMs};
+use patchloom_domain::InstalledPackage;
 use tokio_util::sync::CancellationToken;
 
 use crate::failure::{chain, permanent, transient};
 use crate::host::{self, Exit, HostExec, Order, Ran};
+use crate::manager::PackageManager;
+use crate::runtime::BoxFuture;
 
 pub use candidates::{Candidate, describe};
 pub use deb::{ChangelogOf, DebError, changelog_of};
 
-/// What we could not learn from apt or dpkg.
+/// apt and its dpkg.
+pub(crate) struct Apt;
+
+impl PackageManager for Apt {
+    fn name(&self) -> &'static str {
+        "apt"
+    }
+
+    fn refresh(&self) -> &'static str {
+        "apt-get update"
+    }
+
+    fn tells_cves(&self) -> bool {
+        false
+    }
+
+    fn packages<'a>(
+        &'a self,
+        exec: &'a HostExec,
+        cancel: &'a CancellationToken,
+    ) -> BoxFuture<'a, Result<Vec<InstalledPackage>, Error>> {
+        Box::pin(dpkg::packages(exec, cancel))
+    }
+
+    fn architecture<'a>(
+        &'a self,
+        exec: &'a HostExec,
+        cancel: &'a CancellationToken,
+    ) -> BoxFuture<'a, Result<String, Error>> {
+        Box::pin(dpkg::architecture(exec, cancel))
+    }
+
+    fn lists<'a>(
+        &'a self,
+        exec: &'a HostExec,
+        now: UtcMs,
+        cancel: &'a CancellationToken,
+    ) -> BoxFuture<'a, Result<lists::Lists, Error>> {
+        Box::pin(lists::state(exec, now, cancel))
+    }
+
+    fn missing<'a>(
+        &'a self,
+        exec: &'a HostExec,
+        installed: &'a [InstalledPackage],
+        cancel: &'a CancellationToken,
+    ) -> BoxFuture<'a, Result<missing::Missing, Error>> {
+        Box::pin(missing::missing(exec, installed, cancel))
+    }
+}
+
+/// What we could not learn from a package manager.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The command could not be run.
@@ -117,9 +171,9 @@ pub(crate) fn failed(exec: &HostExec, ran: &Ran) -> Error {
     Error::Failed { command, place: exec.place(), reason }
 }
 
-/// The line that says why: the last error of apt or dpkg, else the last line.
+/// The line that says why: the last error of apt, dpkg, dnf or rpm, else the last line.
 fn last_words(text: &str) -> &str {
-    let telling = |line: &&str| line.starts_with("E: ") || line.contains("error:");
+    let telling = |line: &&str| line.starts_with("E: ") || line.contains("error:") || line.starts_with("Error: ");
     let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
     lines().rfind(telling).or_else(|| lines().next_back()).unwrap_or("it said nothing")
 }

@@ -37,8 +37,8 @@ const PASSED_ON: [&str; 8] =
 /// Why a command could not be run at all. How it ended is in [`Ran`].
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The target is not there, or is no Debian root.
-    #[error("{path} is not the root of a Debian system: {reason}")]
+    /// The target is not there, or is no root of apt or dnf.
+    #[error("{path} is not the root of a Debian system or of one with rpm: {reason}")]
     NotARoot {
         /// Where we looked.
         path: String,
@@ -256,10 +256,10 @@ pub struct HostExec {
 }
 
 impl HostExec {
-    /// Checks that the target is a Debian system and makes it ready for commands.
+    /// Checks that the target is a system of apt or of dnf and makes it ready for commands.
     ///
     /// # Errors
-    /// [`Error::NotARoot`], or [`Error::Missing`] on a machine without apt or dpkg.
+    /// [`Error::NotARoot`], or [`Error::Missing`] on a machine without apt and dpkg, or dnf and rpm.
     pub fn new(target: &Target) -> Result<Self, Error> {
         let base = match target {
             Target::Local => Path::new("/"),
@@ -272,17 +272,19 @@ impl HostExec {
                 if !Path::new(path).is_dir() {
                     return Err(not_a_root("there is no such directory"));
                 }
-                if !Path::new(path).join("var/lib/dpkg/status").is_file() {
-                    return Err(not_a_root("it has no var/lib/dpkg/status"));
+                let has = |inside: &str| Path::new(path).join(inside).is_file();
+                if !has("var/lib/dpkg/status") && !has("usr/bin/rpm") {
+                    return Err(not_a_root("it has neither var/lib/dpkg/status nor usr/bin/rpm"));
                 }
                 Path::new(path)
             }
         };
         let exec = Self { target: target.clone(), is_root: rustix::process::geteuid().is_root() };
-        for program in ["apt-get", "dpkg-query"] {
-            if !base.join("usr/bin").join(program).exists() {
-                return Err(Error::Missing { program: program.to_owned(), place: exec.place() });
-            }
+        let lacking = |program: &&&str| !base.join("usr/bin").join(program).exists();
+        if let Some(program) = ["apt-get", "dpkg-query"].iter().find(lacking)
+            && ["dnf", "rpm"].iter().any(|program| lacking(&program))
+        {
+            return Err(Error::Missing { program: (*program).to_owned(), place: exec.place() });
         }
         Ok(exec)
     }

@@ -8,12 +8,12 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{PackageScan, boxed, decode, encode, open, optional};
-use crate::apt::cves::{Limits, fill};
-use crate::apt::lists;
-use crate::apt::missing::{Missing, missing};
+use crate::apt::cves::{Limits, Tally, fill};
+use crate::apt::missing::Missing;
 use crate::artifact::ArtifactId;
 use crate::failure::permanent;
 use crate::holds;
+use crate::manager::manager_of;
 use crate::runtime::{BoxFuture, Handler, TaskContext};
 use crate::tell::{self, Fact, host_name};
 
@@ -44,15 +44,17 @@ impl Handler for CorrelateMissing {
         boxed(async move {
             let input: MissingInput = decode(self.uses(), input)?;
             let exec = open(context, &input.target)?;
-            let lists = lists::state(&exec, context.now(), context.cancel()).await?;
+            let manager = manager_of(&exec);
+            let lists = manager.lists(&exec, context.now(), context.cancel()).await?;
             if lists.indexes == 0 {
-                // Without lists apt would answer that nothing is missing: a lie that looks like good news.
-                let message = format!("apt has no package lists on {}: run apt-get update there first", exec.place());
+                // Without lists it would answer that nothing is missing: a lie that looks like good news.
+                let (name, refresh) = (manager.name(), manager.refresh());
+                let message = format!("{name} has no package lists on {}: run {refresh} there first", exec.place());
                 return Err(permanent("E0520", message));
             }
             let scan = PackageScan::recall(&exec, context, input.packages.as_ref()).await?;
-            context.progress(0.1, "asking apt what is missing");
-            let mut found = missing(&exec, &scan.packages, context.cancel()).await?;
+            context.progress(0.1, format!("asking {} what is missing", manager.name()));
+            let mut found = manager.missing(&exec, &scan.packages, context.cancel()).await?;
             holds::reject(&holds::of(context)?, &host_name(&input.target), &mut found);
             let bytes = found.patches.iter().filter_map(|patch| patch.size_bytes).fold(0_u64, u64::saturating_add);
             Ok(json!({
@@ -111,13 +113,18 @@ impl Handler for CorrelateCves {
                 Limits { offline: input.offline, bytes_max: input.bytes_max.unwrap_or(defaults.bytes_max), ..defaults };
             let tell = |part: f64, text: String| context.progress(part, text);
             let cache = context.data().cache();
-            context.progress(0.0, "reading the changelogs of the patches");
             // Held ones last: what they would fix is open on the host like the rest.
             let wanted = found.patches.len();
             let mut all = std::mem::take(&mut found.patches);
             all.append(&mut found.withheld);
-            let tally = fill(&exec, &cache, &scan.packages, &mut all, &limits, context.cancel(), &tell).await?;
-            let findings: Vec<Finding> = all.iter().flat_map(findings_of).collect();
+            let (tally, knowledge) = if manager_of(&exec).tells_cves() {
+                (told_by_advisories(&all), Knowledge::Advisory)
+            } else {
+                context.progress(0.0, "reading the changelogs of the patches");
+                let tally = fill(&exec, &cache, &scan.packages, &mut all, &limits, context.cancel(), &tell).await?;
+                (tally, Knowledge::Changelog)
+            };
+            let findings: Vec<Finding> = all.iter().flat_map(|patch| findings_of(patch, &knowledge)).collect();
             found.withheld = all.split_off(wanted);
             found.patches = all;
             let withheld_cves: BTreeSet<&String> = found.withheld.iter().flat_map(|patch| &patch.cves).collect();
@@ -151,7 +158,15 @@ impl Handler for CorrelateCves {
     }
 }
 
-fn findings_of(patch: &MissingPatch) -> Vec<Finding> {
+/// What there is to tell of patches whose vulnerabilities are known already.
+fn told_by_advisories(patches: &[MissingPatch]) -> Tally {
+    let sources: BTreeSet<&String> = patches.iter().map(|patch| &patch.source).collect();
+    let known: BTreeSet<&String> =
+        patches.iter().filter(|patch| patch.note.is_none()).map(|patch| &patch.source).collect();
+    Tally { sources: sources.len(), known: known.len(), ..Tally::default() }
+}
+
+fn findings_of(patch: &MissingPatch, knowledge: &Knowledge) -> Vec<Finding> {
     let Some(installed) = &patch.installed else { return Vec::new() };
     let finding = |cve: &String| Finding {
         cve: cve.clone(),
@@ -160,7 +175,7 @@ fn findings_of(patch: &MissingPatch) -> Vec<Finding> {
         installed: installed.clone(),
         fixed: Some(patch.candidate.clone()),
         severity: None,
-        knowledge: Knowledge::Changelog,
+        knowledge: knowledge.clone(),
         security: patch.security,
         note: patch.note.clone(),
     };

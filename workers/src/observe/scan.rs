@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{boxed, decode, encode, open};
-use crate::apt::dpkg;
 use crate::artifact::ArtifactId;
 use crate::host::HostExec;
+use crate::manager::manager_of;
 use crate::runtime::{BoxFuture, Handler, TaskContext};
 use crate::tell::{self, Fact, host_name};
 
@@ -28,7 +28,7 @@ pub struct PackageScan {
     pub os: Os,
     /// Its architecture.
     pub architecture: String,
-    /// All packages that dpkg knows a version of.
+    /// All packages that the package manager knows a version of.
     pub packages: Vec<InstalledPackage>,
 }
 
@@ -46,8 +46,9 @@ pub struct Os {
 impl PackageScan {
     /// Reads the database of a target.
     pub(super) async fn read(exec: &HostExec, context: &TaskContext) -> Result<Self, Failure> {
-        let packages = dpkg::packages(exec, context.cancel()).await?;
-        let architecture = dpkg::architecture(exec, context.cancel()).await?;
+        let manager = manager_of(exec);
+        let packages = manager.packages(exec, context.cancel()).await?;
+        let architecture = manager.architecture(exec, context.cancel()).await?;
         Ok(Self { target: exec.target().clone(), at: context.now(), os: os_of(exec), architecture, packages })
     }
 

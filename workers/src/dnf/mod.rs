@@ -1,0 +1,123 @@
+//! dnf and rpm of a target, read: what is installed, what is offered, which advisories name it. Changes nothing there, and asks no
+//! network: dnf answers out of what it fetched before.
+
+mod advisories;
+mod missing;
+mod offers;
+mod rpmdb;
+
+use std::fs;
+use std::io;
+use std::time::UNIX_EPOCH;
+
+use patchloom_core::UtcMs;
+use patchloom_domain::InstalledPackage;
+use tokio_util::sync::CancellationToken;
+
+use crate::apt::lists::Lists;
+use crate::apt::missing::Missing;
+use crate::apt::{Error, ask};
+use crate::host::{HostExec, Order};
+use crate::manager::PackageManager;
+use crate::runtime::BoxFuture;
+
+/// Where dnf keeps what it fetched of repositories, each in a directory of its own.
+const CACHE: &str = "/var/cache/dnf";
+
+/// dnf and its rpm database.
+pub(crate) struct Dnf;
+
+impl PackageManager for Dnf {
+    fn name(&self) -> &'static str {
+        "dnf"
+    }
+
+    fn refresh(&self) -> &'static str {
+        "dnf makecache"
+    }
+
+    fn tells_cves(&self) -> bool {
+        true
+    }
+
+    fn packages<'a>(
+        &'a self,
+        exec: &'a HostExec,
+        cancel: &'a CancellationToken,
+    ) -> BoxFuture<'a, Result<Vec<InstalledPackage>, Error>> {
+        Box::pin(rpmdb::packages(exec, cancel))
+    }
+
+    fn architecture<'a>(
+        &'a self,
+        exec: &'a HostExec,
+        cancel: &'a CancellationToken,
+    ) -> BoxFuture<'a, Result<String, Error>> {
+        Box::pin(async move {
+            let text = ask(exec, &Order::reading(["rpm", "--eval", "%{_arch}"]), cancel).await?;
+            Ok(text.trim().to_owned())
+        })
+    }
+
+    fn lists<'a>(
+        &'a self,
+        exec: &'a HostExec,
+        _now: UtcMs,
+        _cancel: &'a CancellationToken,
+    ) -> BoxFuture<'a, Result<Lists, Error>> {
+        Box::pin(async move { fetched(exec) })
+    }
+
+    fn missing<'a>(
+        &'a self,
+        exec: &'a HostExec,
+        installed: &'a [InstalledPackage],
+        cancel: &'a CancellationToken,
+    ) -> BoxFuture<'a, Result<Missing, Error>> {
+        Box::pin(missing::missing(exec, installed, cancel))
+    }
+}
+
+/// The repositories whose metadata lie in the cache; none where dnf never fetched any.
+fn fetched(exec: &HostExec) -> Result<Lists, Error> {
+    let dir = exec.path(CACHE);
+    let mut lists = Lists::default();
+    let entries = match fs::read_dir(&dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(lists),
+        Err(source) => return Err(Error::Io { action: "list", path: dir, source }),
+    };
+    for entry in entries {
+        let entry = entry.map_err(|source| Error::Io { action: "list", path: dir.clone(), source })?;
+        let Ok(data) = fs::metadata(entry.path().join("repodata/repomd.xml")) else { continue };
+        let since = data.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        lists.indexes += 1;
+        let updated = since.and_then(|since| u64::try_from(since.as_millis()).ok()).map(UtcMs);
+        lists.updated = lists.updated.max(updated);
+    }
+    Ok(lists)
+}
+
+/// A version as dnf writes it: an epoch of 0 is left away.
+fn evr(epoch: &str, version_release: &str) -> String {
+    if matches!(epoch, "" | "0" | "(none)") { version_release.to_owned() } else { format!("{epoch}:{version_release}") }
+}
+
+/// Name and version of the source rpm, such as `bash-5.1.8-9.el9.src.rpm`; its file name knows no epoch.
+fn source_of(file: &str) -> Option<(&str, &str)> {
+    let whole = file.strip_suffix(".rpm")?.rsplit_once('.')?.0;
+    let (rest, _release) = whole.rsplit_once('-')?;
+    let (name, _version) = rest.rsplit_once('-')?;
+    Some((name, whole.get(name.len() + 1..)?))
+}
+
+/// Name, version and architecture out of `name-epoch:version-release.arch`.
+fn nevra_of(text: &str) -> Option<(&str, &str, &str)> {
+    let (whole, arch) = text.rsplit_once('.')?;
+    let (rest, _release) = whole.rsplit_once('-')?;
+    let (name, _version) = rest.rsplit_once('-')?;
+    Some((name, whole.get(name.len() + 1..)?, arch))
+}
+
+#[cfg(test)]
+mod tests;
