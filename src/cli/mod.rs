@@ -42,10 +42,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 pub use baseline::{BaselineCommand, BaselineExportArgs, BaselineImportArgs, BaselineTestArgs};
 pub use bench::{BenchCommand, BenchCorrelateArgs, BenchEngineArgs, BenchFanoutArgs};
-<<<<<<< HEAD
-=======
 pub use bench::{BenchCommand, BenchEngineArgs, BenchFanoutArgs};
->>>>>>> main
 pub use campaign::{CampaignCommand, CampaignRunArgs, CampaignShowArgs};
 pub use carried::{HostAskArgs, HostCommand, HostRunArgs};
 pub use change::{ChangeCommand, ChangeDecisionArgs, ChangeListArgs, ChangeShowArgs};
@@ -146,21 +143,13 @@ pub enum Command {
     /// Read, write and ask patch baselines of AWS Systems Manager
     #[command(subcommand)]
     Baseline(BaselineCommand),
-<<<<<<< HEAD
-    /// Tell what scanners' findings mean on a host: fixable now, not offered, no fix, and by when
-    Correlate(CorrelateArgs),
-=======
->>>>>>> main
     /// Read hosts from files and clouds, record them, tell what differs
     #[command(subcommand)]
     Inventory(InventoryCommand),
     /// Plan a campaign: who is patched when, in which wave and window, and what will not fit
     Plan(Box<PlanArgs>),
-<<<<<<< HEAD
-=======
     /// Tell what scanners' findings mean on a host: fixable now, not offered, no fix, and by when
     Correlate(CorrelateArgs),
->>>>>>> main
     /// Tell why a package manager failed
     #[command(subcommand)]
     Failure(FailureCommand),
@@ -318,15 +307,9 @@ fn run(command: Command, context: &Context) -> Result<Exit, Fault> {
         Command::Nats(command) => nats_setup::run(&command, context),
         Command::Explain(args) => explain::run(&args, context),
         Command::Baseline(command) => baseline::run(&command, context),
-<<<<<<< HEAD
-        Command::Correlate(args) => correlate::run(&args, context),
-        Command::Inventory(command) => inventory::run(&command, context),
-        Command::Plan(args) => plan::run(&args, context),
-=======
         Command::Inventory(command) => inventory::run(&command, context),
         Command::Plan(args) => plan::run(&args, context),
         Command::Correlate(args) => correlate::run(&args, context),
->>>>>>> main
         Command::Failure(command) => failure::run(&command, context),
         Command::Hold(command) => hold::run(&command, context),
         Command::Evidence(command) => evidence::run(&command, context),
