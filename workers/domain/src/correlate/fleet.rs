@@ -329,6 +329,9 @@ pub struct Answer<'a> {
 /// What a judgement depends on: package, candidate, claim, and the place of the host with its kernels.
 type Key = (Id, Id, Id, Id);
 
+/// A place; with its kernels, where they matter: `uname -r` and `-v`, the newest on the disk, the newest on offer.
+type Context<'a> = (Id, Option<(&'a str, &'a str)>, Id, Id);
+
 /// What is worked out once for a host.
 struct Asked<'a> {
     host: &'a Host,
@@ -353,7 +356,7 @@ impl IndexedFleet {
     pub fn correlate(&self) -> Answers {
         let mut answers = Answers::default();
         let mut known: Map<Key, Id> = Map::default();
-        let mut contexts: Map<(Id, Option<(&str, &str)>, Id, Id), Id> = Map::default();
+        let mut contexts: Map<Context<'_>, Id> = Map::default();
         for host in &self.fleet.hosts {
             let asked = self.asked(host, &mut contexts);
             for claim in self.claims(host) {
@@ -374,11 +377,7 @@ impl IndexedFleet {
         &self.fleet.packages.get(row).package
     }
 
-    fn asked<'a>(
-        &'a self,
-        host: &'a Host,
-        contexts: &mut Map<(Id, Option<(&'a str, &'a str)>, Id, Id), Id>,
-    ) -> Asked<'a> {
+    fn asked<'a>(&'a self, host: &'a Host, contexts: &mut Map<Context<'a>, Id>) -> Asked<'a> {
         let packages = &self.fleet.lists[host.start..host.packages_end];
         let offers = &self.fleet.lists[host.packages_end..host.offers_end];
         let running = host.running.as_deref();

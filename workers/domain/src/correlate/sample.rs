@@ -138,12 +138,13 @@ impl SampleHost {
         }
         for (package, level) in &self.chosen {
             let it = Package::of(*package);
-            let want = if mix(wide(*package) ^ size.seed ^ wide(number)) % 200 == 0 { "hold" } else { "install" };
+            let want =
+                if mix(wide(*package) ^ size.seed ^ wide(number)).is_multiple_of(200) { "hold" } else { "install" };
             let (version, source_version) = it.version(*level);
             line(&mut self.packages, [&it.name, "amd64", &version, &it.source, &source_version, "ii ", want, "no"]);
             if *level + 1 < LEVELS && mix(wide(*package)) % 10 < 6 {
                 let (version, source_version) = it.version(LEVELS - 1 - mix(wide(*package)) % 2);
-                let withheld = if mix(wide(*package)) % 50 == 0 { "phased" } else { "" };
+                let withheld = if mix(wide(*package)).is_multiple_of(50) { "phased" } else { "" };
                 let archive = "Debian-Security:12/oldstable-security";
                 line(
                     &mut self.candidates,
