@@ -42,8 +42,8 @@ const SEVERITIES: [(&str, &str); 4] =
 pub(super) async fn read(exec: &HostExec, cancel: &CancellationToken) -> Result<Advisories, Error> {
     let list = ["dnf", "-q", "-C", "updateinfo", "list", "--updates"];
     let mut found = Advisories::default();
-    found.add(&ask(exec, &Order::reading(list), cancel).await?);
-    found.add(&ask(exec, &Order::reading(list.into_iter().chain(["--with-cve"])), cancel).await?);
+    found.add(&ask(exec, &Order::changing(list), cancel).await?);
+    found.add(&ask(exec, &Order::changing(list.into_iter().chain(["--with-cve"])), cancel).await?);
     Ok(found)
 }
 
