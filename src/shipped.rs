@@ -3,7 +3,7 @@
 //! Only their names and texts; what they mean is the core's matter.
 
 /// Name and YAML text of each, by name.
-const SHIPPED: [(&str, &str); 10] = [
+const SHIPPED: [(&str, &str); 11] = [
     ("campaign", include_str!("../workflows/campaign.yaml")),
     ("campaign-discover", include_str!("../workflows/campaign-discover.yaml")),
     ("campaign-host", include_str!("../workflows/campaign-host.yaml")),
@@ -12,6 +12,7 @@ const SHIPPED: [(&str, &str); 10] = [
     ("patch", include_str!("../workflows/patch.yaml")),
     ("patch-lifecycle", include_str!("../workflows/patch-lifecycle.yaml")),
     ("prepare", include_str!("../workflows/prepare.yaml")),
+    ("reconcile", include_str!("../workflows/reconcile.yaml")),
     ("scan", include_str!("../workflows/scan.yaml")),
     ("verify", include_str!("../workflows/verify.yaml")),
 ];

@@ -185,7 +185,7 @@ fn name(patch: &PatchCandidate) -> String {
         .unwrap_or_else(|| "a patch without a name".to_owned())
 }
 
-fn baseline(file: &Path) -> Result<Baseline, Fault> {
+pub(super) fn baseline(file: &Path) -> Result<Baseline, Fault> {
     let wrong = |error| Fault::new("E0922", Exit::BadInput, anyhow!("{}: {error}", file.display()));
     Baseline::read(&read(file)?).map_err(|error| wrong(error).hint("mend it at the place named"))
 }

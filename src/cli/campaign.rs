@@ -9,8 +9,8 @@ use patchloom_core::Millis;
 use patchloom_domain::inventory::Selector;
 use patchloom_domain::{ChangeRequest, Host as Machine, Instant, UndoIntent, WaveRules, Window};
 
-use super::Context;
 use super::patch::Way;
+use super::{Context, SshArgs};
 use crate::campaign::{self, Account, Wish};
 use crate::fault::{Exit, Fault};
 use crate::host::Host;
@@ -93,6 +93,9 @@ pub struct CampaignRunArgs {
     /// Print the account as JSON
     #[arg(long)]
     pub json: bool,
+    /// How hosts over SSH are reached.
+    #[command(flatten)]
+    pub ssh: SshArgs,
 }
 
 /// Tells how a campaign stands.
@@ -165,7 +168,7 @@ pub fn run(command: &CampaignCommand, context: &Context) -> Result<Exit, Fault> 
         CampaignCommand::Run(args) => {
             let wish = wish(args)?;
             runtime.block_on(async {
-                let host = Host::open(&data).await?;
+                let host = Host::open_carrying(&data, &args.ssh.carrier()).await?;
                 let result = work(&host, &wish, args, context).await;
                 host.close().await;
                 result

@@ -1,8 +1,8 @@
 //! Where the commands go that need the engine.
 
 use super::{
-    Context, EngineCommand, bench, campaign, change, event, journal, patch, run as runs, serve, task, window, worker,
-    workflow,
+    Context, EngineCommand, bench, campaign, carried, change, event, journal, patch, run as runs, serve, task, window,
+    worker, workflow,
 };
 use crate::fault::{Exit, Fault};
 
@@ -21,5 +21,6 @@ pub(super) fn run(command: EngineCommand, context: &Context) -> Result<Exit, Fau
         EngineCommand::Event(command) => event::run(&command, context),
         EngineCommand::Journal(command) => journal::run(&command, context),
         EngineCommand::Bench(command) => bench::run(&command, context),
+        EngineCommand::Host(command) => carried::run(&command, context),
     }
 }

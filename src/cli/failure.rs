@@ -1,5 +1,7 @@
 //! `patchloom failure`: what a package manager's output and exit code tell.
 
+mod cluster;
+
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
@@ -7,6 +9,8 @@ use anyhow::{Context as _, anyhow};
 use clap::{Args, Subcommand, ValueEnum};
 use patchloom_domain::{Action, CallOutcome, Diagnosis, Failure, Manager, Observed, Responsible, diagnose};
 use serde_json::{Value, json};
+
+pub use cluster::FailureClusterArgs;
 
 use super::Context;
 use crate::fault::{Exit, Fault};
@@ -21,6 +25,8 @@ const TEXT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 pub enum FailureCommand {
     /// Tell why a package manager failed, by what it printed and by its exit code
     Classify(FailureClassifyArgs),
+    /// Tell which failures of a campaign belong together, and whether it goes on
+    Cluster(FailureClusterArgs),
 }
 
 /// Whose output it is.
@@ -83,6 +89,7 @@ pub struct FailureClassifyArgs {
 pub(super) fn run(command: &FailureCommand, context: &Context) -> Result<Exit, Fault> {
     match command {
         FailureCommand::Classify(args) => classify(args, context),
+        FailureCommand::Cluster(args) => cluster::cluster(args, context),
     }
 }
 

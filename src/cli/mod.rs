@@ -6,19 +6,26 @@
 mod baseline;
 mod bench;
 mod campaign;
+mod carried;
 mod change;
 mod completions;
+mod correlate;
 mod dispatch;
 mod doctor;
 mod event;
+mod evidence;
 mod explain;
 mod failure;
+mod hold;
+mod inventory;
 mod journal;
 mod nats;
 mod nats_setup;
 mod patch;
+mod plan;
 mod run;
 mod serve;
+mod ssh;
 mod store;
 mod task;
 mod version;
@@ -34,18 +41,28 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 pub use baseline::{BaselineCommand, BaselineExportArgs, BaselineImportArgs, BaselineTestArgs};
+pub use bench::{BenchCommand, BenchCorrelateArgs, BenchEngineArgs, BenchFanoutArgs};
 pub use bench::{BenchCommand, BenchEngineArgs, BenchFanoutArgs};
 pub use campaign::{CampaignCommand, CampaignRunArgs, CampaignShowArgs};
+pub use carried::{HostAskArgs, HostCommand, HostRunArgs};
 pub use change::{ChangeCommand, ChangeDecisionArgs, ChangeListArgs, ChangeShowArgs};
 pub use completions::CompletionsArgs;
+pub use correlate::{AssumeChoice, CorrelateArgs};
 pub use doctor::DoctorArgs;
 pub use event::{EventCommand, EventSendArgs, EventTailArgs};
+pub use evidence::{EvidenceCommand, EvidenceExportArgs, EvidenceVerifyArgs};
 pub use explain::ExplainArgs;
+pub use failure::{FailureClassifyArgs, FailureClusterArgs, FailureCommand, ManagerChoice};
 pub use failure::{FailureClassifyArgs, FailureCommand, ManagerChoice};
+pub use hold::{EcosystemChoice, HeldArgs, HoldAddArgs, HoldCommand, HoldListArgs, HoldReleaseArgs};
+pub use inventory::{
+    InventoryCheckArgs, InventoryCommand, InventoryDiffArgs, InventoryImportArgs, InventoryShowArgs, InventorySources,
+};
 pub use journal::{JournalArgs, JournalCommand, JournalExportArgs, JournalMoveArgs, Whither};
 pub use nats::NatsArgs;
 pub use nats_setup::{NatsCommand, NatsSetupArgs};
 pub use patch::PatchArgs;
+pub use plan::{CutoffChoice, PlanArgs, PlanCommand, PlanDiffArgs, PlanShowArgs, RebootChoice, SimulateArgs, ViewArgs};
 pub use run::{
     Choice, Exceed, RunCancelArgs, RunCommand, RunDecideArgs, RunExportArgs, RunHistoryArgs, RunImportArgs,
     RunListArgs, RunMigrateArgs, RunPauseArgs, RunPruneArgs, RunQuarantineArgs, RunReleaseArgs, RunRerunArgs,
@@ -53,6 +70,7 @@ pub use run::{
     RunTuneArgs, RunWatchArgs, RunWhyArgs, Signal,
 };
 pub use serve::ServeArgs;
+pub use ssh::SshArgs;
 pub use task::{TaskCommand, TaskListArgs, TaskShowArgs};
 pub use version::{Relation, SchemeChoice, VersionCommand, VersionCompareArgs};
 pub use window::{
@@ -125,9 +143,22 @@ pub enum Command {
     /// Read, write and ask patch baselines of AWS Systems Manager
     #[command(subcommand)]
     Baseline(BaselineCommand),
+    /// Read hosts from files and clouds, record them, tell what differs
+    #[command(subcommand)]
+    Inventory(InventoryCommand),
+    /// Plan a campaign: who is patched when, in which wave and window, and what will not fit
+    Plan(Box<PlanArgs>),
+    /// Tell what scanners' findings mean on a host: fixable now, not offered, no fix, and by when
+    Correlate(CorrelateArgs),
     /// Tell why a package manager failed
     #[command(subcommand)]
     Failure(FailureCommand),
+    /// Hold package versions back, and release them
+    #[command(subcommand)]
+    Hold(HoldCommand),
+    /// Export and verify the evidence of a change
+    #[command(subcommand)]
+    Evidence(EvidenceCommand),
     /// Compare versions of packages
     #[command(subcommand)]
     Version(VersionCommand),
@@ -173,6 +204,9 @@ pub enum EngineCommand {
     /// Measure the engine on this machine
     #[command(subcommand)]
     Bench(BenchCommand),
+    /// What workers run on hosts over SSH
+    #[command(subcommand, hide = true)]
+    Host(HostCommand),
 }
 
 /// What a command gets besides its own arguments.
@@ -273,7 +307,12 @@ fn run(command: Command, context: &Context) -> Result<Exit, Fault> {
         Command::Nats(command) => nats_setup::run(&command, context),
         Command::Explain(args) => explain::run(&args, context),
         Command::Baseline(command) => baseline::run(&command, context),
+        Command::Inventory(command) => inventory::run(&command, context),
+        Command::Plan(args) => plan::run(&args, context),
+        Command::Correlate(args) => correlate::run(&args, context),
         Command::Failure(command) => failure::run(&command, context),
+        Command::Hold(command) => hold::run(&command, context),
+        Command::Evidence(command) => evidence::run(&command, context),
         Command::Version(command) => version::run(&command, context),
         Command::Completions(args) => completions::run(&args, context),
     }

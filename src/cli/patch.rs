@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use anyhow::anyhow;
 use clap::Args;
-use patchloom_domain::{ChangeRequest, Target};
+use patchloom_domain::{ChangeRequest, SshTarget, Target};
 
-use super::Context;
+use super::{Context, SshArgs};
 use crate::confirm;
 use crate::fault::{Exit, Fault};
 use crate::host::Host;
@@ -34,6 +34,7 @@ pub(super) const ABOUT: &str = "Runs the whole life of a patch: scan, correlate,
         "  patchloom patch --root /mnt/image                # a Debian root directory\n",
         "  patchloom patch --root /mnt/image --apply        # patch it, or put it back\n",
         "  patchloom patch --apply --yes                    # this machine, as root, unasked\n",
+        "  patchloom patch --ssh ops@web-1 --apply          # another machine, over SSH\n",
         "  patchloom patch --apply --check /opt/app/smoke   # and back, should that fail after it\n\n",
         include_str!("exit_codes.txt")
     )
@@ -42,6 +43,12 @@ pub struct PatchArgs {
     /// A Debian root directory (a mounted image, a debootstrap tree) instead of this machine
     #[arg(long, value_name = "DIR")]
     pub root: Option<PathBuf>,
+    /// A machine that is reached over SSH, instead of this one: [user@]host[:port]
+    #[arg(long = "ssh", value_name = "HOST", value_parser = ssh_target, conflicts_with = "root")]
+    pub ssh_host: Option<SshTarget>,
+    /// A host to jump over to the other machine, [user@]host[:port]; may be repeated, from the first to the last
+    #[arg(long, value_name = "HOST", requires = "ssh_host")]
+    pub jump: Vec<String>,
     /// Install the patches; without it nothing on the target changes
     #[arg(long)]
     pub apply: bool,
@@ -66,6 +73,30 @@ pub struct PatchArgs {
     /// Where report.html and report.json go [default: reports/RUN in the data directory]
     #[arg(long, value_name = "DIR")]
     pub report_dir: Option<PathBuf>,
+    /// How the other machine is reached.
+    #[command(flatten)]
+    pub ssh: SshArgs,
+}
+
+/// Reads `[user@]host[:port]`; an IPv6 address with a port stands in brackets.
+fn ssh_target(text: &str) -> Result<SshTarget, String> {
+    let (user, place) = match text.rsplit_once('@') {
+        Some((user, place)) if !user.is_empty() => (Some(user.to_owned()), place),
+        Some(_) => return Err("the account before '@' is missing".to_owned()),
+        None => (None, text),
+    };
+    let (host, port) = match place.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((host, "")) => (host, None),
+        Some((host, rest)) => (host, Some(rest.strip_prefix(':').ok_or("only a port may follow the address")?)),
+        // More than one colon: an address, and no port.
+        None if place.matches(':').count() > 1 => (place, None),
+        None => place.split_once(':').map_or((place, None), |(host, port)| (host, Some(port))),
+    };
+    let port = port.map(str::parse::<u16>).transpose().map_err(|_| "the port is no number from 1 to 65535")?;
+    if host.is_empty() || port == Some(0) {
+        return Err("write it as [user@]host[:port]".to_owned());
+    }
+    Ok(SshTarget { host: host.to_owned(), port, user, jump: Vec::new() })
 }
 
 /// What takes a target back.
@@ -97,9 +128,10 @@ impl Way {
 pub fn run(args: &PatchArgs, context: &Context) -> Result<Exit, Fault> {
     let wish = wish(args)?;
     can_work(&wish)?;
-    let asks = wish.mode == Mode::Apply && wish.target == Target::Local && !args.yes;
+    let is_machine = matches!(wish.target, Target::Local | Target::Ssh(_));
+    let asks = wish.mode == Mode::Apply && is_machine && !args.yes;
     if asks && !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
-        let error = anyhow!("cannot ask whether this machine may be changed without a terminal");
+        let error = anyhow!("cannot ask whether the machine may be changed without a terminal");
         return Err(Fault::new("E0903", Exit::Usage, error).hint("say yes beforehand with --yes"));
     }
     let data = context.own_dir()?;
@@ -108,7 +140,7 @@ pub fn run(args: &PatchArgs, context: &Context) -> Result<Exit, Fault> {
             Fault::new("E0450", Exit::Internal, anyhow::Error::new(error).context("cannot start threads"))
         })?;
     runtime.block_on(async {
-        let host = Host::open(&data).await?;
+        let host = Host::open_carrying(&data, &args.ssh.carrier()).await?;
         let result = work(&host, &wish, asks, args, context).await;
         host.close().await;
         result
@@ -131,7 +163,11 @@ async fn work(host: &Host, wish: &Wish, asks: bool, args: &PatchArgs, context: &
         }
         eprintln!("\n{} ({}): {}", change.number, change.draft.digest, change.draft.title);
         eprintln!("{}", change.draft.implementation_plan);
-        confirm::ask("Change this machine?").map(Some)
+        confirm::ask(&match &wish.target {
+            Target::Ssh(ssh) => format!("Change {ssh}?"),
+            Target::Local | Target::Root { .. } => "Change this machine?".to_owned(),
+        })
+        .map(Some)
     };
     match lifecycle::follow(host, id, progress, &mut decide).await? {
         Rest::Over => {}
@@ -157,9 +193,10 @@ async fn work(host: &Host, wish: &Wish, asks: bool, args: &PatchArgs, context: &
 }
 
 fn wish(args: &PatchArgs) -> Result<Wish, Fault> {
-    let target = match &args.root {
-        None => Target::Local,
-        Some(root) => {
+    let target = match (&args.ssh_host, &args.root) {
+        (Some(ssh), _) => Target::Ssh(SshTarget { jump: args.jump.clone(), ..ssh.clone() }),
+        (None, None) => Target::Local,
+        (None, Some(root)) => {
             let path = root.canonicalize().map_err(|error| {
                 let error =
                     anyhow::Error::new(error).context(format!("cannot use {} as a root directory", root.display()));
@@ -200,4 +237,22 @@ fn can_work(wish: &Wish) -> Result<(), Fault> {
         return Err(Fault::new("E0908", Exit::Unable, error).hint("run it with sudo, or leave out --apply to observe"));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_is_written_as_ssh_writes_it() {
+        let read = |text: &str| ssh_target(text).map(|ssh| (ssh.user.clone(), ssh.host.clone(), ssh.port));
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(read("web-1"), Ok((None, "web-1".to_owned(), None)));
+        assert_eq!(read("ops@web-1:2222"), Ok((some("ops"), "web-1".to_owned(), Some(2222))));
+        assert_eq!(read("fe80::1"), Ok((None, "fe80::1".to_owned(), None)));
+        assert_eq!(read("root@[fe80::1]:22"), Ok((some("root"), "fe80::1".to_owned(), Some(22))));
+        for bad in ["", "@web", "web:0", "web:x", "web:", "[fe80::1]x"] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+    }
 }

@@ -16,9 +16,9 @@ use patchloom_workers::runtime::DataDir;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::Context;
 use super::nats::{connect, nats_fault};
 use super::run::act::threads;
+use super::{Context, SshArgs};
 use crate::fault::{Exit, Fault};
 use crate::host::{self, Host, decisions, open_fault};
 use crate::http::{self, Seat, Server, View};
@@ -80,6 +80,9 @@ pub struct ServeArgs {
     /// The key of the certificate, as PEM
     #[arg(long, value_name = "FILE", env = "PATCHLOOM_TLS_KEY", requires_all = ["listen", "tls_cert"])]
     pub tls_key: Option<PathBuf>,
+    /// Hosts over SSH, where it works on tasks itself.
+    #[command(flatten)]
+    pub ssh: SshArgs,
 }
 
 impl ServeArgs {
@@ -140,7 +143,7 @@ pub(super) fn machine() -> String {
 }
 
 async fn alone(args: &ServeArgs, data: &Path, stop: &CancellationToken) -> Result<Exit, Fault> {
-    let host = Host::open(data).await?;
+    let host = Host::open_carrying(data, &args.ssh.carrier()).await?;
     let view = View::default();
     view.set(host.seat());
     let mut server = match args.listen(&view, "strict").await {

@@ -187,7 +187,7 @@ fn read(selector: &CalendarSelector) -> Result<Calendars, Fault> {
 }
 
 /// Reads a file of calendars with the iCalendar files that it names.
-fn read_file(file: &Path) -> Result<Calendars, Fault> {
+pub(super) fn read_file(file: &Path) -> Result<Calendars, Fault> {
     let source = Source::read(file)?;
     let beside = file.parent().unwrap_or(Path::new(""));
     let text = |path: String| {
@@ -198,7 +198,7 @@ fn read_file(file: &Path) -> Result<Calendars, Fault> {
     Calendars::parse_with(&source.file, &source.text, &texts).map_err(|found| bad(&found))
 }
 
-fn unknown(calendars: &Calendars, name: &str) -> Fault {
+pub(super) fn unknown(calendars: &Calendars, name: &str) -> Fault {
     let names: Vec<&str> = calendars.names().collect();
     let near = nearest(name, names.iter().copied()).map(|near| format!("did you mean '{near}'? "));
     let hint = format!("{}the calendars there are {}", near.unwrap_or_default(), names.join(", "));

@@ -12,12 +12,12 @@ use patchloom_workers::nats::{NatsSource, SourceOptions};
 use patchloom_workers::runtime::{DataDir, PoolConfig, WorkerPool};
 use tokio_util::sync::CancellationToken;
 
-use super::Context;
 use super::nats::connect;
 use super::run::act::threads;
 use super::serve::{machine, stopping};
+use super::{Context, SshArgs};
 use crate::fault::{Exit, Fault};
-use crate::host::handlers;
+use crate::host::handlers_with;
 
 /// Runs a worker.
 #[derive(Clone, Debug, Args)]
@@ -45,6 +45,9 @@ pub struct WorkerArgs {
     /// How many seconds tasks may go on after it was asked to stop: what dpkg has begun is better finished
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     pub drain: u64,
+    /// Hosts over SSH.
+    #[command(flatten)]
+    pub ssh: SshArgs,
 }
 
 /// The file in the data directory whose age says since when the server did not answer.
@@ -76,7 +79,7 @@ pub(super) fn run(args: &WorkerArgs, context: &Context) -> Result<Exit, Fault> {
         return Err(Fault::new("E0643", Exit::Usage, error).hint("give it with --nats URL or PATCHLOOM_NATS"));
     };
     let data = DataDir::new(context.own_dir()?);
-    let handlers = handlers().map_err(|error| Fault::new("E0591", Exit::Internal, error))?;
+    let handlers = handlers_with(&args.ssh.carrier()).map_err(|error| Fault::new("E0591", Exit::Internal, error))?;
     let name = args.name.clone().unwrap_or_else(|| format!("{}-{}", machine(), std::process::id()));
     threads()?.block_on(async {
         let stop = CancellationToken::new();

@@ -17,9 +17,11 @@ use patchloom_engine::events::InProcess;
 use patchloom_engine::journal;
 use patchloom_engine::nats::{Connection, Stand, StandOptions, StreamError, stand};
 use patchloom_engine::runtime::{self, Books, Engine, EngineOptions, Handle, OpenError};
+use patchloom_workers::carry::Carrier;
 use patchloom_workers::runtime::{DataDir, Handlers, PoolConfig, Progress, WorkerPool};
+use patchloom_workers::ssh::SshOptions;
 use patchloom_workers::tell::Fact;
-use patchloom_workers::{campaign, changes, observe, patching};
+use patchloom_workers::{campaign, changes, inventory, observe, patching};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -108,7 +110,15 @@ impl Host {
     /// # Errors
     /// The data directory cannot be led: see the fault's code.
     pub async fn open(data: &Path) -> Result<Self, Fault> {
-        let handlers = handlers().map_err(|error| Fault::new("E0591", Exit::Internal, error))?;
+        Self::open_carrying(data, &Carrier::new(SshOptions::from_env())).await
+    }
+
+    /// As [`Host::open`]; `carrier` brings tasks to hosts that are other machines.
+    ///
+    /// # Errors
+    /// As [`Host::open`].
+    pub async fn open_carrying(data: &Path, carrier: &Carrier) -> Result<Self, Fault> {
+        let handlers = handlers_with(carrier).map_err(|error| Fault::new("E0591", Exit::Internal, error))?;
         Self::open_with(data, handlers).await
     }
 
@@ -287,10 +297,19 @@ async fn cut_off(handle: &Handle) -> Result<Vec<CutOff>, Fault> {
 /// # Errors
 /// Two handlers claim one task type: a mistake in this code.
 pub fn handlers() -> anyhow::Result<Handlers> {
+    handlers_with(&Carrier::new(SshOptions::from_env()))
+}
+
+/// As [`handlers`]; `carrier` brings tasks to hosts that are other machines.
+///
+/// # Errors
+/// As [`handlers`].
+pub fn handlers_with(carrier: &Carrier) -> anyhow::Result<Handlers> {
     let mut handlers = Handlers::default();
-    observe::register(&mut handlers).context("cannot add the handlers that look")?;
+    observe::register(&mut handlers, carrier).context("cannot add the handlers that look")?;
     changes::register(&mut handlers).context("cannot add the handlers of changes")?;
-    patching::register(&mut handlers, None).context("cannot add the handlers that patch")?;
+    inventory::register(&mut handlers).context("cannot add the handlers of the inventory")?;
+    patching::register(&mut handlers, None, carrier).context("cannot add the handlers that patch")?;
     campaign::register(&mut handlers).context("cannot add the handlers of campaigns")?;
     Ok(handlers)
 }

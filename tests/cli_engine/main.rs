@@ -3,6 +3,7 @@
 mod bed;
 mod changes;
 mod damage;
+mod inventory;
 mod keep;
 mod measure;
 mod operate;

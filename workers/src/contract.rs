@@ -10,6 +10,7 @@ pub fn contracts() -> Contracts {
         crate::observe::contracts(),
         crate::changes::contracts(),
         crate::patching::contracts(),
+        crate::inventory::contracts(),
         crate::campaign::contracts(),
     ];
     groups.into_iter().flatten().collect()
@@ -92,9 +93,10 @@ mod tests {
     #[test]
     fn every_handler_has_a_contract_and_every_contract_a_handler() {
         let mut handlers = Handlers::default();
-        crate::observe::register(&mut handlers).unwrap();
+        crate::observe::register(&mut handlers, &crate::carry::Carrier::default()).unwrap();
         crate::changes::register(&mut handlers).unwrap();
-        crate::patching::register(&mut handlers, None).unwrap();
+        crate::inventory::register(&mut handlers).unwrap();
+        crate::patching::register(&mut handlers, None, &crate::carry::Carrier::default()).unwrap();
         crate::campaign::register(&mut handlers).unwrap();
         let contracts = contracts();
         let told: BTreeSet<&str> = contracts.iter().map(|(uses, _)| uses).collect();

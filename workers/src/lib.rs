@@ -4,21 +4,27 @@
 
 pub mod apt;
 pub mod artifact;
+pub mod carry;
 mod contract;
 mod dnf;
+pub mod evidence;
 mod failure;
+pub mod holds;
 pub mod host;
 mod manager;
 
 pub mod campaign;
 pub mod changes;
 mod durable;
+pub mod inventory;
 pub mod nats;
 pub mod observe;
 pub mod patching;
 pub mod register;
 pub mod runtime;
 pub mod snapshot;
+pub mod ssh;
 pub mod tell;
+mod witness;
 
 pub use contract::contracts;

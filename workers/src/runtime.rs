@@ -11,7 +11,7 @@ use std::sync::Arc;
 use patchloom_core::{Failure, Outcome, Task, Told};
 use serde_json::Value;
 
-pub use context::{DataDir, Progress, TaskContext};
+pub use context::{DataDir, Progress, Station, TaskContext};
 pub use pool::{PoolConfig, WorkerPool};
 
 /// A future that a trait object can return.

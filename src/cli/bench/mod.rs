@@ -1,5 +1,6 @@
 //! `patchloom bench`: what may be said, and who does it.
 
+mod correlate;
 mod nats;
 
 use std::path::Path;
@@ -15,6 +16,8 @@ use crate::fault::{Exit, Fault};
 use crate::host::engine_fault;
 use crate::output::text;
 
+pub use correlate::BenchCorrelateArgs;
+
 /// Measures the engine.
 #[derive(Clone, Debug, Subcommand)]
 #[command(subcommand_required = true)]
@@ -23,6 +26,8 @@ pub enum BenchCommand {
     Engine(BenchEngineArgs),
     /// What an item of a large fan-out costs, and whether that grows with their number
     Fanout(BenchFanoutArgs),
+    /// The correlation of a fleet's findings with its packages, and whether that grows with its size
+    Correlate(BenchCorrelateArgs),
 }
 
 /// Measures durable steps with tasks that do nothing, every flush real.
@@ -88,6 +93,7 @@ pub(super) fn run(command: &BenchCommand, context: &Context) -> Result<Exit, Fau
             let figures = measure(context, async move |place: &Path| fanout::run(place, load).await)?;
             show(context, args.json, &figures, render_fanout)
         }
+        BenchCommand::Correlate(args) => show(context, args.json, &correlate::figures(args), correlate::render),
     }
 }
 

@@ -98,7 +98,7 @@ pub(super) fn run(command: &ChangeCommand, context: &Context) -> Result<Exit, Fa
 }
 
 /// The register of the data directory of this call.
-fn register(context: &Context) -> Result<Register, Fault> {
+pub(super) fn register(context: &Context) -> Result<Register, Fault> {
     let dir = DataDir::inspect(&context.own_dir()?).map_err(dir_fault)?;
     Register::open(&dir.changes()).map_err(fault)
 }
@@ -117,7 +117,7 @@ fn fault(error: Error) -> Fault {
 }
 
 /// The change that a person means: its number in any case, its digits alone, or `last`.
-fn select(register: &Register, wanted: &str) -> Result<ChangeRequest, Fault> {
+pub(super) fn select(register: &Register, wanted: &str) -> Result<ChangeRequest, Fault> {
     if wanted == "last" {
         let listing = register.list().map_err(fault)?;
         return listing.changes.into_iter().next_back().ok_or_else(|| {

@@ -1,12 +1,17 @@
 //! The one gate before any package on any host changes.
 //!
 //! An install takes a [`Permit`], and only [`permit`] makes one: a change that covers this host and this very plan is
-//! authorized and at work, its window is open, the way back is proven and the checks of the host passed.
+//! authorized and at work, its window is open, the way back is proven, the checks of the host passed and no version is held.
+
+mod carry;
 
 use serde::{Deserialize, Serialize};
 
+pub use carry::{CarriedPermit, CarryRefusal};
+
 use crate::{
-    Actor, ChangeRequest, ChangeState, Decision, HostPlan, Instant, Mode, PackageId, Plan, PlanDigest, UndoIntent,
+    Actor, ChangeRequest, ChangeState, Decision, Holds, HostPlan, Instant, Mode, PackageId, Plan, PlanDigest,
+    UndoIntent,
 };
 
 /// Checks of a host older than this say nothing about it any more.
@@ -242,6 +247,14 @@ pub enum Refusal {
         /// Which, and why.
         failed: Vec<String>,
     },
+    /// A version is held.
+    #[error("host '{host}' would get versions that are held: {}", held.join(", "))]
+    VersionHeld {
+        /// The host.
+        host: String,
+        /// Which, and why.
+        held: Vec<String>,
+    },
 }
 
 impl Refusal {
@@ -262,13 +275,15 @@ impl Refusal {
             Self::PreflightMissing { .. } => "E0630",
             Self::PreflightStale { .. } => "E0631",
             Self::PreflightFailed { .. } => "E0632",
+            Self::VersionHeld { .. } => "E0874",
         }
     }
 }
 
 /// The right to bring one host from its former versions to the planned ones.
 ///
-/// Only [`permit`] makes one; it can be neither built nor read from anywhere, so holding it is the proof.
+/// Only [`permit`] makes one; it can be neither built nor read from anywhere, so holding it is the proof. To another machine
+/// it goes as a [`CarriedPermit`], which that machine [accepts](CarriedPermit::accept) before it holds one.
 #[derive(Debug)]
 pub struct Permit {
     change: String,
@@ -314,6 +329,7 @@ pub fn refusals(
     now: Instant,
     undo: Option<&UndoProof>,
     preflight: Option<&Preflight>,
+    holds: &Holds,
 ) -> Vec<Refusal> {
     let digest = plan.digest();
     let number = || change.number.clone();
@@ -347,6 +363,8 @@ pub fn refusals(
     };
     all.extend(undo_refusal(host_plan, plan.mode(), &digest, undo));
     all.extend(preflight_refusal(host, now, preflight));
+    let held = holds.of_plan(host_plan);
+    all.extend((!held.is_empty()).then(|| Refusal::VersionHeld { host: host.to_owned(), held }));
     all
 }
 
@@ -386,8 +404,9 @@ pub fn permit(
     now: Instant,
     undo: Option<&UndoProof>,
     preflight: Option<&Preflight>,
+    holds: &Holds,
 ) -> Result<Permit, Vec<Refusal>> {
-    let all = refusals(change, plan, host, now, undo, preflight);
+    let all = refusals(change, plan, host, now, undo, preflight, holds);
     match plan.host(host) {
         Some(host) if all.is_empty() => {
             Ok(Permit { change: change.number.clone(), digest: plan.digest(), host: host.clone(), granted: now })

@@ -1,7 +1,9 @@
 //! Every reason for which the gate stays shut, one by one, and the one case in which it opens.
 
 use super::*;
-use crate::{ChangeType, Command, Draft, Order, PlannedChange, Target, Window};
+use crate::{
+    ChangeType, Command, Draft, HoldCause, HoldKey, HoldScope, Order, PlannedChange, Target, VersionScheme, Window,
+};
 
 const NOW: Instant = Instant(10_000_000);
 
@@ -12,6 +14,7 @@ struct Given {
     preflight: Option<Preflight>,
     now: Instant,
     host: &'static str,
+    holds: Holds,
 }
 
 fn id(name: &str) -> PackageId {
@@ -82,11 +85,13 @@ fn ready(mode: Mode) -> Given {
         plan,
         now: NOW,
         host: "web1",
+        holds: Holds::default(),
     }
 }
 
 fn ask(given: &Given) -> Result<Permit, Vec<Refusal>> {
-    permit(&given.change, &given.plan, given.host, given.now, given.undo.as_ref(), given.preflight.as_ref())
+    let (undo, preflight) = (given.undo.as_ref(), given.preflight.as_ref());
+    permit(&given.change, &given.plan, given.host, given.now, undo, preflight, &given.holds)
 }
 
 #[track_caller]
@@ -229,4 +234,26 @@ fn every_reason_is_told_at_once() {
     given.preflight = None;
     let codes: Vec<_> = ask(&given).expect_err("shut").iter().map(Refusal::code).collect();
     assert_eq!(codes, ["E0621", "E0625", "E0627", "E0630"]);
+}
+
+fn hold(package: &str, version: &str) -> Holds {
+    let (package, version) = (package.to_owned(), version.to_owned());
+    let key = HoldKey { ecosystem: VersionScheme::Deb, package, version, scope: HoldScope::Fleet };
+    let by = Actor::Person("ann".to_owned());
+    let mut holds = Holds::default();
+    let cause = HoldCause { by, at: NOW, change: None, host: None, why: "it broke".to_owned() };
+    assert_eq!(holds.hold(key, cause), Ok(true));
+    holds
+}
+
+#[test]
+fn a_version_that_is_held_shuts_it_and_another_version_does_not() {
+    shut("E0874", |given| given.holds = hold("jq", "2"));
+    let mut given = ready(Mode::Apply);
+    given.holds = hold("jq", "3");
+    assert!(ask(&given).is_ok());
+    let mut given = ready(Mode::Observe);
+    given.holds = hold("dep", "2");
+    let refusals = ask(&given).expect_err("shut");
+    assert!(refusals.iter().any(|refusal| refusal.to_string().contains("dep 2 (it broke)")), "{refusals:?}");
 }

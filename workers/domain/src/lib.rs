@@ -4,8 +4,12 @@
 //! It knows nothing of workflows, of queues or of any vendor's format.
 
 mod baseline;
+mod campaign;
 mod change;
+mod cluster;
+mod evidence;
 mod gate;
+mod hold;
 mod host;
 mod instant;
 pub mod inventory;
@@ -17,13 +21,35 @@ pub use baseline::{
     ApprovalRules, Baseline, BaselineError, ComplianceLevel, FilterKey, Judgement, Moment, MomentError,
     OperatingSystem, PatchApproval, PatchCandidate, PatchFilter, PatchFilters, PatchRule, RejectedAction, judge_patch,
 };
+pub use campaign::{
+    CampaignPlan, CampaignPlanError, Chance, CutoffRule, DriftKind, Durations, Ending, Estimate, FailureRates,
+    Forecast, Found, HOSTS_REMEMBERED_MAX, Hold, LOOKS_MAX, LeftOut, LeftOutReason, Limits, Occurrence, Offer,
+    PACKAGES_MAX, Part, PartForecast, PlanDrift, PlanInput, PlanSettings, PlannedWave, ROUNDS_MAX, RebootRule, Repair,
+    SimulationSettings, Slot, WAVES_MAX, WaveRule, WaveSize, Withheld, WithheldReason, Work, look, plan_campaign,
+    plan_drift, simulate,
+};
 pub use change::{
     Actor, Applied, Approval, ChangeRequest, ChangeState, ChangeType, CloseCode, Closure, Command, Condition, Decision,
     Draft, Event, HostTask, NextState, Note, Order, Refused, Step, Window,
 };
+pub use cluster::{
+    ALPHA as CLUSTER_ALPHA, BASE_DEVIATIONS, CAMPAIGN_CAUSES, CAMPAIGN_HOSTS_MAX, CAMPAIGN_PAIRS_MAX,
+    CAMPAIGN_PATCHES_MAX, CampaignHost, CampaignOutcomes, CampaignPatch, CampaignVerdict, ClusterClass,
+    ClusterDecision, ClusterError, Concentration, Counts as CampaignCounts, Dimension, FAILURES_MIN, HISTORY_MAX,
+    HostResult, Monitor, NATS_ALIKE, OneOff, PRIOR_FAILED, PRIOR_HOSTS, PastRate, RATE_MORE_MIN, RATE_RATIO_MIN,
+    Remedy, Rival, Scope, Systemic, judge_campaign, judge_monitored,
+};
+pub use evidence::{
+    EVIDENCE_BYTES_MAX, EVIDENCE_LINE_BYTES_MAX, EvidenceChain, EvidenceCommand, EvidenceEntry, EvidenceError,
+    EvidenceFact, EvidenceSeal, change_digest, first_link, next_entry, package_set_digest, read_evidence, sha256_hex,
+    verify_evidence,
+};
 pub use gate::{
-    Check, PREFLIGHT_AGE_MS_MAX, PackageUndo, Permit, Preflight, Refusal, SnapshotKind, SnapshotProof, UndoPackage,
-    UndoProof, permit, refusals,
+    CarriedPermit, CarryRefusal, Check, PREFLIGHT_AGE_MS_MAX, PackageUndo, Permit, Preflight, Refusal, SnapshotKind,
+    SnapshotProof, UndoPackage, UndoProof, permit, refusals,
+};
+pub use hold::{
+    HOLD_CAUSES_MAX, HOLDS_MAX, Hold, HoldCause, HoldError, HoldKey, HoldRelease, HoldScope, Holds, blamed,
 };
 pub use host::{Criticality, Environment, GROUP_TAG_PREFIX, Host, HostOs, PATCH_GROUP_TAGS};
 pub use instant::Instant;
@@ -36,8 +62,10 @@ pub use plan::{
     CHANGES_PER_HOST_MAX, HOSTS_MAX, HostPlan, Mode, Plan, PlanDigest, PlanError, PlannedChange, UndoIntent,
 };
 mod changelog;
+pub mod correlate;
 mod failure;
 mod finding;
+pub mod risk;
 mod roster;
 mod urgency;
 mod version;

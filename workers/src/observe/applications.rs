@@ -88,7 +88,7 @@ impl Handler for VerifyApplications {
                 let message = format!("commands of {} must be at most {COMMANDS_MAX}, none empty", self.uses());
                 return Err(permanent("E0592", message));
             }
-            let exec = open(&input.target)?;
+            let exec = open(context, &input.target)?;
             context.progress(0.1, "looking at what runs");
             match (input.phase, &input.baseline) {
                 (Phase::Before, _) => before(&exec, context, &input.commands).await,

@@ -20,6 +20,9 @@ const LISTS_AGE_MAX: Millis = Millis(7 * 86_400_000);
 /// A clock this far behind an archive's own date is wrong.
 const CLOCK_SLACK: Millis = Millis(86_400_000);
 
+/// A host and its worker may disagree about the time by this much.
+const CLOCKS_APART_SECONDS_MAX: u64 = 60;
+
 /// Room that stays free beside what a patch needs.
 const SPARE_BYTES: u64 = 64 << 20;
 
@@ -96,7 +99,7 @@ impl Handler for PrepareCheck {
     fn run<'a>(&'a self, context: &'a TaskContext, input: Value) -> BoxFuture<'a, Result<Value, Failure>> {
         boxed(async move {
             let input: Input = decode(self.uses(), input)?;
-            let exec = open(&input.target)?;
+            let exec = open(context, &input.target)?;
             if input.mode == Mode::Apply {
                 wait_for_lock(&exec, context, Duration::from_secs(input.lock_timeout_seconds)).await;
             }
@@ -107,6 +110,7 @@ impl Handler for PrepareCheck {
             let mut checks = vec![lock(&exec), audit(complaints.as_deref()), states(&scan)];
             checks.extend(disk(&exec, input.download_bytes));
             checks.extend([list_age(&lists, context.now()), clock(&lists, context.now())]);
+            checks.extend(context.station().map(|station| clocks(station.clock_ahead_ms)));
             let failed: Vec<&Seen> = checks.iter().filter(|check| check.level == CheckLevel::Fail).collect();
             let answer = json!({
                 "ok": failed.is_empty(),
@@ -248,6 +252,21 @@ fn list_age(lists: &lists::Lists, now: UtcMs) -> Seen {
             seen("lists", CheckLevel::Ok, format!("{count} package lists, {} hours old", age.0 / 3_600_000), "")
         }
         (_, None, None) => seen("lists", CheckLevel::Warn, "nobody knows how old the package lists are", REMEDY),
+    }
+}
+
+/// Windows and certificates are judged by the clock of whoever looks: two that differ would judge differently.
+fn clocks(ahead_ms: i64) -> Seen {
+    let seconds = ahead_ms.unsigned_abs() / 1000;
+    let way = if ahead_ms < 0 { "behind" } else { "ahead of" };
+    match seconds > CLOCKS_APART_SECONDS_MAX {
+        true => seen(
+            "clocks",
+            CheckLevel::Fail,
+            format!("its clock is {seconds} s {way} that of the worker"),
+            "set the clock there (timedatectl set-ntp true), or here",
+        ),
+        false => seen("clocks", CheckLevel::Ok, "its clock agrees with that of the worker", ""),
     }
 }
 

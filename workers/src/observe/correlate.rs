@@ -12,6 +12,7 @@ use crate::apt::cves::{Limits, Tally, fill};
 use crate::apt::missing::Missing;
 use crate::artifact::ArtifactId;
 use crate::failure::permanent;
+use crate::holds;
 use crate::manager::manager_of;
 use crate::runtime::{BoxFuture, Handler, TaskContext};
 use crate::tell::{self, Fact, host_name};
@@ -42,7 +43,7 @@ impl Handler for CorrelateMissing {
     fn run<'a>(&'a self, context: &'a TaskContext, input: Value) -> BoxFuture<'a, Result<Value, Failure>> {
         boxed(async move {
             let input: MissingInput = decode(self.uses(), input)?;
-            let exec = open(&input.target)?;
+            let exec = open(context, &input.target)?;
             let manager = manager_of(&exec);
             let lists = manager.lists(&exec, context.now(), context.cancel()).await?;
             if lists.indexes == 0 {
@@ -53,7 +54,8 @@ impl Handler for CorrelateMissing {
             }
             let scan = PackageScan::recall(&exec, context, input.packages.as_ref()).await?;
             context.progress(0.1, format!("asking {} what is missing", manager.name()));
-            let found = manager.missing(&exec, &scan.packages, context.cancel()).await?;
+            let mut found = manager.missing(&exec, &scan.packages, context.cancel()).await?;
+            holds::reject(&holds::of(context)?, &host_name(&input.target), &mut found);
             let bytes = found.patches.iter().filter_map(|patch| patch.size_bytes).fold(0_u64, u64::saturating_add);
             Ok(json!({
                 "artifact": context.put_json(&found).await?,
@@ -103,7 +105,7 @@ impl Handler for CorrelateCves {
     fn run<'a>(&'a self, context: &'a TaskContext, input: Value) -> BoxFuture<'a, Result<Value, Failure>> {
         boxed(async move {
             let input: CvesInput = decode(self.uses(), input)?;
-            let exec = open(&input.target)?;
+            let exec = open(context, &input.target)?;
             let scan = PackageScan::recall(&exec, context, input.packages.as_ref()).await?;
             let mut found: Missing = context.get_json(&input.missing).await?;
             let defaults = Limits::default();

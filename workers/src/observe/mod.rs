@@ -24,22 +24,23 @@ pub use rescan::VerifyRescan;
 pub use scan::{PackageScan, ScanFindings, ScanPackages};
 
 use crate::artifact::ArtifactId;
+use crate::carry::{Carried, Carrier};
 use crate::failure::{chain, permanent, transient};
 use crate::host::{self, HostExec};
-use crate::runtime::{BoxFuture, DuplicateHandler, Handlers};
+use crate::runtime::{BoxFuture, DuplicateHandler, Handlers, TaskContext};
 
-/// Adds all handlers of this module.
+/// Adds all handlers of this module; those that look at a host are carried there by `carrier` where it is another machine.
 ///
 /// # Errors
 /// [`DuplicateHandler`] when one of their task types is taken.
-pub fn register(handlers: &mut Handlers) -> Result<(), DuplicateHandler> {
-    handlers.add(ScanPackages)?;
+pub fn register(handlers: &mut Handlers, carrier: &Carrier) -> Result<(), DuplicateHandler> {
+    handlers.add(Carried::new(ScanPackages, carrier))?;
     handlers.add(ScanFindings)?;
-    handlers.add(CorrelateMissing)?;
-    handlers.add(CorrelateCves)?;
-    handlers.add(PrepareCheck)?;
-    handlers.add(VerifyRescan)?;
-    handlers.add(VerifyApplications)
+    handlers.add(Carried::new(CorrelateMissing, carrier))?;
+    handlers.add(Carried::new(CorrelateCves, carrier))?;
+    handlers.add(Carried::new(PrepareCheck, carrier))?;
+    handlers.add(Carried::new(VerifyRescan, carrier))?;
+    handlers.add(Carried::new(VerifyApplications, carrier))
 }
 
 /// Reads the input of a task.
@@ -57,8 +58,8 @@ fn optional<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Artifac
 }
 
 /// Makes the target ready for commands.
-fn open(target: &Target) -> Result<HostExec, Failure> {
-    HostExec::new(target).map_err(|error| host_failure(&error))
+fn open(context: &TaskContext, target: &Target) -> Result<HostExec, Failure> {
+    HostExec::new(&context.here(target)).map_err(|error| host_failure(&error))
 }
 
 fn host_failure(error: &host::Error) -> Failure {

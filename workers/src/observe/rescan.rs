@@ -91,7 +91,7 @@ impl Handler for VerifyRescan {
     fn run<'a>(&'a self, context: &'a TaskContext, input: Value) -> BoxFuture<'a, Result<Value, Failure>> {
         boxed(async move {
             let input: Input = decode(self.uses(), input)?;
-            let exec = open(&input.target)?;
+            let exec = open(context, &input.target)?;
             context.progress(0.1, "reading the package database again");
             let scan = PackageScan::read(&exec, context).await?;
             let plan: Option<PlanView> = match &input.plan {

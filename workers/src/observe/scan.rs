@@ -107,7 +107,7 @@ impl Handler for ScanPackages {
     fn run<'a>(&'a self, context: &'a TaskContext, input: Value) -> BoxFuture<'a, Result<Value, Failure>> {
         boxed(async move {
             let input: PackagesInput = decode(self.uses(), input)?;
-            let exec = open(&input.target)?;
+            let exec = open(context, &input.target)?;
             context.progress(0.1, "reading the package database");
             let scan = PackageScan::read(&exec, context).await?;
             let artifact = context.put_json(&scan).await?;

@@ -81,7 +81,7 @@ fn install() -> Contract {
         }),
         json!({
             "host": text(), "outcome": { "enum": ["installed", "simulated"] }, "count": count(),
-            "gate?": list(gate), "summary?": text(), "evidence?": artifact(), "continued?": {}, "residue?": {},
+            "gate?": list(gate), "summary?": text(), "evidence?": artifact(), "before?": text(), "after?": {}, "continued?": {}, "residue?": {},
             "conffiles?": {}, "cleaned?": {},
         }),
         &[
@@ -104,6 +104,8 @@ fn install() -> Contract {
             "E0630",
             "E0631",
             "E0632",
+            "E0874",
+            "E0875",
             "HALF_STATE",
             "HELD",
             "HOST",
@@ -123,7 +125,8 @@ fn rollback() -> Contract {
         json!({
             "host": text(), "way": { "enum": ["nothing_to_undo", "packages", "snapshot"] }, "verified": flag(),
             "changed": count(), "evidence?": artifact(), "cleaned?": {}, "etc_differs?": {},
+            "found?": {}, "before?": {}, "after?": text(),
         }),
-        &["E0508", "E0514", "E0516", "E0517", "E0590", "E0604", "E0609"],
+        &["E0508", "E0514", "E0516", "E0517", "E0590", "E0604", "E0609", "E0875"],
     )
 }

@@ -1,8 +1,5 @@
 //! The tasks of steps 4 and 5: their inputs and outputs, and what they write on the change request.
 
-use std::path::PathBuf;
-use std::time::Duration;
-
 use patchloom_core::Failure;
 use patchloom_domain::{
     Cause, Command, HostOutcome, HostPlan, Instant, Mode, PackageUndo, Permit, Plan, Preflight, Refusal, SnapshotProof,
@@ -11,20 +8,23 @@ use patchloom_domain::{
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use std::path::PathBuf;
 
 use super::backup::{self, Backup};
-use super::install::{self, Site};
+use super::place::Place;
 use super::rollback;
 use crate::artifact::ArtifactId;
+use crate::carry::Carrier;
 use crate::changes::{Desk, input};
 use crate::failure::{chain, permanent, transient};
+use crate::holds;
 use crate::host::HostExec;
 use crate::runtime::{BoxFuture, Handler, TaskContext};
 use crate::snapshot::Snapshots;
 use crate::tell::{self, Fact};
 
 /// How long a task waits for a package manager that another process uses.
-const LOCK_TIMEOUT_SECONDS: u64 = 300;
+pub(super) const LOCK_TIMEOUT_SECONDS: u64 = 300;
 
 /// Reads the plan that an input names, and the part of its host.
 async fn plan_of(context: &TaskContext, id: &ArtifactId, host: Option<&str>) -> Result<(Plan, HostPlan), Failure> {
@@ -39,19 +39,23 @@ async fn plan_of(context: &TaskContext, id: &ArtifactId, host: Option<&str>) -> 
         permanent("E0609", format!("the plan of {} hosts has no single host {asked}", plan.hosts().len()))
     };
     let part = found.ok_or_else(missing)?;
-    Ok((plan, part))
+    let target = context.here(&part.target);
+    Ok((plan, HostPlan { target, ..part }))
 }
 
-fn open(target: &Target) -> Result<HostExec, Failure> {
+pub(super) fn open(target: &Target) -> Result<HostExec, Failure> {
     HostExec::new(target).map_err(|error| permanent(error.code(), chain(&error)))
 }
 
-fn now(context: &TaskContext) -> Instant {
+pub(super) fn now(context: &TaskContext) -> Instant {
     Instant(context.now().0)
 }
 
 /// A value that an input holds itself or names by its artifact.
-async fn given<T: DeserializeOwned + Send + 'static>(context: &TaskContext, value: &Value) -> Result<T, Failure> {
+pub(super) async fn given<T: DeserializeOwned + Send + 'static>(
+    context: &TaskContext,
+    value: &Value,
+) -> Result<T, Failure> {
     let name = value.as_str().or_else(|| value.get("artifact").and_then(Value::as_str));
     if let Some(id) = name.and_then(|text| text.parse::<ArtifactId>().ok()) {
         return context.get_json(&id).await;
@@ -321,8 +325,11 @@ struct InstallInput {
 /// # Shape
 /// In: `{plan, host?, change, proof, preflight, lock_timeout_seconds?}`. Out, installed: `{host, outcome: "installed", count, summary,
 /// evidence, continued, residue, conffiles, cleaned}`; simulated: `{host, outcome: "simulated", count, gate: [..]}`.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Install;
+#[derive(Clone, Debug, Default)]
+pub struct Install {
+    /// Brings the work to hosts that are other machines.
+    pub carrier: Carrier,
+}
 
 impl Handler for Install {
     fn uses(&self) -> &'static str {
@@ -335,7 +342,7 @@ impl Handler for Install {
             let (plan, part) = plan_of(context, &asked.plan, asked.host.as_deref()).await?;
             let proof: UndoProof = given(context, &asked.proof).await?;
             let preflight: Preflight = given(context, &asked.preflight).await?;
-            match put_on(context, &asked, &plan, &part, (&proof, &preflight)).await {
+            match self.put_on(context, &asked, &plan, &part, (&proof, &preflight)).await {
                 Ok(output) => {
                     let fact = match plan.mode() {
                         Mode::Apply => Fact::HostPatched,
@@ -355,40 +362,46 @@ impl Handler for Install {
     }
 }
 
-/// Installs or simulates, and writes on the change what became of the host.
-async fn put_on(
-    context: &TaskContext,
-    asked: &InstallInput,
-    plan: &Plan,
-    part: &HostPlan,
-    (proof, preflight): (&UndoProof, &Preflight),
-) -> Result<Value, Failure> {
-    let desk = Desk::open(context)?;
-    // Before the gate is asked: it refuses a proof that has grown old, and a good install would be rolled back only
-    // because its answer was lost.
-    if let Some(output) = install::answered(context, &plan.digest())? {
+impl Install {
+    /// Installs or simulates, and writes on the change what became of the host.
+    async fn put_on(
+        &self,
+        context: &TaskContext,
+        asked: &InstallInput,
+        plan: &Plan,
+        part: &HostPlan,
+        (proof, preflight): (&UndoProof, &Preflight),
+    ) -> Result<Value, Failure> {
+        let desk = Desk::open(context)?;
+        let place = Place::of(&self.carrier, context, &part.target).await?;
+        let lock_timeout = asked.lock_timeout_seconds.unwrap_or(LOCK_TIMEOUT_SECONDS);
+        if plan.mode() == Mode::Observe {
+            context.progress(0.1, "simulating the install");
+            place.simulate(part, lock_timeout).await?;
+            let change = desk.get(&asked.change)?;
+            let missing =
+                refusals(&change, plan, &part.host, now(context), Some(proof), Some(preflight), &holds::of(context)?);
+            let missing = missing.iter().filter(|refusal| !matches!(refusal, Refusal::ObserveOnly));
+            let gate: Vec<_> = missing.map(|r| json!({ "code": r.code(), "text": r.to_string() })).collect();
+            finish(&desk, &asked.change, &part.host, HostOutcome::Simulated)?;
+            return Ok(json!({ "host": part.host, "outcome": "simulated", "count": part.changes.len(), "gate": gate }));
+        }
+        // What a host is about to suffer stands on its change before it does.
+        let touch = || desk.order(&asked.change, Command::Touch { host: part.host.clone() }).map(|_| ());
+        // Before the gate is asked: it refuses a proof that has grown old, and a good install would be rolled back only
+        // because its answer was lost.
+        if let Some(output) = place.answered(&plan.digest(), &touch).await? {
+            finish(&desk, &asked.change, &part.host, HostOutcome::Installed)?;
+            return Ok(output);
+        }
+        let change = desk.get(&asked.change)?;
+        let held = holds::of(context)?;
+        let granted = permit(&change, plan, &part.host, now(context), Some(proof), Some(preflight), &held);
+        let granted: Permit = granted.map_err(|refusals| shut(&refusals))?;
+        let output = place.install(&granted, change.draft.window.end, lock_timeout, &touch).await?;
         finish(&desk, &asked.change, &part.host, HostOutcome::Installed)?;
-        return Ok(output);
+        Ok(output)
     }
-    let change = desk.get(&asked.change)?;
-    let lock_timeout = Duration::from_secs(asked.lock_timeout_seconds.unwrap_or(LOCK_TIMEOUT_SECONDS));
-    if plan.mode() == Mode::Observe {
-        let site = Site { context, host: &open(&part.target)?, lock_timeout };
-        context.progress(0.1, "simulating the install");
-        install::simulate(&site, part).await?;
-        let missing = refusals(&change, plan, &part.host, now(context), Some(proof), Some(preflight));
-        let missing = missing.iter().filter(|refusal| !matches!(refusal, Refusal::ObserveOnly));
-        let gate: Vec<_> = missing.map(|r| json!({ "code": r.code(), "text": r.to_string() })).collect();
-        finish(&desk, &asked.change, &part.host, HostOutcome::Simulated)?;
-        return Ok(json!({ "host": part.host, "outcome": "simulated", "count": part.changes.len(), "gate": gate }));
-    }
-    let granted = permit(&change, plan, &part.host, now(context), Some(proof), Some(preflight));
-    let granted: Permit = granted.map_err(|refusals| shut(&refusals))?;
-    let site = Site { context, host: &open(&part.target)?, lock_timeout };
-    let touch = async || desk.order(&asked.change, Command::Touch { host: part.host.clone() }).map(|_| ());
-    let output = install::install(&site, &granted, touch).await?;
-    finish(&desk, &asked.change, &part.host, HostOutcome::Installed)?;
-    Ok(output)
 }
 
 /// Notes on the change which files of `/etc` differ and were left to their owner.
@@ -445,6 +458,8 @@ struct RollbackInput {
 pub struct Rollback {
     /// As [`SnapshotMake::dir`].
     pub dir: Option<PathBuf>,
+    /// Brings the work to hosts that are other machines.
+    pub carrier: Carrier,
 }
 
 impl Handler for Rollback {
@@ -466,25 +481,17 @@ impl Handler for Rollback {
                 desk.try_finish(&asked.change, &part.host, HostOutcome::Unchanged)?;
                 return Ok(json!({ "host": part.host, "way": "nothing_to_undo", "verified": true, "changed": 0 }));
             }
-            let backup: Option<Backup> = match &asked.backup {
-                Some(backup) => Some(given(context, backup).await?),
-                None => None,
-            };
-            let host = open(&part.target)?;
-            let site = Site { context, host: &host, lock_timeout: Duration::from_secs(LOCK_TIMEOUT_SECONDS) };
-            let wanted = rollback::Wanted {
-                plan: &part,
-                backup: backup.as_ref(),
-                snapshot: asked.snapshot.as_ref().map(|snapshot| snapshot.id.as_str()),
-                snapshots: &snapshots(self.dir.as_ref(), context),
-            };
-            let keep = |why: Option<&str>| match wanted.snapshot {
-                Some(id) => wanted.snapshots.keep(id, why).map_err(|error| transient(error.code(), chain(&error))),
+            let store = snapshots(self.dir.as_ref(), context);
+            let snapshot = asked.snapshot.as_ref().map(|snapshot| snapshot.id.as_str());
+            let keep = |why: Option<&str>| match snapshot {
+                Some(id) => store.keep(id, why).map_err(|error| transient(error.code(), chain(&error))),
                 None => Ok(()),
             };
-            match rollback::roll_back(&site, &wanted).await {
+            let place = Place::of(&self.carrier, context, &part.target).await?;
+            match place.roll_back(&part, asked.backup.as_ref(), snapshot, &store).await {
                 Ok(undone) => {
                     keep(None)?;
+                    holds::after_rollback(context, &asked.change, &part, &cause, &undone.output)?;
                     let facts = json!({
                         "change": asked.change, "way": undone.way, "code": cause.code, "message": cause.message,
                     });

@@ -4,8 +4,11 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
-use patchloom_core::{Failure, FailureClass};
-use patchloom_domain::{Cause, HostPlan, Instant, Permit, PlanDigest, PlannedChange, Verdict, judge_install};
+use patchloom_core::{Failure, FailureClass, TaskKey};
+use patchloom_domain::{
+    Cause, EvidenceCommand, HostPlan, Instant, Permit, PlanDigest, PlannedChange, Verdict, judge_install,
+    package_set_digest,
+};
 use serde_json::{Value, json};
 
 use super::marker::{self, Marker, Phase};
@@ -16,6 +19,7 @@ use crate::apt::simulate;
 use crate::failure::{chain, permanent};
 use crate::host::{Exit, HostExec, Order, Ran};
 use crate::runtime::TaskContext;
+use crate::witness::command;
 
 /// How long one run of apt may take.
 const INSTALL_TIMEOUT: Duration = Duration::from_secs(2 * 60 * 60);
@@ -119,8 +123,8 @@ fn tail(ran: &Ran) -> String {
 }
 
 /// What an install under this key was answered with, where it is done: the answer may have been lost.
-pub(super) fn answered(context: &TaskContext, digest: &PlanDigest) -> Result<Option<Value>, Failure> {
-    let known = marker::read(&marker::path(&context.data().backups(), context.key()))?;
+pub(crate) fn answered(backups: &Path, key: &TaskKey, digest: &PlanDigest) -> Result<Option<Value>, Failure> {
+    let known = marker::read(&marker::path(backups, key))?;
     Ok(known.filter(|marker| &marker.digest == digest).and_then(|marker| match marker.phase {
         Phase::Done { output } => Some(output),
         Phase::Started | Phase::Undone { .. } => None,
@@ -137,7 +141,7 @@ pub(super) async fn install(
 ) -> Result<Value, Failure> {
     let (context, plan) = (site.context, permit.host());
     let backups = context.data().backups();
-    let _lease = quiet::lease(&backups.join("leases"), &plan.target, site.lock_timeout, context.cancel()).await?;
+    let _lease = quiet::lease(&backups.join("leases"), site.host.target(), site.lock_timeout, context.cancel()).await?;
     let path = marker::path(&backups, context.key());
     let known = marker::read(&path)?.filter(|marker| &marker.digest == permit.digest());
     if let Some(Phase::Done { output }) = known.as_ref().map(|marker| &marker.phase) {
@@ -152,10 +156,18 @@ pub(super) async fn install(
         None => begin(site, permit, &path).await?,
     };
     touch().await?;
-    let mut attempt = Attempt { site, plan, before: &marker.before, said: String::new(), lines: Vec::new() };
+    let mut attempt = Attempt {
+        site,
+        plan,
+        before: &marker.before,
+        said: String::new(),
+        ran: Vec::new(),
+        after: None,
+        lines: Vec::new(),
+    };
     let verdict = attempt.carry_out(continued).await?;
     let evidence = context
-        .put_json(&json!({ "argv": marker.argv, "output": attempt.said, "status": attempt.lines, "verdict": verdict }))
+        .put_json(&json!({ "argv": marker.argv, "ran": attempt.ran, "output": attempt.said, "status": attempt.lines, "verdict": verdict }))
         .await?;
     if !verdict.is_complete() {
         return Err(attempt.failure(&verdict, evidence.as_str()));
@@ -168,6 +180,8 @@ pub(super) async fn install(
         "count": plan.changes.len(),
         "summary": verdict.summary(),
         "evidence": evidence,
+        "before": package_set_digest(&marker.before.packages),
+        "after": attempt.after,
         "continued": continued,
         "residue": state::new_residue(site.host, &marker.before),
         "conffiles": conffiles,
@@ -221,6 +235,9 @@ struct Attempt<'a> {
     plan: &'a HostPlan,
     before: &'a HostState,
     said: String,
+    ran: Vec<EvidenceCommand>,
+    /// Digest of the package set as it was last read.
+    after: Option<String>,
     lines: Vec<Line>,
 }
 
@@ -251,9 +268,10 @@ impl Attempt<'_> {
         Ok(verdict)
     }
 
-    async fn judge(&self) -> Result<Verdict, Failure> {
+    async fn judge(&mut self) -> Result<Verdict, Failure> {
         let cancel = &tokio_util::sync::CancellationToken::new();
         let now = state::packages(self.site.host, cancel).await?;
+        self.after = Some(package_set_digest(&now));
         let audit = state::audit(self.site.host, cancel).await?;
         Ok(judge_install(&self.before.packages, &now, &self.plan.changes, &audit))
     }
@@ -274,6 +292,7 @@ impl Attempt<'_> {
         };
         let ran = self.site.host.run_reporting(&order, context.cancel(), &mut hear).await;
         let ran = ran.map_err(|error| permanent(error.code(), chain(&error)))?;
+        self.ran.push(command(&ran));
         self.said.push_str(&format!("$ {}\n{}\n[{:?}]\n", ran.argv.join(" "), ran.text(), ran.exit));
         Ok(ran.exit)
     }
@@ -312,6 +331,8 @@ impl Attempt<'_> {
         let class = if cancelled { FailureClass::Permanent } else { class };
         let details = json!({
             "evidence": evidence,
+            "before": package_set_digest(&self.before.packages),
+            "after": self.after,
             "verdict": verdict.summary(),
             "errors": errors,
             "audit": verdict.audit,

@@ -7,6 +7,7 @@ mod etc;
 mod handlers;
 mod install;
 mod marker;
+mod place;
 mod quiet;
 mod rebuild;
 mod report;
@@ -19,25 +20,33 @@ use std::path::PathBuf;
 
 use patchloom_domain::PackageId;
 
+use crate::carry::{Carried, Carrier};
 use crate::runtime::{DuplicateHandler, Handlers};
 
 pub(crate) use contracts::contracts;
+pub(crate) use install::answered;
+pub(crate) use place::register_inner;
 
 pub use backup::{Backup, SavedFile};
 pub use handlers::{Backups, Install, Prove, Rollback, SnapshotDrop, SnapshotMake};
 pub use state::HostState;
 
-/// Adds all handlers of this module; copies of root directories go to `snapshots`, or into the data directory.
+/// Adds all handlers of this module; copies of root directories go to `snapshots`, or into the data directory. What is
+/// done on hosts that are other machines is carried there by `carrier`.
 ///
 /// # Errors
 /// [`DuplicateHandler`] when one of their task types is taken.
-pub fn register(handlers: &mut Handlers, snapshots: Option<PathBuf>) -> Result<(), DuplicateHandler> {
-    handlers.add(Backups)?;
+pub fn register(
+    handlers: &mut Handlers,
+    snapshots: Option<PathBuf>,
+    carrier: &Carrier,
+) -> Result<(), DuplicateHandler> {
+    handlers.add(Carried::new(Backups, carrier))?;
     handlers.add(SnapshotMake { dir: snapshots.clone() })?;
     handlers.add(SnapshotDrop { dir: snapshots.clone() })?;
     handlers.add(Prove { dir: snapshots.clone() })?;
-    handlers.add(Install)?;
-    handlers.add(Rollback { dir: snapshots })
+    handlers.add(Install { carrier: carrier.clone() })?;
+    handlers.add(Rollback { dir: snapshots, carrier: carrier.clone() })
 }
 
 /// A package as apt takes it: with its architecture, except where that is `all`.

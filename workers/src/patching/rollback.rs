@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use patchloom_core::Failure;
-use patchloom_domain::{HostPlan, PackageUndo, Target, UndoIntent, UndoWay};
+use patchloom_domain::{
+    EvidenceCommand, HostPlan, PackageSet, PackageUndo, Target, UndoIntent, UndoWay, package_set_digest,
+};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -19,9 +21,13 @@ use super::{etc, qualified, quiet};
 use crate::failure::{chain, permanent, transient};
 use crate::host::{Captured, Order};
 use crate::snapshot::{Snapshots, tree};
+use crate::witness::command;
 
 /// How long a package manager that is still at work gets to end by itself, and then again under force.
 const SUBDUE: Duration = Duration::from_secs(600);
+
+/// At most so many packages that were found half done are told.
+const BROKEN_MAX: usize = 100;
 
 /// What a way back came to.
 #[derive(Debug)]
@@ -43,7 +49,7 @@ pub(super) struct Wanted<'a> {
 pub(super) async fn roll_back(site: &Site<'_>, wanted: &Wanted<'_>) -> Result<Undone, Failure> {
     let context = site.context;
     let backups = context.data().backups();
-    let _lease = quiet::lease(&backups.join("leases"), &wanted.plan.target, SUBDUE, context.cancel()).await?;
+    let _lease = quiet::lease(&backups.join("leases"), site.host.target(), SUBDUE, context.cancel()).await?;
     let path = marker::path(&backups, context.key());
     let known = marker::read(&path)?;
     if let Some(Phase::Undone { output }) = known.as_ref().map(|marker| &marker.phase) {
@@ -57,15 +63,20 @@ pub(super) async fn roll_back(site: &Site<'_>, wanted: &Wanted<'_>) -> Result<Un
     };
     context.progress(0.0, "waiting for the package manager");
     quiet::subdue(site.host, SUBDUE, context.cancel()).await?;
-    sweep(&debs_dir(backups), &wanted.plan.target);
-    let mut undo = Undo { site, wanted, before: &known.before, said: Vec::new() };
+    sweep(&debs_dir(backups), site.host.target());
+    // A host whose package set cannot be read is taken back all the same.
+    let found = state::packages(site.host, &CancellationToken::new()).await.ok();
+    let from = found.as_ref().map(package_set_digest);
+    let broken = found.iter().flat_map(PackageSet::unsettled).take(BROKEN_MAX).collect::<PackageSet>();
+    let mut undo = Undo { site, wanted, before: &known.before, said: Vec::new(), ran: Vec::new() };
     let changed = undo.difference().await.map_or(1, |rest| rest.len());
     let way = undo.carry_out().await?;
     let cleaned = state::clean(site.host, &known.before, true);
     let others = undo.others();
-    let evidence = context.put_json(&undo.said).await?;
+    let evidence = context.put_json(&json!({ "ran": undo.ran, "output": undo.said })).await?;
     let output = json!({
         "host": wanted.plan.host, "way": way, "verified": true, "changed": changed, "evidence": evidence, "cleaned": cleaned, "etc_differs": others,
+        "found": broken, "before": from, "after": package_set_digest(&known.before.packages),
     });
     marker::finish(&path, known.clone(), Phase::Undone { output: output.clone() })?;
     Ok(Undone { way, output })
@@ -77,6 +88,7 @@ struct Undo<'a> {
     before: &'a HostState,
     /// Commands and what they said.
     said: Vec<String>,
+    ran: Vec<EvidenceCommand>,
 }
 
 impl Undo<'_> {
@@ -178,7 +190,7 @@ impl Undo<'_> {
         let cache = DebCache { dir: debs_dir(self.site.context.data().backups()) };
         let io = |error: std::io::Error| transient("E0514", format!("cannot stage former packages: {error}"));
         std::fs::create_dir_all(&cache.dir).map_err(io)?;
-        let prefix = staged(&self.wanted.plan.target);
+        let prefix = staged(self.site.host.target());
         let dir = tempfile::Builder::new().prefix(&prefix).tempdir_in(&cache.dir).map_err(io)?;
         // apt reads them as a user without rights.
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
@@ -228,7 +240,7 @@ impl Undo<'_> {
     /// Configuration files as they were: a downgrade takes packages back, not what was done to their files.
     fn restore_files(&mut self) -> Result<(), Failure> {
         let Some(backup) = self.wanted.backup else { return Ok(()) };
-        if backup.etc && matches!(self.wanted.plan.target, Target::Root { .. }) {
+        if backup.etc && matches!(self.site.host.target(), Target::Root { .. }) {
             let (from, to) = (backup::etc_path(&backup.files_dir), self.site.host.path("/etc"));
             let done = tree::mirror(&from, &to, &BTreeSet::new()).map_err(|e| permanent("E0516", chain(&e)))?;
             self.said.push(format!("restored /etc: {} entries written, {} deleted", done.written, done.deleted));
@@ -251,7 +263,7 @@ impl Undo<'_> {
     /// a package or by somebody else, which nobody can tell apart on a running machine. They are told, not touched.
     fn others(&self) -> Vec<String> {
         let kept = self.wanted.backup.filter(|backup| backup.etc);
-        let Some(backup) = kept.filter(|_| matches!(self.wanted.plan.target, Target::Local)) else { return Vec::new() };
+        let Some(backup) = kept.filter(|_| matches!(self.site.host.target(), Target::Local)) else { return Vec::new() };
         etc::differences(&backup::etc_path(&backup.files_dir), &self.site.host.path("/etc"))
     }
 
@@ -259,6 +271,7 @@ impl Undo<'_> {
         // Not stopped by a cancel: half a way back is worse than both ends of it.
         let ran = self.site.host.run_reporting(&order, &CancellationToken::new(), &mut |_| ()).await;
         let ran = ran.map_err(|error| permanent(error.code(), chain(&error)))?;
+        self.ran.push(command(&ran));
         let Captured { text, .. } = ran.stdout;
         self.said.push(format!("$ {}\n{}\n[{:?}]", ran.argv.join(" "), text, ran.exit));
         Ok(())

@@ -83,8 +83,8 @@ async fn an_install_that_is_done_is_answered_again_however_old_its_checks_are() 
         phase: Phase::Done { output: output.clone() },
     };
     marker::write(&marker::path(&lab.data().backups(), context.key()), &marker).unwrap();
-    assert_eq!(lab.run("install", Install, input.clone()).await, output);
-    assert_eq!(lab.run("install", Install, input).await, output, "and again");
+    assert_eq!(lab.run("install", Install::default(), input.clone()).await, output);
+    assert_eq!(lab.run("install", Install::default(), input).await, output, "and again");
     lab.run("close", Close, json!({ "change": "CHG0000001" })).await;
     let change = Register::open(&lab.data().changes()).unwrap().get("CHG0000001").unwrap();
     assert_eq!(change.tasks["web1"].outcome, Some(HostOutcome::Installed));
@@ -96,7 +96,7 @@ async fn an_install_that_was_never_begun_is_refused_on_old_checks() {
     let lab = Lab { dir: tempfile::tempdir().unwrap() };
     let (input, _) = lab.at_work().await;
     let context = lab.context("install");
-    let refused = Install.run(&context, input).await.unwrap_err();
+    let refused = Install::default().run(&context, input).await.unwrap_err();
     let refusals = refused.details["refusals"].to_string();
     assert!(refusals.contains("preflight_stale"), "{refused:?}");
     assert!(!marker::path(&lab.data().backups(), context.key()).exists());

@@ -3,6 +3,7 @@
 //! The engine's worker and a person at a command line use it at the same time, from different processes: every write
 //! happens under a file lock and replaces a document as a whole. What a change may do is the domain's matter alone.
 
+mod evidence;
 mod file;
 #[cfg(test)]
 mod tests;
@@ -12,8 +13,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use patchloom_domain::{
-    Actor, Applied, ChangeRequest, ChangeState, CloseCode, Command, Draft, Instant, NextState, Order, PlanDigest,
-    Refused,
+    Actor, Applied, ChangeRequest, ChangeState, CloseCode, Command, Draft, EvidenceFact, EvidenceSeal, Instant,
+    NextState, Order, PlanDigest, Refused,
 };
 
 /// How long a writer waits for another one.
@@ -166,6 +167,7 @@ impl Register {
             None => {
                 let number = self.numbers()?.last().copied().unwrap_or(0).saturating_add(1);
                 let change = ChangeRequest::open(file::number_text(number), correlation_id.to_owned(), draft, at);
+                evidence::append(&self.dir, &change.number, vec![evidence::of_opening(&change)])?;
                 file::write_change(&self.document(&change.number), &change)?;
                 change
             }
@@ -183,11 +185,40 @@ impl Register {
     /// [`Error::Refused`] by the change, and all of [`Register::get`] and [`Error::Busy`].
     pub fn apply(&self, number: &str, order: &Order) -> Result<Applied, Error> {
         let _lock = self.lock()?;
-        let applied = self.get(number)?.apply(order)?;
+        let mut applied = self.get(number)?.apply(order)?;
         if !applied.events.is_empty() {
+            // First the evidence: what a crash leaves behind is an order without its effect, never an effect without
+            // its order.
+            let seal = evidence::append(&self.dir, number, vec![evidence::of_order(&applied.change, order)])?;
+            seal_on(&mut applied.change, seal);
             file::write_change(&self.document(number), &applied.change)?;
         }
         Ok(applied)
+    }
+
+    /// Writes facts about a change as evidence, each key once; a change that is over is sealed anew.
+    ///
+    /// # Errors
+    /// As [`Register::get`], and [`Error::Busy`].
+    pub fn witness(&self, number: &str, facts: Vec<EvidenceFact>) -> Result<(), Error> {
+        let _lock = self.lock()?;
+        let mut change = self.get(number)?;
+        let seal = evidence::append(&self.dir, number, facts)?;
+        let before = change.evidence.clone();
+        seal_on(&mut change, seal);
+        if change.evidence != before {
+            file::write_change(&self.document(number), &change)?;
+        }
+        Ok(())
+    }
+
+    /// A change and all its evidence as it lies on disk, of one moment.
+    ///
+    /// # Errors
+    /// As [`Register::get`], and [`Error::Busy`].
+    pub fn evidence(&self, number: &str) -> Result<(ChangeRequest, Vec<u8>), Error> {
+        let _lock = self.lock()?;
+        Ok((self.get(number)?, evidence::read(&self.dir, number)?))
     }
 
     /// What may follow, and what it takes.
@@ -279,4 +310,9 @@ impl Register {
     fn index_entry(&self, correlation_id: &str) -> PathBuf {
         self.index_dir().join(file::index_name(correlation_id))
     }
+}
+
+/// A change that is over says how far its evidence goes.
+fn seal_on(change: &mut ChangeRequest, seal: EvidenceSeal) {
+    change.evidence = change.state.is_final().then_some(seal);
 }

@@ -150,3 +150,63 @@ fn many_writers_lose_nothing_and_share_no_number() {
     let shared = listing.changes.iter().find(|change| change.correlation_id == "shared").unwrap();
     assert_eq!(shared.notes.len(), 20);
 }
+
+fn read(register: &Register) -> patchloom_domain::EvidenceChain {
+    let (change, text) = register.evidence("CHG0000001").unwrap();
+    patchloom_domain::verify_evidence(&change, &text).unwrap()
+}
+
+fn fact(key: &str) -> EvidenceFact {
+    let service = Actor::Service("patchloom".to_owned());
+    let change = ChangeRequest::open("CHG0000001".to_owned(), "r".to_owned(), draft(), Instant(1));
+    EvidenceFact { key: key.to_owned(), by: service, change_is: None, ..evidence::of_opening(&change) }
+}
+
+#[test]
+fn every_order_is_evidence_and_a_change_that_is_over_is_sealed() {
+    let (_dir, register) = register();
+    let number = open(&register, "run-1").number;
+    register.note(&number, &ann(), Instant(2), "look", "k").unwrap();
+    register.note(&number, &ann(), Instant(3), "look", "k").unwrap();
+    let orders = |chain: &patchloom_domain::EvidenceChain| {
+        chain.entries.iter().map(|entry| entry.fact.what.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(orders(&read(&register)), ["order.open", "order.note"]);
+    assert_eq!(register.get(&number).unwrap().evidence, None);
+    let cancel = Order { by: ann(), at: Instant(4), command: Command::Cancel { why: "no".to_owned() } };
+    let change = register.apply(&number, &cancel).unwrap().change;
+    assert_eq!(orders(&read(&register)), ["order.open", "order.note", "order.cancel"]);
+    assert_eq!(change.evidence, Some(read(&register).seal()));
+    // What is told afterwards is sealed too, once.
+    register.witness(&number, vec![fact("task/1")]).unwrap();
+    register.witness(&number, vec![fact("task/1")]).unwrap();
+    assert_eq!(read(&register).entries.len(), 4);
+}
+
+#[test]
+fn a_torn_line_of_evidence_is_cut_away_and_its_order_given_again_is_there_once() {
+    let (dir, register) = register();
+    let number = open(&register, "run-1").number;
+    let document = dir.path().join("CHG0000001.json");
+    let file = evidence::path(dir.path(), &number);
+    let (before, short) = (std::fs::read(&document).unwrap(), std::fs::read(&file).unwrap());
+    register.note(&number, &ann(), Instant(2), "look", "k").unwrap();
+    let whole = std::fs::read(&file).unwrap();
+    for torn in short.len()..=whole.len() {
+        // Killed while the entry was written: the change was not yet.
+        std::fs::write(&document, &before).unwrap();
+        std::fs::write(&file, &whole[..torn]).unwrap();
+        register.note(&number, &ann(), Instant(2), "look", "k").unwrap();
+        assert_eq!(std::fs::read(&file).unwrap(), whole, "torn at {torn}");
+        read(&register);
+    }
+}
+
+#[test]
+fn evidence_that_was_overwritten_takes_nothing_more() {
+    let (dir, register) = register();
+    let number = open(&register, "run-1").number;
+    std::fs::write(evidence::path(dir.path(), &number), "{}\n").unwrap();
+    let refused = register.witness(&number, vec![fact("task/1")]).unwrap_err();
+    assert!(matches!(&refused, Error::Damaged { .. }), "{refused}");
+}

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use patchloom_core::{Failure, TaskKey, Told, UtcMs};
+use patchloom_domain::{SshTarget, Target};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -104,12 +105,25 @@ impl DataDir {
     }
 }
 
+/// The machine that a carried task was brought to, for the task that stands there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Station {
+    /// As whoever sent the task reaches it.
+    pub target: SshTarget,
+    /// How far its clock is ahead of the sender's, in milliseconds, give or take what the way took.
+    pub clock_ahead_ms: i64,
+    /// Where the files of the task lie.
+    pub dir: PathBuf,
+}
+
 /// What a handler gets beside its input.
 #[derive(Clone, Debug)]
 pub struct TaskContext {
     key: TaskKey,
     redelivered: u32,
     cancel: CancellationToken,
+    left: CancellationToken,
+    station: Option<Station>,
     progress: watch::Sender<Progress>,
     told: Arc<Mutex<Vec<Told>>>,
     data: DataDir,
@@ -125,7 +139,29 @@ impl TaskContext {
         data: DataDir,
     ) -> (Self, watch::Receiver<Progress>) {
         let (progress, heard) = watch::channel(Progress::default());
-        (Self { key, redelivered, cancel, progress, told: Arc::default(), data }, heard)
+        let left = CancellationToken::new();
+        (Self { key, redelivered, cancel, left, station: None, progress, told: Arc::default(), data }, heard)
+    }
+
+    /// As it is on the machine that the task was carried to.
+    #[must_use]
+    pub fn stationed(self, station: Station) -> Self {
+        Self { station: Some(station), ..self }
+    }
+
+    /// Where the task was carried to; `None` where it was not.
+    #[must_use]
+    pub fn station(&self) -> Option<&Station> {
+        self.station.as_ref()
+    }
+
+    /// A target as it is seen from here: the machine that the task was carried to is this one.
+    #[must_use]
+    pub fn here(&self, target: &Target) -> Target {
+        match (target, &self.station) {
+            (Target::Ssh(ssh), Some(station)) if *ssh == station.target => Target::Local,
+            _ => target.clone(),
+        }
     }
 
     /// The idempotency key of the task.
@@ -146,6 +182,13 @@ impl TaskContext {
         &self.cancel
     }
 
+    /// Fires, before [`cancel`](Self::cancel), when the task is not to be stopped but left to whoever takes it next: this
+    /// process ends, or the task is another's already. What goes on elsewhere must then go on.
+    #[must_use]
+    pub fn left(&self) -> &CancellationToken {
+        &self.left
+    }
+
     /// Tells how far the work is; never waits, and only the newest word counts.
     pub fn progress(&self, fraction: f64, text: impl Into<String>) {
         let fraction = if fraction.is_finite() { fraction.clamp(0.0, 1.0) } else { 0.0 };
@@ -158,6 +201,11 @@ impl TaskContext {
     pub fn tell(&self, kind: &str, subject: &str, data: Map<String, Value>) {
         let told = Told { kind: kind.to_owned(), subject: Some(subject.to_owned()), data };
         self.told.lock().unwrap_or_else(PoisonError::into_inner).push(told);
+    }
+
+    /// Tells facts that were told where the task was carried to.
+    pub(crate) fn retell(&self, told: Vec<Told>) {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).extend(told);
     }
 
     /// What was told so far.

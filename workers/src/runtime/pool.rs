@@ -176,6 +176,9 @@ impl<S: TaskSource> Work<S> {
                     let _ = timeout(self.config.heartbeat, self.source.progress(&self.lease, &progress)).await;
                 },
             }
+            if matches!(told, Told::Stop | Told::Lost) {
+                teller.left().cancel();
+            }
             if told != Told::Nothing {
                 cancel.cancel();
             }
@@ -185,7 +188,10 @@ impl<S: TaskSource> Work<S> {
             let _ = timeout(self.config.heartbeat, self.source.progress(&self.lease, &progress)).await;
         }
         match outcome_of(result, told, &self.lease) {
-            Some(outcome) => self.settle(outcome, &teller.told()).await,
+            Some(outcome) => match crate::witness::record(&teller, &outcome).await {
+                Ok(()) => self.settle(outcome, &teller.told()).await,
+                Err(failure) => self.settle(Outcome::Failed(failure), &[]).await,
+            },
             None => debug!(task = %self.lease.task.key, "task left unsettled"),
         }
     }

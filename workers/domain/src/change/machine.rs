@@ -27,7 +27,8 @@ pub struct Order {
 }
 
 /// What can be ordered.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Command {
     /// Go on to this state.
     Advance(ChangeState),

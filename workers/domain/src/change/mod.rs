@@ -11,7 +11,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{HostOutcome, Instant, Mode, PlanDigest};
+use crate::{EvidenceSeal, HostOutcome, Instant, Mode, PlanDigest};
 
 pub use machine::{Applied, Command, Condition, Event, NextState, Order, Refused};
 
@@ -299,6 +299,9 @@ pub struct ChangeRequest {
     pub history: Vec<Step>,
     /// Counts its changes, from 1.
     pub revision: u64,
+    /// How far its evidence went when it was over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<EvidenceSeal>,
 }
 
 impl ChangeRequest {
@@ -322,6 +325,7 @@ impl ChangeRequest {
             canceled_why: None,
             history: vec![step],
             revision: 1,
+            evidence: None,
         }
     }
 

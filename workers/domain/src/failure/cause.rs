@@ -1,6 +1,6 @@
 //! What may be behind a failure: its class, what it leaves on the host, who mends it and how. Data, no rules.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::FailureKind;
 
@@ -64,7 +64,7 @@ pub enum Leaves {
 }
 
 /// Who has to act.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Responsible {
     /// Whoever calls the package manager: rights, options.

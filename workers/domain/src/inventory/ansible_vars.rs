@@ -92,16 +92,15 @@ fn entry<'a>(host: &Resolved<'a>, left: &mut Left<'a>, desk: &mut Desk<'_>) -> O
                     return None;
                 }
             },
-            (Target::SshArgs, Value::Text(text)) => match ssh_args(text) {
-                (jump, rest) => {
-                    if let Some(jump) = jump {
-                        put(&mut entry, Field::Jump, &jump, var, desk);
-                    }
-                    if rest {
-                        leave(name, "options of ssh other than ProxyJump belong to whoever connects", var);
-                    }
+            (Target::SshArgs, Value::Text(text)) => {
+                let (jump, rest) = ssh_args(text);
+                if let Some(jump) = jump {
+                    put(&mut entry, Field::Jump, &jump, var, desk);
                 }
-            },
+                if rest {
+                    leave(name, "options of ssh other than ProxyJump belong to whoever connects", var);
+                }
+            }
             (Target::Field(field), Value::Text(text)) => put(&mut entry, field, text, var, desk),
         }
     }

@@ -93,31 +93,49 @@ pub(super) fn read(text: &str, desk: &mut Desk<'_>) -> Source {
     let columns = match reader.headers() {
         Ok(headers) => columns(&headers.clone(), desk),
         Err(error) => {
-            wrong(&error, desk);
+            wrong(&error, 1, desk);
             Vec::new()
         }
     };
     let mut entries = Vec::new();
     let mut record = StringRecord::new();
+    let mut lines = Lines { text: text.as_bytes(), byte: 0, line: 1 };
     loop {
         match reader.read_record(&mut record) {
             Ok(false) => break,
-            Ok(true) => entries.extend(row(&record, &columns, desk)),
-            Err(error) => wrong(&error, desk),
+            Ok(true) => entries.extend(row(&record, lines.of(record.position()), &columns, desk)),
+            Err(error) => wrong(&error, lines.of(error.position()), desk),
         }
     }
     Source { file: Arc::clone(desk.file), kind: SourceKind::Csv, entries }
 }
 
-fn wrong(error: &csv::Error, desk: &mut Desk<'_>) {
-    let at = desk.line(line(error.position()));
+fn wrong(error: &csv::Error, line: u32, desk: &mut Desk<'_>) {
+    let at = desk.line(line);
     let says =
         Says(format!("this is not CSV: {error}"), "the file has to be CSV by RFC 4180, in UTF-8", "mend this row");
     desk.mistakes.error("E0810", &at, says);
 }
 
-fn line(position: Option<&Position>) -> u32 {
-    position.map_or(1, |position| u32::try_from(position.line()).unwrap_or(u32::MAX))
+/// Lines by bytes: a row is told by its first line, whatever ends lines and however many are in a cell.
+struct Lines<'a> {
+    text: &'a [u8],
+    byte: usize,
+    line: u32,
+}
+
+impl Lines<'_> {
+    fn of(&mut self, position: Option<&Position>) -> u32 {
+        let to = position.and_then(|position| usize::try_from(position.byte()).ok()).unwrap_or(0).min(self.text.len());
+        let blank = |byte: &&u8| matches!(byte, b'\r' | b'\n');
+        let to = to + self.text[to..].iter().take_while(blank).count();
+        if let Some(passed) = self.text.get(self.byte..to) {
+            let lines = passed.iter().filter(|byte| **byte == b'\n').count();
+            self.line = self.line.saturating_add(u32::try_from(lines).unwrap_or(u32::MAX));
+            self.byte = to;
+        }
+        self.line
+    }
 }
 
 fn columns(headers: &StringRecord, desk: &mut Desk<'_>) -> Vec<Option<Column>> {
@@ -142,8 +160,8 @@ fn columns(headers: &StringRecord, desk: &mut Desk<'_>) -> Vec<Option<Column>> {
     found
 }
 
-fn row(record: &StringRecord, columns: &[Option<Column>], desk: &mut Desk<'_>) -> Option<Entry> {
-    let spot = Spot::Line(line(record.position()));
+fn row(record: &StringRecord, line: u32, columns: &[Option<Column>], desk: &mut Desk<'_>) -> Option<Entry> {
+    let spot = Spot::Line(line);
     if record.len() != columns.len() {
         let at = desk.at(&spot);
         let message = format!("this row has {} cells, the header has {}", record.len(), columns.len());

@@ -1,7 +1,7 @@
 //! The fields of a host, their names, and which texts they take. Knows neither sources nor files.
 
+use core::net::IpAddr;
 use std::fmt;
-use std::net::IpAddr;
 
 /// One thing that can be said of a host, but for its id, names and addresses.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

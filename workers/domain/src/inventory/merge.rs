@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::entry::{Entry, Said, Source, SourceKind};
 use super::field::{self, Field};
-use super::mistake::{At, Level, Mistake, Mistakes, Says};
+use super::mistake::{At, Level, Mistake, Mistakes, Says, Spot};
 use crate::{Criticality, Environment, GROUP_TAG_PREFIX, Host, HostOs, SshTarget, Target};
 
 /// An inventory may have so many hosts.
@@ -72,7 +72,7 @@ impl Part<'_> {
         let value = |field: &Field| entry.values.get(field).map(|said| said.value.as_str());
         let plain = value(&Field::Jump).is_none() && matches!(value(&Field::Port), None | Some("22"));
         if let Some(host) = value(&Field::Host).filter(|_| plain) {
-            match host.parse::<std::net::IpAddr>() {
+            match host.parse::<core::net::IpAddr>() {
                 Ok(_) if field::identifies(host) => keys.push(format!("a:{host}")),
                 Ok(_) => {}
                 Err(_) if host.eq_ignore_ascii_case("localhost") => {}
@@ -104,6 +104,8 @@ pub fn merge(sources: &[Source], mistakes: &mut Mistakes) -> Merged {
     for (number, source) in sources.iter().enumerate() {
         parts.extend(source.entries.iter().map(|entry| Part { source, number, entry }));
     }
+    // Whatever order the sources came in, all that follows sees them in one.
+    parts.sort_by(|a, b| order(a).cmp(&order(b)));
     let mut merged = Merged::default();
     for group in same_hosts(&parts, mistakes) {
         merged.hosts.extend(one_host(&group, &mut merged.tag_patches, mistakes));
@@ -116,6 +118,10 @@ pub fn merge(sources: &[Source], mistakes: &mut Mistakes) -> Merged {
     distinct_ways(&merged.hosts, mistakes);
     mistakes.sort();
     merged
+}
+
+fn order<'a>(part: &Part<'a>) -> (SourceKind, &'a str, &'a Spot, &'a str) {
+    (part.source.kind, &part.source.file, &part.entry.spot, &part.entry.id)
 }
 
 fn over_the_limit(hosts: usize) -> Mistake {
@@ -153,8 +159,7 @@ fn same_hosts<'a>(parts: &[Part<'a>], mistakes: &mut Mistakes) -> Vec<Vec<Part<'
     for (index, part) in parts.iter().enumerate() {
         groups.entry(roots.root(index)).or_default().push(*part);
     }
-    for group in groups.values_mut() {
-        group.sort_by(|a, b| (a.source.kind, a.number, &a.entry.id).cmp(&(b.source.kind, b.number, &b.entry.id)));
+    for group in groups.values() {
         for (at, part) in group.iter().enumerate().skip(1).filter(|(_, part)| part.is_strict()) {
             if let Some(other) = group[..at].iter().find(|other| other.number == part.number) {
                 mistakes.push(twins(other, part, "what other sources say of them, taken together"));
@@ -209,7 +214,7 @@ fn one_host(parts: &[Part<'_>], patches: &mut Vec<TagPatch>, mistakes: &mut Mist
     }
     let mut values: BTreeMap<&Field, &str> = BTreeMap::new();
     for (field, mut all) in said {
-        all.sort_by(|a, b| (a.0, &a.2.value).cmp(&(b.0, &b.2.value)));
+        all.sort_by(|a, b| (a.0, &a.2.value, order(a.1)).cmp(&(b.0, &b.2.value, order(b.1))));
         if let Some((rank, part, best)) = all.first().copied() {
             for (other_rank, other_part, other) in all.iter().filter(|(_, _, other)| other.value != best.value) {
                 let place = part.place(best);

@@ -120,7 +120,8 @@ impl Mistakes {
         self.list.push(Mistake { level, code, at: at.to_string(), message, reason, fix });
     }
 
-    pub(crate) fn push(&mut self, mistake: Mistake) {
+    /// Adds one.
+    pub fn push(&mut self, mistake: Mistake) {
         self.list.push(mistake);
     }
 
@@ -143,9 +144,15 @@ impl Mistakes {
 
     /// The worst first, then by place; the same for the same mistakes in whichever order they were found.
     pub fn sort(&mut self) {
-        self.list.sort();
+        self.list.sort_by(|a, b| (a.level, place(&a.at), a).cmp(&(b.level, place(&b.at), b)));
         self.list.dedup();
     }
+}
+
+/// A place in pieces, so that line 9 comes before line 10.
+fn place(at: &str) -> (&str, u32, &str) {
+    let line = at.rsplit_once(':').and_then(|(file, line)| Some((file, line.parse().ok()?)));
+    line.map_or((at, 0, at), |(file, line)| (file, line, at))
 }
 
 /// The known word that `word` most likely meant: at most a third of its letters away, whatever the case.

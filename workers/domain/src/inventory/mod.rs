@@ -16,14 +16,23 @@ mod csv;
 mod ini;
 mod yaml;
 
+mod discover;
 mod merge;
 mod read;
 mod selector;
 
+mod policy;
+mod reconcile;
+
+pub use discover::{HostFacts, discovered, os_release};
 pub use entry::{Names, Source, SourceKind};
 pub use field::Field;
 pub use merge::{INVENTORY_HOSTS_MAX, Merged, TagPatch, merge};
 pub use mistake::{At, Level, Mistake, Mistakes, Spot};
+pub use policy::{Policy, WINDOW_TAGS, check_policy, operating_system, read_policy};
 pub use read::{Scope, TEXT_BYTES_MAX, Text, Texts, read};
+pub use reconcile::{
+    Difference, FieldChange, Inventory, InventoryDiff, PatchGroup, Schedule, What, diff_inventories, keep_ids,
+};
 pub use selector::{SELECTOR_BYTES_MAX, Selector, SelectorError};
 pub use yaml::to_yaml;

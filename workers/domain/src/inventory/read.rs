@@ -184,6 +184,12 @@ fn recognise(text: &str, desk: &mut Desk<'_>) -> Option<Document> {
     if yaml::scalar(&root).is_some() {
         return Some(Document::Ini);
     }
+    nobody_knows(desk);
+    None
+}
+
+fn nobody_knows(desk: &mut Desk<'_>) {
+    let first = desk.line(1);
     let says = Says(
         "nobody knows what this file is",
         "read are our own YAML (`inventory: 1`), CSV with a column id, Ansible inventories (INI, YAML), and answers of the AWS \
@@ -192,7 +198,6 @@ fn recognise(text: &str, desk: &mut Desk<'_>) -> Option<Document> {
         "begin our own format with `inventory: 1`; see docs/inventory.md",
     );
     desk.mistakes.error("E0815", &first, says);
-    None
 }
 
 /// JSON documents, one after the other: what several calls printed into one file.

@@ -1,7 +1,7 @@
 //! The language that selects hosts: `group=web environment=prod site!=berlin tag:Role=db`. Knows no inventory.
 
+use core::net::IpAddr;
 use std::fmt;
-use std::net::IpAddr;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};

@@ -97,7 +97,9 @@ fn is_false(text: &str) -> bool {
 
 /// Reads one YAML document; `None` where it cannot be read at all, with the mistake that says why.
 pub(crate) fn read(file: &Arc<str>, text: &str, mistakes: &mut Mistakes) -> Option<Node> {
+    let lines = u32::try_from(text.lines().count().max(1)).unwrap_or(u32::MAX);
     let mut reader = Reader {
+        lines,
         parser: Parser::new_from_str(text),
         file,
         mistakes,
@@ -120,6 +122,7 @@ struct Reader<'a, 'm> {
     anchors: BTreeMap<usize, Node>,
     nodes: usize,
     stopped: bool,
+    lines: u32,
 }
 
 fn line(span: &Span) -> u32 {
@@ -133,7 +136,8 @@ impl<'a> Reader<'a, '_> {
 
     fn stop<T>(&mut self, code: &'static str, line: u32, message: String, reason: &str, fix: &str) -> Option<T> {
         self.stopped = true;
-        let at = self.at(line);
+        // What ends too early is found behind the last line.
+        let at = self.at(line.min(self.lines));
         self.mistakes.error(code, &at, Says(message, reason, fix));
         None
     }

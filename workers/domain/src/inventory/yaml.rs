@@ -60,23 +60,23 @@ pub(super) fn is(root: &Node) -> bool {
 
 pub(super) fn read(root: &Node, desk: &mut Desk<'_>) -> Source {
     known(root, "an inventory", &TOP, desk);
-    if let Some(node) = root.get("inventory") {
-        if scalar(node) != Some("1") {
-            let at = desk.line(node.line);
-            desk.mistakes.error(
-                "E0814",
-                &at,
-                Says("this inventory has another format", "format 1 is read", "write `inventory: 1`"),
-            );
-        }
+    if let Some(node) = root.get("inventory")
+        && scalar(node) != Some("1")
+    {
+        let at = desk.line(node.line);
+        desk.mistakes.error(
+            "E0814",
+            &at,
+            Says("this inventory has another format", "format 1 is read", "write `inventory: 1`"),
+        );
     }
     let defaults = root.get("defaults").map(|node| layer(node, "defaults", desk)).unwrap_or_else(Entry::layer);
     let mut groups = BTreeMap::new();
-    if let Some(node) = root.get("groups") {
-        if map(node, "groups", desk) {
-            for (key, node) in node.entries() {
-                groups.insert(key.text.as_str(), layer(node, &format!("the group {}", key.text), desk));
-            }
+    if let Some(node) = root.get("groups")
+        && map(node, "groups", desk)
+    {
+        for (key, node) in node.entries() {
+            groups.insert(key.text.as_str(), layer(node, &format!("the group {}", key.text), desk));
         }
     }
     let mut entries = Vec::new();
@@ -275,7 +275,9 @@ pub fn to_yaml(hosts: &[Host]) -> String {
     let groups: std::collections::BTreeSet<&str> = hosts.iter().flat_map(Host::groups).collect();
     if !groups.is_empty() {
         text.push_str("groups:\n");
-        groups.iter().for_each(|group| drop(writeln!(text, "  {}: {{}}", serde_json::Value::from(*group))));
+        for group in &groups {
+            let _ = writeln!(text, "  {}: {{}}", serde_json::Value::from(*group));
+        }
     }
     text.push_str(if hosts.is_empty() { "hosts: []\n" } else { "hosts:\n" });
     for host in hosts {

@@ -8,7 +8,7 @@ mod rpm;
 use std::cmp::Ordering;
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use apk::ApkVersion;
 pub use deb::DebVersion;
@@ -16,7 +16,7 @@ pub use error::{VersionError, VersionFault};
 pub use rpm::{RpmVersion, rpm_segments_cmp};
 
 /// Whose rules a version follows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum VersionScheme {
     /// dpkg and apt.

@@ -1,0 +1,120 @@
+//! Campaigns over fleets of real hosts: real sshd, real Debian updates, sites with relays, and what goes wrong in a night.
+//!
+//! What is asserted is what a user could see: the account, the change, and above all the package set of every host.
+
+mod staff;
+
+use patchloom_bed::fleet::left_out;
+use serde_json::json;
+
+use crate::staff::Staff;
+
+#[test]
+fn a_campaign_patches_wave_by_wave_survives_kill_9_and_tells_the_truth_of_every_host() {
+    if left_out() {
+        return;
+    }
+    let staff = Staff::new(&[3, 3, 2]);
+    staff.write_inventory();
+    // A bad update on one host only, and a host whose agent does not answer.
+    staff.fleet.break_package(&["host-5"], "loom-conf");
+    for host in staff.fleet.hosts() {
+        assert!(host.inside("apt-get -q update").status.success());
+    }
+    staff.fleet.stop_agent("host-8");
+    let before = staff.packages();
+
+    let options = ["--canary", "1", "--pilot", "2", "--ssh-timeout", "3"];
+    let mut campaign = staff.start(&options);
+    staff.approve(&mut campaign);
+    staff
+        .await_change("the canary is through", |change| change["tasks"]["host-1"]["outcome"]["outcome"] == "installed");
+    assert_eq!(staff.packages()["host-4"], before["host-4"], "nobody is touched before the canary is through");
+    staff.await_change("a host of the pilot is touched", |change| {
+        ["host-2", "host-3"].iter().any(|host| !change["tasks"][*host]["touched"].is_null())
+    });
+    campaign.kill9();
+    let said = staff.start(&options).finish();
+
+    assert_eq!(said.code, Some(1), "{said}");
+    assert!(said.talk.contains("was begun") && said.talk.contains("cut off"), "{said}");
+    let (change, after) = (staff.change(), staff.packages());
+    assert_eq!(
+        (&change["state"], &change["closure"]["code"]),
+        (&json!("Closed"), &json!("successful_issues")),
+        "{said}"
+    );
+    for host in ["host-1", "host-2", "host-3", "host-4", "host-6", "host-7"] {
+        assert_eq!(said.outcome(host), "installed", "{host}: {said}");
+        assert_eq!(change["tasks"][host]["outcome"]["outcome"], "installed");
+        assert_eq!(
+            after[host],
+            staff.patched(&before[host]),
+            "{host} has exactly the planned versions, and nothing else"
+        );
+    }
+    assert_eq!(said.outcome("host-5"), "rolled_back", "{said}");
+    assert_eq!(after["host-5"], before["host-5"], "what failed is exactly as before");
+    assert_eq!(said.outcome("host-8"), "left_out", "{said}");
+    assert!(said.text("host-8").contains("E057"), "it says why: {}", said.text("host-8"));
+    assert_eq!(after["host-8"], before["host-8"]);
+    assert!(change["tasks"]["host-8"].is_null(), "what was left out is not on the change");
+    let notes = change["notes"].as_array().unwrap().iter().map(|note| note["text"].as_str().unwrap_or_default());
+    let notes = notes.collect::<Vec<_>>().join("\n");
+    assert!(notes.contains("Wave canary: 1 of 1 hosts came through."), "{notes}");
+    assert!(notes.contains("Wave pilot: 2 of 2 hosts came through."), "{notes}");
+}
+
+#[test]
+fn what_does_not_fit_into_the_window_is_deferred_and_an_approval_whose_plan_drifted_is_asked_for_again() {
+    if left_out() {
+        return;
+    }
+    let staff = Staff::new(&[1, 1]);
+    staff.write_inventory();
+    for host in staff.fleet.hosts() {
+        assert!(host.inside("apt-get -q update").status.success());
+    }
+    // All but one update is installed on the first host: it takes a minute, by what is expected. The second takes minutes.
+    let quick = "DEBIAN_FRONTEND=noninteractive apt-get -q -y dist-upgrade && apt-get -q -y --allow-downgrades install loom-conf=1.0";
+    assert!(staff.fleet.host("host-1").inside(quick).status.success());
+    let before = staff.packages();
+    let starts = rfc3339(now_ms() + 5_000);
+    let options = ["--canary", "1", "--pilot", "0", "--starts", &starts, "--lasts", "200s"];
+    let mut campaign = staff.start(&options);
+    campaign.until("the change waits for approval", |talk| talk.contains("waits for approval"));
+    let first = staff.change()["digest"].clone();
+    // Between the plan and the window somebody installs what was planned.
+    let install = "DEBIAN_FRONTEND=noninteractive apt-get -q -y install loom-conf=1.1";
+    assert!(staff.fleet.host("host-2").inside(install).status.success());
+    staff.approve(&mut campaign);
+    campaign.until("the new plan waits for approval", |talk| talk.matches("waits for approval").count() == 2);
+    let drifted = staff.change();
+    assert_ne!(drifted["digest"], first, "the plan is another one");
+    assert!(drifted["approvals"][0]["void"].is_string(), "the approval does not hold any more: {drifted:#}");
+    let notes = drifted["notes"].to_string();
+    assert!(notes.contains("host-2: loom-conf is not missing any more (1.1 was approved)"), "{notes}");
+    staff.approve(&mut campaign);
+    let said = campaign.finish();
+
+    assert_eq!(said.code, Some(1), "{said}");
+    assert_eq!(said.outcome("host-1"), "installed", "{said}");
+    assert_eq!(said.outcome("host-2"), "deferred", "{said}");
+    assert!(said.text("host-2").contains("the window closes in"), "{said}");
+    let (change, after) = (staff.change(), staff.packages());
+    assert_eq!(change["closure"]["code"], "successful_issues");
+    assert_eq!(change["tasks"]["host-2"]["outcome"]["outcome"], "deferred");
+    assert_eq!(after["host-1"]["loom-conf"], "1.1 ii");
+    let mut untouched = before["host-2"].clone();
+    untouched.insert("loom-conf".to_owned(), "1.1 ii".to_owned());
+    assert_eq!(after["host-2"], untouched, "nothing but what somebody else did");
+}
+
+fn now_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    u64::try_from(since.as_millis()).unwrap()
+}
+
+fn rfc3339(ms: u64) -> String {
+    patchloom::output::time::rfc3339(patchloom_core::UtcMs(ms))
+}

@@ -1,0 +1,197 @@
+//! Which of the patches that a host lacks go into the plan, and why the others do not. Knows no wave.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::model::{Withheld, WithheldReason};
+use crate::{
+    Baseline, Host, Instant, MissingPatch, Moment, OperatingSystem, PatchApproval, PatchCandidate, PlannedChange,
+    judge_patch,
+};
+
+/// A patch that a host lacks, with what a baseline may ask of it besides.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offer {
+    /// The patch.
+    #[serde(flatten)]
+    pub patch: MissingPatch,
+    /// When it was released, or its changelog says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release_date: Option<Moment>,
+    /// When it was seen first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_seen: Option<Moment>,
+    /// Section of a Debian package.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub section: String,
+    /// Priority of a Debian package.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub priority: String,
+    /// Severity in the words of the advisory.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub severity: String,
+    /// Classification in the words of the advisory.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub classification: String,
+}
+
+/// A version that must not be installed anywhere, because it was rolled back or somebody said so.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hold {
+    /// The package.
+    pub package: String,
+    /// The version; all where none is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Why.
+    pub why: String,
+}
+
+/// What decides over patches.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rules<'a> {
+    pub baselines: &'a [Baseline],
+    pub holds: &'a [Hold],
+    pub now: Instant,
+}
+
+/// What stays out, gathered over all hosts.
+#[derive(Debug, Default)]
+pub(super) struct Kept(BTreeMap<(String, String, WithheldReason, String), (u32, String)>);
+
+impl Kept {
+    pub fn add(&mut self, patch: &MissingPatch, reason: WithheldReason, why: String, host: &str) {
+        let key = (patch.id.name.clone(), patch.candidate.clone(), reason, why);
+        let row = self.0.entry(key).or_insert_with(|| (0, host.to_owned()));
+        row.0 += 1;
+        if *host < *row.1 {
+            row.1 = host.to_owned();
+        }
+    }
+
+    pub fn list(self) -> Vec<Withheld> {
+        let row = |((package, candidate, reason, why), (hosts, first))| Withheld {
+            package,
+            candidate,
+            reason,
+            why,
+            hosts,
+            first,
+        };
+        self.0.into_iter().map(row).collect()
+    }
+}
+
+/// The changes of a host, with their sizes; what stays out goes to `kept`.
+pub(super) fn approved<'a>(
+    host: &Host,
+    offers: &'a [Offer],
+    rules: Rules<'_>,
+    kept: &mut Kept,
+) -> Vec<(PlannedChange, &'a MissingPatch)> {
+    let baseline = baseline_of(host, rules.baselines);
+    let mut changes = Vec::new();
+    for offer in offers {
+        let patch = &offer.patch;
+        match stays_out(offer, baseline, rules) {
+            Some((reason, why)) => kept.add(patch, reason, why, &host.id),
+            None => changes.push((planned(patch), patch)),
+        }
+    }
+    changes
+}
+
+fn stays_out(offer: &Offer, baseline: Option<&Baseline>, rules: Rules<'_>) -> Option<(WithheldReason, String)> {
+    let patch = &offer.patch;
+    let names = |hold: &&Hold| {
+        hold.package == patch.id.name && hold.version.as_ref().is_none_or(|version| *version == patch.candidate)
+    };
+    if let Some(hold) = rules.holds.iter().find(names) {
+        return Some((WithheldReason::HeldVersion, hold.why.clone()));
+    }
+    let Some(baseline) = baseline else {
+        let why = || (WithheldReason::NoBaseline, "no baseline is for this system and patch group".to_owned());
+        // Without any baseline everything goes; the plan notes it.
+        return (!rules.baselines.is_empty()).then(why);
+    };
+    let now = Moment(i64::try_from(rules.now.0 / 1000).unwrap_or(i64::MAX));
+    let judged = judge_patch(baseline, &candidate(offer), now);
+    let reason = match judged.approval {
+        PatchApproval::Approved | PatchApproval::ExplicitlyApproved => return None,
+        PatchApproval::Pending { .. } => WithheldReason::Pending,
+        PatchApproval::Rejected => WithheldReason::Rejected,
+        PatchApproval::NotMatched => WithheldReason::NotMatched,
+    };
+    Some((reason, format!("baseline '{}': {}", baseline.name, judged.why)))
+}
+
+/// The baseline for a host: of those for its system the one that names its patch group, else one that names none.
+fn baseline_of<'a>(host: &Host, baselines: &'a [Baseline]) -> Option<&'a Baseline> {
+    let system = system_of(host)?;
+    let groups = |baseline: &Baseline| -> Vec<String> {
+        let listed = baseline.rest.get("PatchGroups").and_then(|groups| groups.as_array());
+        listed.into_iter().flatten().filter_map(|group| Some(group.as_str()?.to_owned())).collect()
+    };
+    let mut fitting: Vec<&Baseline> = baselines.iter().filter(|one| one.operating_system == system).collect();
+    fitting.sort_by(|a, b| a.name.cmp(&b.name));
+    let named = fitting.iter().find(|one| {
+        let group = host.patch_group();
+        group.is_some_and(|group| groups(one).iter().any(|name| name == group))
+    });
+    named.or_else(|| fitting.iter().find(|one| groups(one).is_empty())).copied()
+}
+
+/// What SSM calls the system of a host.
+fn system_of(host: &Host) -> Option<OperatingSystem> {
+    let os = host.os.as_ref()?;
+    let version = os.version.as_deref().unwrap_or_default();
+    Some(match os.id.as_str() {
+        "windows" => OperatingSystem::Windows,
+        "amzn" if version.starts_with("2023") => OperatingSystem::AmazonLinux2023,
+        "amzn" if version.starts_with("2022") => OperatingSystem::AmazonLinux2022,
+        "amzn" if version == "2" => OperatingSystem::AmazonLinux2,
+        "amzn" => OperatingSystem::AmazonLinux,
+        "ubuntu" => OperatingSystem::Ubuntu,
+        "rhel" => OperatingSystem::RedhatEnterpriseLinux,
+        "sles" | "suse" | "opensuse-leap" => OperatingSystem::Suse,
+        "centos" => OperatingSystem::Centos,
+        "ol" => OperatingSystem::OracleLinux,
+        "debian" => OperatingSystem::Debian,
+        "macos" => OperatingSystem::Macos,
+        "raspbian" => OperatingSystem::Raspbian,
+        "rocky" => OperatingSystem::RockyLinux,
+        "almalinux" => OperatingSystem::AlmaLinux,
+        _ => return None,
+    })
+}
+
+fn candidate(offer: &Offer) -> PatchCandidate {
+    let patch = &offer.patch;
+    let (epoch, rest) = match patch.candidate.split_once(':') {
+        Some((epoch, rest)) if epoch.bytes().all(|byte| byte.is_ascii_digit()) => (epoch.parse().unwrap_or(0), rest),
+        Some(_) | None => (0, patch.candidate.as_str()),
+    };
+    PatchCandidate {
+        name: patch.id.name.clone(),
+        arch: patch.id.arch.clone(),
+        epoch,
+        version: rest.to_owned(),
+        repository: patch.origin.clone(),
+        cve_ids: patch.cves.clone(),
+        security: Some(patch.security),
+        section: offer.section.clone(),
+        priority: offer.priority.clone(),
+        severity: offer.severity.clone(),
+        classification: offer.classification.clone(),
+        release_date: offer.release_date,
+        first_seen: offer.first_seen,
+        ..PatchCandidate::default()
+    }
+}
+
+fn planned(patch: &MissingPatch) -> PlannedChange {
+    let MissingPatch { id, installed, candidate, sha256, cves, security, .. } = patch.clone();
+    PlannedChange { id, installed, candidate, sha256, cves, security }
+}

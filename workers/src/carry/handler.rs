@@ -1,0 +1,76 @@
+//! A handler whose tasks are carried to their host where that is another machine, and done here where it is not.
+
+use patchloom_core::Failure;
+use patchloom_domain::{Plan, SshTarget, Target};
+use serde_json::Value;
+
+use super::Carrier;
+use super::post::Standing;
+use crate::artifact::ArtifactId;
+use crate::runtime::{BoxFuture, Handler, TaskContext};
+
+/// Wraps a handler.
+pub(crate) struct Carried<H> {
+    inner: H,
+    carrier: Carrier,
+}
+
+impl<H> Carried<H> {
+    pub(crate) fn new(inner: H, carrier: &Carrier) -> Self {
+        Self { inner, carrier: carrier.clone() }
+    }
+}
+
+impl<H: Handler> Handler for Carried<H> {
+    fn uses(&self) -> &'static str {
+        self.inner.uses()
+    }
+
+    fn run<'a>(&'a self, context: &'a TaskContext, input: Value) -> BoxFuture<'a, Result<Value, Failure>> {
+        Box::pin(async move {
+            let Some(target) = elsewhere(context, &input).await? else {
+                return self.inner.run(context, input).await;
+            };
+            carry(&self.carrier, context, &target, (self.uses(), input)).await
+        })
+    }
+}
+
+async fn carry(
+    carrier: &Carrier,
+    context: &TaskContext,
+    target: &SshTarget,
+    (uses, input): (&'static str, Value),
+) -> Result<Value, Failure> {
+    let post = carrier.post(context, target).await?;
+    // The host is asked first: what is at work or done there is neither sent nor begun again.
+    match post.standing().await? {
+        Standing::Begun => post.attend(None).await,
+        Standing::Open => post.carry(uses, input, None).await,
+    }
+}
+
+/// The other machine that a task is about; `None` where it is about none, or stands there already.
+async fn elsewhere(context: &TaskContext, input: &Value) -> Result<Option<SshTarget>, Failure> {
+    let target = match input.get("target") {
+        // What is no target at all is for the handler to complain of.
+        Some(target) => serde_json::from_value::<Target>(target.clone()).ok(),
+        None => target_of_plan(context, input).await?,
+    };
+    Ok(match target.map(|target| context.here(&target)) {
+        Some(Target::Ssh(ssh)) => Some(ssh),
+        Some(Target::Local | Target::Root { .. }) | None => None,
+    })
+}
+
+async fn target_of_plan(context: &TaskContext, input: &Value) -> Result<Option<Target>, Failure> {
+    let id = input.get("plan").and_then(Value::as_str).and_then(|text| text.parse::<ArtifactId>().ok());
+    let Some(id) = id else { return Ok(None) };
+    let plan: Plan = context.get_json(&id).await?;
+    let part = match (input.get("host").and_then(Value::as_str), plan.hosts()) {
+        (Some(host), _) => plan.host(host),
+        (None, [only]) => Some(only),
+        (None, _) => None,
+    };
+    Ok(part.map(|part| part.target.clone()))
+}
