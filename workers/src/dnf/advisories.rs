@@ -40,10 +40,11 @@ const SEVERITIES: [(&str, &str); 4] =
 
 /// Asks for the advisories of all that is newer than what is installed; and for their vulnerabilities.
 pub(super) async fn read(exec: &HostExec, cancel: &CancellationToken) -> Result<Advisories, Error> {
-    let list = ["dnf", "-q", "-C", "updateinfo", "list", "--updates"];
+    // Of what is excluded too: what a held package would fix is open.
+    let list = ["dnf", "-q", "-C", "--disableexcludes=all", "updateinfo", "list", "--updates"];
     let mut found = Advisories::default();
-    found.add(&ask(exec, &Order::reading(list), cancel).await?);
-    found.add(&ask(exec, &Order::reading(list.into_iter().chain(["--with-cve"])), cancel).await?);
+    found.add(&ask(exec, &Order::changing(list), cancel).await?);
+    found.add(&ask(exec, &Order::changing(list.into_iter().chain(["--with-cve"])), cancel).await?);
     Ok(found)
 }
 

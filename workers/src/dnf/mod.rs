@@ -1,5 +1,5 @@
 //! dnf and rpm of a target, read: what is installed, what is offered, which advisories name it. Changes nothing there, and asks no
-//! network: dnf answers out of what it fetched before.
+//! network: dnf answers out of what it fetched before. It writes its log and its locks even then, so its root cannot be read-only.
 
 mod advisories;
 mod missing;

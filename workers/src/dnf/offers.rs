@@ -27,7 +27,7 @@ pub(super) struct Offer {
 pub(super) async fn upgrades(exec: &HostExec, all: bool, cancel: &CancellationToken) -> Result<Vec<Offer>, Error> {
     let mut argv = vec!["dnf", "-q", "-C", "repoquery", "--upgrades", "--latest-limit", "1", "--qf", FORMAT];
     argv.extend(all.then_some("--disableexcludes=all"));
-    parse(&ask(exec, &Order::reading(argv), cancel).await?)
+    parse(&ask(exec, &Order::changing(argv), cancel).await?)
 }
 
 /// What repositories say of these versions, given as `name-epoch:version-release.arch`.
@@ -41,7 +41,7 @@ pub(super) async fn describe(
     }
     let mut argv: Vec<String> = ["dnf", "-q", "-C", "repoquery", "--qf", FORMAT].map(str::to_owned).to_vec();
     argv.extend_from_slice(nevras);
-    parse(&ask(exec, &Order::reading(argv), cancel).await?)
+    parse(&ask(exec, &Order::changing(argv), cancel).await?)
 }
 
 pub(super) fn parse(text: &str) -> Result<Vec<Offer>, Error> {
@@ -72,7 +72,7 @@ pub(super) struct Transaction {
 
 /// Lets dnf resolve a full upgrade and do nothing.
 pub(super) async fn dry_run(exec: &HostExec, cancel: &CancellationToken) -> Result<Transaction, Error> {
-    let ran = exec.run(&Order::reading(["dnf", "-C", "upgrade", "--assumeno"]), cancel).await?;
+    let ran = exec.run(&Order::changing(["dnf", "-C", "upgrade", "--assumeno"]), cancel).await?;
     let text = ran.text();
     // It says no to itself, which it counts as a failure.
     let resolved = ran.ok() || (ran.code() == Some(1) && text.contains("Operation aborted."));
