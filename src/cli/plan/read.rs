@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 use patchloom_domain::inventory::{self, Mistakes, Names, Text, Texts};
-use patchloom_domain::{CampaignPlan, Durations, Ending, FailureRates, Found, HeldVersion, Host, Offer, Work, look};
+use patchloom_domain::{CampaignPlan, Durations, Ending, FailureRates, Found, VersionHold, Host, Offer, Work, look};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -96,7 +96,7 @@ pub(super) fn missing(files: &[PathBuf]) -> Result<Vec<Found>, Fault> {
 }
 
 /// Reads the versions that are held for the whole fleet.
-pub(super) fn holds(file: &Path) -> Result<Vec<HeldVersion>, Fault> {
+pub(super) fn holds(file: &Path) -> Result<Vec<VersionHold>, Fault> {
     json(&Source::read(file)?)
 }
 

@@ -39,7 +39,7 @@ pub struct Offer {
 /// A version that must not be installed anywhere, because it was rolled back or somebody said so.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct HeldVersion {
+pub struct VersionHold {
     /// The package.
     pub package: String,
     /// The version; all where none is given.
@@ -53,7 +53,7 @@ pub struct HeldVersion {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rules<'a> {
     pub baselines: &'a [Baseline],
-    pub holds: &'a [HeldVersion],
+    pub holds: &'a [VersionHold],
     pub now: Instant,
 }
 
@@ -105,7 +105,7 @@ pub(super) fn approved<'a>(
 
 fn stays_out(offer: &Offer, baseline: Option<&Baseline>, rules: Rules<'_>) -> Option<(WithheldReason, String)> {
     let patch = &offer.patch;
-    let names = |hold: &&HeldVersion| {
+    let names = |hold: &&VersionHold| {
         hold.package == patch.id.name && hold.version.as_ref().is_none_or(|version| *version == patch.candidate)
     };
     if let Some(hold) = rules.holds.iter().find(names) {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::approve::{HeldVersion, Kept, Offer, Rules, approved};
+use super::approve::{Kept, Offer, Rules, VersionHold, approved};
 use super::durations::{Durations, Part, Work};
 use super::estimate::{Estimate, whole};
 use super::model::{
@@ -84,7 +84,7 @@ pub struct PlanInput<'a> {
     /// Baselines; without any every patch is approved.
     pub baselines: &'a [Baseline],
     /// Versions held for the whole fleet.
-    pub holds: &'a [HeldVersion],
+    pub holds: &'a [VersionHold],
     /// The occurrences of each window by its name, sorted and disjoint.
     pub windows: &'a BTreeMap<String, Vec<Occurrence>>,
     /// The window of each host by its id. No window means never.

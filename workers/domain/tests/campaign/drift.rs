@@ -65,7 +65,7 @@ fn estimates_that_were_learned_meanwhile_need_no_new_approval() {
 fn a_host_that_left_says_why() {
     let mut fleet = Fleet::grown(3, 0, 0);
     let before = fleet.plan();
-    fleet.holds.push(HeldVersion { package: "openssl".to_owned(), version: None, why: "rolled back".to_owned() });
+    fleet.holds.push(VersionHold { package: "openssl".to_owned(), version: None, why: "rolled back".to_owned() });
     fleet.found[0].patches.push(patch("curl", "8.0-1"));
     let drift = plan_drift(&before, &fleet.plan());
     let gone: Vec<&str> =

@@ -13,7 +13,7 @@ pub struct Fleet {
     pub hosts: Vec<Host>,
     pub found: Vec<Found>,
     pub baselines: Vec<Baseline>,
-    pub holds: Vec<HeldVersion>,
+    pub holds: Vec<VersionHold>,
     pub windows: BTreeMap<String, Vec<Occurrence>>,
     pub window_of: BTreeMap<String, String>,
     pub durations: Durations,

@@ -116,7 +116,7 @@ fn every_reason_to_leave_out_a_host_or_a_patch_is_told() {
     fleet.found.retain(|found| found.host != "unscanned");
     fleet.found.push(super::fleet::found("stranger", vec![patch("bash", "2")]));
     fleet.window_of.remove("windowless");
-    let hold = |version: &str| HeldVersion {
+    let hold = |version: &str| VersionHold {
         package: "nginx".to_owned(),
         version: Some(version.to_owned()),
         why: "rolled back on web-3".to_owned(),
