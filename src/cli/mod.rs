@@ -42,7 +42,6 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 pub use baseline::{BaselineCommand, BaselineExportArgs, BaselineImportArgs, BaselineTestArgs};
 pub use bench::{BenchCommand, BenchCorrelateArgs, BenchEngineArgs, BenchFanoutArgs};
-pub use bench::{BenchCommand, BenchEngineArgs, BenchFanoutArgs};
 pub use campaign::{CampaignCommand, CampaignRunArgs, CampaignShowArgs};
 pub use carried::{HostAskArgs, HostCommand, HostRunArgs};
 pub use change::{ChangeCommand, ChangeDecisionArgs, ChangeListArgs, ChangeShowArgs};
@@ -53,7 +52,6 @@ pub use event::{EventCommand, EventSendArgs, EventTailArgs};
 pub use evidence::{EvidenceCommand, EvidenceExportArgs, EvidenceVerifyArgs};
 pub use explain::ExplainArgs;
 pub use failure::{FailureClassifyArgs, FailureClusterArgs, FailureCommand, ManagerChoice};
-pub use failure::{FailureClassifyArgs, FailureCommand, ManagerChoice};
 pub use hold::{EcosystemChoice, HeldArgs, HoldAddArgs, HoldCommand, HoldListArgs, HoldReleaseArgs};
 pub use inventory::{
     InventoryCheckArgs, InventoryCommand, InventoryDiffArgs, InventoryImportArgs, InventoryShowArgs, InventorySources,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 use patchloom_domain::inventory::{self, Mistakes, Names, Text, Texts};
-use patchloom_domain::{CampaignPlan, Durations, Ending, FailureRates, Found, VersionHold, Host, Offer, Work, look};
+use patchloom_domain::{CampaignPlan, Durations, Ending, FailureRates, Found, Host, Offer, VersionHold, Work, look};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 

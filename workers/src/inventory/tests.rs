@@ -34,7 +34,7 @@ impl Lab {
 
     async fn reconcile(&self, input: Value) -> Result<Value, patchloom_core::Failure> {
         let key =
-            TaskKey { run: RunId(uuid::Uuid::from_u128(1)), step: "r".parse().unwrap(), item: 0, leg: Leg::Forward };
+            TaskKey { run: RunId(uuid::Uuid::from_u128(1)), step: "r".into(), item: 0, attempt: 1, leg: Leg::Forward };
         let data = DataDir::new(self.0.path().join("data"));
         let (context, _heard) = TaskContext::new(key, 0, CancellationToken::new(), data);
         let answer = InventoryReconcile.run(&context, input).await;
