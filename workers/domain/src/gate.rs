@@ -363,7 +363,7 @@ pub fn refusals(
     };
     all.extend(undo_refusal(host_plan, plan.mode(), &digest, undo));
     all.extend(preflight_refusal(host, now, preflight));
-    let held = holds.of_plan(host_plan);
+    let held = holds.of_plan(host_plan, &change.number);
     all.extend((!held.is_empty()).then(|| Refusal::VersionHeld { host: host.to_owned(), held }));
     all
 }

@@ -189,10 +189,19 @@ impl Holds {
     }
 
     /// Every held version of a host's plan, in words.
+    ///
+    /// What failed under this very `number` on another host stops nobody else of it: whether that is more than one host's
+    /// misfortune, the campaign judges by its numbers.
     #[must_use]
-    pub fn of_plan(&self, plan: &HostPlan) -> Vec<String> {
+    pub fn of_plan(&self, plan: &HostPlan, number: &str) -> Vec<String> {
+        let elsewhere = |cause: &HoldCause| {
+            cause.change.as_deref() == Some(number) && cause.host.as_deref().is_some_and(|host| host != plan.host)
+        };
         let held = |change: &PlannedChange| {
             let hold = self.held(&plan.host, &change.id.name, &change.candidate)?;
+            if hold.causes.iter().all(elsewhere) {
+                return None;
+            }
             let why = hold.causes.last().map_or("", |cause| cause.why.as_str());
             Some(format!("{} {} ({why})", change.id.name, change.candidate))
         };

@@ -6,7 +6,7 @@ use crate::{Actor, Cause, ChangeState, ChangeType, Command, Draft, Mode, Order, 
 const HOUR: u64 = 60 * 60 * 1000;
 const RULES: WaveRules = WaveRules { canary: 1, pilot: 2, canary_failures: 0, pilot_failures: 1 };
 
-fn host(id: &str, environment: Option<Environment>, criticality: Option<u8>) -> (Host, u64) {
+fn host(id: &str, environment: Option<Environment>, criticality: Option<u8>) -> (Host, u64, Vec<CampaignPatch>) {
     let host = Host {
         id: id.to_owned(),
         target: Target::Local,
@@ -24,7 +24,7 @@ fn host(id: &str, environment: Option<Environment>, criticality: Option<u8>) -> 
         cluster: None,
         tags: Default::default(),
     };
-    (host, 10 * 60 * 1000)
+    (host, 10 * 60 * 1000, vec![CampaignPatch { package: "jq".to_owned(), version: "2".to_owned() }])
 }
 
 fn roster() -> Roster {
@@ -39,6 +39,10 @@ fn roster() -> Roster {
 }
 
 fn at_work() -> ChangeRequest {
+    at_work_on(&roster())
+}
+
+fn at_work_on(roster: &Roster) -> ChangeRequest {
     let digest = PlanDigest::try_from(format!("sha256:{}", "a".repeat(64))).unwrap();
     let draft = Draft {
         title: "x".to_owned(),
@@ -48,7 +52,7 @@ fn at_work() -> ChangeRequest {
         digest: digest.clone(),
         plan: None,
         window: Window { start: Instant(0), end: Instant(HOUR) },
-        hosts: roster().hosts.into_iter().map(|entry| entry.host.id).collect(),
+        hosts: roster.hosts.iter().map(|entry| entry.host.id.clone()).collect(),
         implementation_plan: "x".to_owned(),
         backout_plan: "x".to_owned(),
         test_plan: "x".to_owned(),
@@ -123,4 +127,53 @@ fn who_was_deferred_is_no_failure_and_a_stranger_is_not_admitted() {
     let change = finished(at_work(), "d", HostOutcome::Deferred { why: "later".to_owned() });
     assert_eq!(roster().admit(&change, "t", Instant(1)), Admission::Admitted);
     deferred(&change, "nobody", Instant(1), "not on the roster");
+}
+
+/// Forty hosts behind two relays.
+fn many() -> Roster {
+    let hosts = (0..40).map(|at| {
+        let (mut host, expected, patches) = host(&format!("h{at:02}"), Some(Environment::Prod), None);
+        host.relay = Some(format!("relay-{}", at % 2));
+        (host, expected, patches)
+    });
+    Roster::new(hosts.collect(), WaveRules { canary: 0, pilot: 0, canary_failures: 0, pilot_failures: 0 })
+}
+
+fn not_fetched() -> HostOutcome {
+    let cause = Cause { code: "FETCH".to_owned(), message: "404".to_owned() };
+    HostOutcome::RolledBack { cause, way: UndoWay::NothingToUndo, verified: true }
+}
+
+#[test]
+fn behind_a_relay_that_fails_nobody_begins_and_the_others_go_on() {
+    let roster = many();
+    let mut change = at_work_on(&roster);
+    for at in (0..12).step_by(2) {
+        change = finished(change, &format!("h{at:02}"), not_fetched());
+        change = finished(change, &format!("h{:02}", at + 1), HostOutcome::Installed);
+    }
+    let Admission::Deferred { why } = roster.admit(&change, "h30", Instant(1)) else { panic!("behind the bad relay") };
+    assert!(why.starts_with("pause relay relay-0: "), "{why}");
+    assert_eq!(roster.admit(&change, "h31", Instant(1)), Admission::Admitted);
+}
+
+#[test]
+fn one_host_that_fails_stops_nobody() {
+    let roster = many();
+    let mut change = finished(at_work_on(&roster), "h00", rolled_back());
+    for at in 1..10 {
+        change = finished(change, &format!("h{at:02}"), HostOutcome::Installed);
+    }
+    assert_eq!(roster.admit(&change, "h30", Instant(1)), Admission::Admitted);
+}
+
+#[test]
+fn a_patch_that_fails_everywhere_halts_the_campaign() {
+    let roster = many();
+    let mut change = at_work_on(&roster);
+    for at in 0..8 {
+        change = finished(change, &format!("h{at:02}"), rolled_back());
+    }
+    let Admission::Deferred { why } = roster.admit(&change, "h30", Instant(1)) else { panic!("it goes on") };
+    assert!(why.starts_with("halt campaign: "), "{why}");
 }

@@ -4,14 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use patchloom_core::Failure;
 use patchloom_domain::{
-    Host, HostPlan, Instant, MissingPatch, Mode, PackageId, Plan, PlannedChange, Roster, UndoIntent, Wave, WaveRules,
+    CampaignPatch, Host, HostPlan, Instant, MissingPatch, Mode, PackageId, Plan, PlannedChange, Roster, UndoIntent,
+    Wave, WaveRules,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::apt::missing::Missing;
 use crate::artifact::ArtifactId;
 use crate::changes::input;
 use crate::failure::{chain, permanent};
+use crate::holds;
 use crate::runtime::{BoxFuture, Handler, TaskContext};
 
 /// What a patch of a host takes at least, and each package of it: until there is a history, a careful guess.
@@ -60,12 +63,6 @@ struct Failed {
     message: String,
 }
 
-#[derive(Deserialize)]
-struct Missing {
-    #[serde(alias = "missing")]
-    patches: Vec<MissingPatch>,
-}
-
 /// `campaign.plan`: freezes what all hosts lack into one plan.
 ///
 /// With the plan that was approved, it holds it against what is found now: as long as every approved package is still at its
@@ -91,6 +88,7 @@ impl Handler for MakeCampaign {
                 Some(id) => Some(context.get_json(id).await?),
                 None => None,
             };
+            let holds = holds::of(context)?;
             let mut parts = Vec::new();
             let mut left_out = Vec::new();
             for (at, host) in asked.hosts.iter().enumerate() {
@@ -100,7 +98,9 @@ impl Handler for MakeCampaign {
                         return Err(permanent("E0508", text));
                     }
                     Some(found) => {
-                        let missing: Missing = context.get_json(&found.missing).await?;
+                        let mut missing: Missing = context.get_json(&found.missing).await?;
+                        // A host reads the holds of its own directory: those of the fleet are here.
+                        holds::reject(&holds, &host.id, &mut missing);
                         let changes: Vec<_> = missing.patches.into_iter().map(planned).collect();
                         parts.push((host, found, changes));
                     }
@@ -188,8 +188,16 @@ async fn answer(
         let count = plan.host(host).map_or(0, |part| part.changes.len());
         BASE_MS.saturating_add(PACKAGE_MS.saturating_mul(u64::try_from(count).unwrap_or(u64::MAX)))
     };
+    let patches = |host: &str| {
+        let patch = |change: &PlannedChange| CampaignPatch {
+            package: change.id.name.clone(),
+            version: change.candidate.clone(),
+        };
+        plan.host(host).map(|part| part.changes.iter().map(patch).collect()).unwrap_or_default()
+    };
     let taken = asked.hosts.iter().filter(|host| named.contains(host.id.as_str()));
-    let roster = Roster::new(taken.map(|host| (host.clone(), expected(&host.id))).collect(), asked.waves);
+    let taken = taken.map(|host| (host.clone(), expected(&host.id), patches(&host.id))).collect();
+    let roster = Roster::new(taken, asked.waves);
     let row = |entry: &patchloom_domain::Entry| {
         let found = by_id.get(entry.host.id.as_str()).map(|part| part.1);
         json!({
