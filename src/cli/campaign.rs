@@ -24,7 +24,7 @@ use crate::report::Mode;
 #[command(subcommand_required = true)]
 pub enum CampaignCommand {
     /// Patch the hosts of an inventory: canary, pilot, broad, under one change request
-    Run(CampaignRunArgs),
+    Run(Box<CampaignRunArgs>),
     /// Tell how a campaign stands, host by host
     Show(CampaignShowArgs),
 }

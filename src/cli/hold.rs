@@ -70,7 +70,7 @@ pub struct HeldArgs {
     #[arg(value_name = "PACKAGE")]
     pub package: String,
     /// Exactly this version
-    #[arg(value_name = "VERSION")]
+    #[arg(id = "held_version", value_name = "VERSION")]
     pub version: String,
     /// Whose versions they are
     #[arg(long, value_name = "ECOSYSTEM", default_value = "deb")]

@@ -48,7 +48,10 @@ pub struct Running<'a> {
 
 impl Bench {
     pub fn new(user: &'static str) -> Self {
-        Self { fleet: Fleet::start(FleetOptions { sites: vec![1], ..FleetOptions::default() }), user }
+        let fleet = Fleet::start(FleetOptions { sites: vec![1], ..FleetOptions::default() });
+        let updated = fleet.host("host-1").inside("apt-get -q update");
+        assert!(updated.status.success(), "{}", String::from_utf8_lossy(&updated.stderr));
+        Self { fleet, user }
     }
 
     pub fn address(&self) -> String {

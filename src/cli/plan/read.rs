@@ -46,7 +46,7 @@ enum Past {
 #[serde(untagged)]
 enum Lacks {
     Patches(Vec<Offer>),
-    Whole(serde_json::Value),
+    Whole(serde_json::Map<String, serde_json::Value>),
 }
 
 /// Reads hosts: a JSON list of them, or whatever an inventory may be.
@@ -85,8 +85,8 @@ pub(super) fn missing(files: &[PathBuf]) -> Result<Vec<Found>, Fault> {
             let value = match lacks {
                 Lacks::Patches(patches) => serde_json::json!({ "host": host, "patches": patches }),
                 Lacks::Whole(mut value) => {
-                    value["host"] = serde_json::Value::String(host);
-                    value
+                    value.insert("host".to_owned(), serde_json::Value::String(host));
+                    serde_json::Value::Object(value)
                 }
             };
             all.push(serde_json::from_value(value).map_err(|error| wrong(&source.file, &error))?);

@@ -118,7 +118,8 @@ fn a_bundle_that_was_packed_again_is_taken_only_where_that_is_said() {
 #[test]
 fn a_forger_who_mends_the_manifest_is_found_by_the_chain() {
     let bed = Bed::new();
-    let with = |forge: &dyn Fn(&mut BTreeMap<String, Vec<u8>>)| {
+    type Forge<'a> = &'a dyn Fn(&mut BTreeMap<String, Vec<u8>>);
+    let with = |forge: Forge<'_>| {
         let mut files = bed.files();
         forge(&mut files);
         refit(&mut files);

@@ -31,7 +31,8 @@ pub fn gather(path: &Path) -> Result<Texts, Error> {
             path.parent().unwrap_or(Path::new("."))
         }
     };
-    let scopes: [(&str, fn(String) -> Scope); 2] = [("group_vars", Scope::Group), ("host_vars", Scope::Host)];
+    type Make = fn(String) -> Scope;
+    let scopes: [(&str, Make); 2] = [("group_vars", Scope::Group), ("host_vars", Scope::Host)];
     for (name, scope) in scopes {
         let vars = dir.join(name);
         if !vars.is_dir() {

@@ -31,7 +31,7 @@ pub fn os_release(text: &str) -> (Option<String>, Option<String>) {
     let value = |name: &str| {
         let lines = text.lines().map(str::trim).filter(|line| !line.starts_with('#'));
         // As in a shell, the last assignment counts.
-        let value = lines.filter_map(|line| line.split_once('=')).filter(|(key, _)| *key == name).last()?.1;
+        let value = lines.filter_map(|line| line.split_once('=')).rfind(|(key, _)| *key == name)?.1;
         let words = super::ini::words(value)?;
         words.into_iter().next().filter(|value| !value.is_empty())
     };
