@@ -92,7 +92,6 @@ fn a_whole_campaign_at_the_base_rate_is_halted_for_nothing_less_often_than_alpha
         }
         halted += u32::from(monitor.has_crossed());
     }
-    println!("{halted} of {CAMPAIGNS} campaigns of 200 hosts halted at the base rate");
     assert!(f64::from(halted) < ALPHA * f64::from(CAMPAIGNS), "{halted}");
 }
 
@@ -126,7 +125,6 @@ fn found_after(strikes: impl Fn(&CampaignHost) -> bool, share: f64, cause: &str,
 fn a_relay_that_is_cut_off_is_found_within_six_of_its_hosts() {
     let scope = Scope { dimension: Dimension::Relay, value: "r2".to_owned() };
     let (after, named) = found_after(|host| host.relay.as_deref() == Some("r2"), 1.0, "timeout", &scope);
-    println!("relay: median {}, most {}, named {named} of {}", after[after.len() / 2], after[199], after.len());
     assert!(after[199] <= 6, "{after:?}");
     assert!(named >= 190, "{named}");
 }
@@ -136,7 +134,6 @@ fn a_patch_that_fails_four_times_in_five_is_found_within_twenty_of_its_hosts() {
     let scope = Scope { dimension: Dimension::Patch, value: "p3 2".to_owned() };
     let gets = |host: &CampaignHost| host.patches.iter().any(|patch| patch.package == "p3");
     let (after, named) = found_after(gets, 0.8, "SCRIPTLET", &scope);
-    println!("patch: median {}, most {}, named {named} of {}", after[after.len() / 2], after[199], after.len());
     assert!(after[100] <= 8 && after[199] <= 20, "{after:?}");
     assert!(named >= 160, "{named}");
 }

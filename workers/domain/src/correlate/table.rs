@@ -1,11 +1,10 @@
 //! Lines that come up again and again, read once each and then known by a number.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, DefaultHasher};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// A hash map that hashes the same in every process: nothing here draws a random number. It is never walked.
-pub(super) type Map<K, V> = HashMap<K, V, BuildHasherDefault<DefaultHasher>>;
+/// A map that is only ever asked for one key at a time.
+pub(super) type Map<K, V> = BTreeMap<K, V>;
 
 /// The number of a line.
 pub(super) type Id = u32;
@@ -26,7 +25,7 @@ pub(super) fn id(place: usize) -> Id {
 /// The lines and what they say.
 #[derive(Debug)]
 pub(super) struct Table<T> {
-    ids: Map<Arc<str>, Id>,
+    ids: BTreeMap<Arc<str>, Id>,
     lines: Vec<Arc<str>>,
     items: Vec<T>,
     /// The line that last came after each; first of all the one that came at a beginning.
@@ -37,7 +36,7 @@ pub(super) struct Table<T> {
 
 impl<T> Default for Table<T> {
     fn default() -> Self {
-        Self { ids: Map::default(), lines: Vec::new(), items: Vec::new(), next: vec![NONE], before: 0 }
+        Self { ids: BTreeMap::new(), lines: Vec::new(), items: Vec::new(), next: vec![NONE], before: 0 }
     }
 }
 
@@ -111,7 +110,7 @@ impl<T> Table<T> {
 /// Names and their numbers.
 #[derive(Debug, Default)]
 pub(super) struct Names {
-    ids: Map<Box<str>, Id>,
+    ids: BTreeMap<Box<str>, Id>,
 }
 
 impl Names {
