@@ -384,6 +384,7 @@ mod tests {
             each(&grammar, &mut |command| {
                 let help = command.clone().render_long_help().to_string();
                 let lines = help.lines().map(str::trim);
+                let lines = lines.filter(|line| !line.ends_with("<COMMAND>"));
                 examples.extend(lines.filter_map(|line| line.strip_prefix("patchloom ")).map(str::to_owned));
             });
             let names: Vec<String> = grammar.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();

@@ -246,7 +246,7 @@ impl<Q: TaskQueue, S: Script> Stage<'_, Q, S> {
             }
             // The leader answers when it has nothing under way: by then all that it owes is with the queue.
             let state = self.handle.read(Partition::clone).await?;
-            if self.take(&state).await || self.stop_who_is_asked_to().await? {
+            if self.take(&state).await? || self.stop_who_is_asked_to().await? {
                 continue;
             }
             let orders = self.script.orders(&state, self.clock.now());
@@ -304,7 +304,7 @@ impl<Q: TaskQueue, S: Script> Stage<'_, Q, S> {
     }
 
     /// Hands waiting tasks to workers.
-    async fn take(&mut self, state: &Partition) -> bool {
+    async fn take(&mut self, state: &Partition) -> Result<bool, EngineError> {
         let leases = tokio::select! {
             biased;
             // Cancel-safe: what is not returned is not leased.
@@ -313,6 +313,12 @@ impl<Q: TaskQueue, S: Script> Stage<'_, Q, S> {
         };
         let took = !leases.is_empty();
         let now = self.clock.now();
+        // A run that began since the state was read has tasks already: whoever answers must know whose child it is.
+        let newer = match leases.iter().all(|lease| state.run(lease.task.key.run).is_some()) {
+            true => None,
+            false => Some(self.handle.read(Partition::clone).await?),
+        };
+        let state = newer.as_ref().unwrap_or(state);
         for lease in leases {
             let reply = self.script.answer(&lease, state);
             let limits = lease.task.timeouts;
@@ -328,7 +334,7 @@ impl<Q: TaskQueue, S: Script> Stage<'_, Q, S> {
             }
             self.held.insert(token, Held { lease, reply });
         }
-        took
+        Ok(took)
     }
 
     fn plan(&mut self, at: UtcMs, deed: Deed) {

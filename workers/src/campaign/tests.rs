@@ -62,7 +62,7 @@ impl Lab {
                 "sha256": null, "size_bytes": null, "cves": [],
             })
         };
-        let missing = json!({ "patches": rows.iter().map(row).collect::<Vec<_>>(), "withheld": [] });
+        let missing = json!({ "patches": rows.iter().map(row).collect::<Vec<_>>(), "kept_back": [], "removes": [], "withheld": [] });
         DataDir::new(self.path()).artifacts().put_json(&missing).unwrap()
     }
 

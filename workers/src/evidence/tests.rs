@@ -140,7 +140,7 @@ fn a_forger_who_mends_the_manifest_is_found_by_the_chain() {
         files.insert(ENTRIES.to_owned(), text[..=end].to_vec());
     };
     refused(&with(&cut), CHANGE, "the end was cut off");
-    refused(&with(&|files| replaced(files, PLAN, "observe", "apply")), PLAN, "not the plan of the change");
+    refused(&with(&|files| replaced(files, PLAN, "observe", "apply")), PLAN, "its content is");
     let artifact = bed.files().into_iter().find(|(_, bytes)| bytes == b"what apt said").unwrap().0;
     refused(&with(&|files| replaced(files, &artifact, "apt", "dnf")), &artifact, "not what its name says");
     refused(&with(&|files| drop(files.remove(&artifact))), &artifact, "entry 2 names it, and it is missing");

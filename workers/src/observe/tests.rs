@@ -71,7 +71,7 @@ async fn a_planned_version_that_is_not_there_fails_an_applied_run() {
     let Some(target) = target() else { return };
     let dir = tempfile::tempdir().unwrap();
     let context = context(&dir);
-    let plan = json!({ "hosts": [{ "target": target, "changes": [
+    let plan = json!({ "hosts": [{ "host": "web-1", "target": target, "changes": [
         { "name": "dpkg", "arch": "amd64", "candidate": "999" },
         { "name": "no-such-package", "arch": "all", "candidate": "1" },
     ]}]});
