@@ -24,7 +24,7 @@ use crate::output::{Column, Table};
     "Examples:\n",
     "  patchloom correlate --host-facts host.json --findings trivy.json\n",
     "  patchloom correlate --host-facts h.json --findings trivy.json --findings grype.json --kev k.json\n",
-    "  patchloom correlate --host-facts h.json --findings f.jsonl --ssvc cves.jsonl --assume best --json\n\n",
+    "  patchloom correlate --host-facts h.json --findings f.jsonl --ssvc cves.jsonl --assume best\n\n",
     "Findings are Trivy's or Grype's JSON, or a list of objects with id, package, fixed and status. See\n",
     "docs/correlation.md for the facts of a host, the states, and what stands for answers that nobody gives.\n",
     "Ends with 0 where nothing that is open is past its deadline, with 1 where something is.\n\n",

@@ -49,7 +49,7 @@ pub struct EvidenceExportArgs {
 #[command(after_long_help = concat!(
     "Examples:\n",
     "  patchloom evidence verify CHG0000007.tar.zst\n",
-    "  patchloom evidence verify CHG0000007.tar.zst --verify-key UDXU4RCSJNZOIQHZNWXHXORDPRTGNJAHAHFRGZNEEJCPQTT2M7NLCNF4\n\n",
+    "  patchloom evidence verify CHG0000007.tar.zst --verify-key UDXU4RCSJN…\n\n",
     "Ends with 0 where it is sound, and with 1 where it is not: then the place and the reason are told.\n",
     "Without --verify-key a signature is not looked at; with it, it has to be there and of that key.\n\n",
     include_str!("exit_codes.txt")

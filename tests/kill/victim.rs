@@ -180,7 +180,7 @@ pub fn unfinished(data: &Path) -> Vec<String> {
     while let Some(dir) = open.pop() {
         for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
             // A saved configuration may hold any name; a lock file stays where it is locked.
-            if ["files", ".lock"].iter().any(|name| entry.file_name() == *name) {
+            if ["files", ".lock", ".holds.lock"].iter().any(|name| entry.file_name() == *name) {
                 continue;
             }
             if entry.file_name().to_string_lossy().starts_with('.') {

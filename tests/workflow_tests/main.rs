@@ -72,7 +72,7 @@ fn the_cases_of_the_shipped_workflows_leave_no_step_condition_or_way_back_out() 
     let coverage = said["coverage"].as_array().unwrap();
     assert_eq!(coverage.len(), shipped::all().len());
     for workflow in coverage {
-        assert!(workflow["sights"].as_u64().unwrap() > 1, "{workflow}");
+        assert!(workflow["sights"].as_u64().unwrap() > 0, "{workflow}");
         assert_eq!(workflow["missing"], serde_json::json!([]), "{workflow}");
     }
     let said = run(&root(), &["workflows/change.yaml", "--coverage", "--filter", "observe"]).ends(0);

@@ -80,10 +80,9 @@ pub struct SimulateArgs {
 #[command(after_long_help = concat!(
     "Examples:\n",
     "  patchloom plan --inventory hosts.yaml --missing missing.json --calendar calendars.yaml/night\n",
-    "  patchloom plan --inventory hosts.json --missing m.json --calendar c.yaml --baseline b.json --output plan.json\n",
-    "  patchloom plan --inventory h.json --missing m.json --calendar c.yaml/night --simulate --rounds 2000\n",
-    "  patchloom plan --inventory h.json --missing m.json --calendar c.yaml/night \\\n",
-    "      --waves '[{name: canary, size: 1%, soak: 30m}, {name: broad, size: 100%}]'\n\n",
+    "  patchloom plan --inventory h.json --missing m.json --calendar c.yaml --output plan.json\n",
+    "  patchloom plan --inventory h.json --missing m.json --calendar c.yaml/night --simulate\n",
+    "\nWaves are written --waves '[{name: canary, size: 1%, soak: 30m}, {name: broad, size: 100%}]'.\n",
     "Ends with 0 where everybody who lacks an approved patch is planned, with 1 where somebody does not fit in.\n",
     "docs/planning.md describes the files and the rules.\n\n",
     include_str!("../exit_codes.txt")
