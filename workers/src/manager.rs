@@ -24,6 +24,19 @@ pub(crate) trait PackageManager: Send + Sync {
     /// Whether the patches that it names come with the vulnerabilities that they fix; else changelogs tell.
     fn tells_cves(&self) -> bool;
 
+    /// What brings its packages into order again.
+    fn remedy(&self) -> &'static str;
+
+    /// Where it keeps what it downloads, and its database: where it needs room.
+    fn places(&self) -> (&'static str, &'static str);
+
+    /// What is wrong with its packages, for which nothing may be changed; nothing where all is well.
+    fn audit<'a>(
+        &'a self,
+        exec: &'a HostExec,
+        cancel: &'a CancellationToken,
+    ) -> BoxFuture<'a, Result<Option<String>, Error>>;
+
     /// All packages of its database, sorted by name and architecture.
     fn packages<'a>(
         &'a self,
@@ -60,20 +73,42 @@ const DNF_SYSTEMS: [&str; 7] = ["fedora", "rhel", "centos", "almalinux", "rocky"
 
 /// The package manager of a target, by what its system calls itself: a Debian that has dnf installed is still apt's.
 pub(crate) fn manager_of(exec: &HostExec) -> &'static dyn PackageManager {
-    let read = |path: &str| fs::read_to_string(exec.path(path)).ok();
-    let text = read("/etc/os-release").or_else(|| read("/usr/lib/os-release")).unwrap_or_default();
-    if is_dnf(&text) { &Dnf } else { &Apt }
+    match family_of(exec) {
+        Family::Apt => &Apt,
+        Family::Dnf => &Dnf,
+    }
 }
 
-fn is_dnf(os_release: &str) -> bool {
+/// Package managers by what is the same among them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Family {
+    /// apt over dpkg.
+    Apt,
+    /// dnf over rpm.
+    Dnf,
+}
+
+/// Whose a target is.
+pub(crate) fn family_of(exec: &HostExec) -> Family {
+    let read = |path: &str| fs::read_to_string(exec.path(path)).ok();
+    let text = read("/etc/os-release").or_else(|| read("/usr/lib/os-release")).unwrap_or_default();
+    family_by(&text)
+}
+
+fn family_by(os_release: &str) -> Family {
     let names =
         os_release.lines().filter_map(|line| line.strip_prefix("ID=").or_else(|| line.strip_prefix("ID_LIKE=")));
-    names.flat_map(|names| names.trim_matches(['"', '\'']).split(' ')).any(|name| DNF_SYSTEMS.contains(&name))
+    let mut names = names.flat_map(|names| names.trim_matches(['"', '\'']).split(' '));
+    if names.any(|name| DNF_SYSTEMS.contains(&name)) { Family::Dnf } else { Family::Apt }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn is_dnf(text: &str) -> bool {
+        family_by(text) == Family::Dnf
+    }
 
     #[test]
     fn a_system_is_known_by_its_name_or_its_likes() {

@@ -4,12 +4,12 @@ use patchloom_core::FailureClass;
 use patchloom_domain::{Cause, FailureKind, Manager, Observed, PackageOutcome, States, Verdict, diagnose};
 
 /// The cause, and whether another attempt may help. Takes no exit code: it says nothing.
-pub(super) fn find(said: &str, errors: &[String], verdict: &Verdict) -> (Cause, FailureClass) {
+pub(super) fn find(manager: Manager, said: &str, errors: &[String], verdict: &Verdict) -> (Cause, FailureClass) {
     let text = format!("{}\n{said}", errors.join("\n"));
     let broken = verdict.packages.iter().filter(|package| package.outcome == PackageOutcome::Broken);
     let broken: Vec<_> = broken.map(|package| package.id.name.clone()).collect();
     let states = States { changed: &[], broken: &broken };
-    let found = diagnose(&Observed { manager: Manager::Apt, code: None, text: text.as_bytes(), states: Some(states) });
+    let found = diagnose(&Observed { manager, code: None, text: text.as_bytes(), states: Some(states) });
     if let Some(found) = found.primary.filter(|failure| failure.cause.kind != FailureKind::Unknown) {
         // After something moved, the same call is not the same call any more: first the way back.
         let again = found.cause.transient && verdict.is_untouched();
@@ -19,7 +19,7 @@ pub(super) fn find(said: &str, errors: &[String], verdict: &Verdict) -> (Cause, 
     if !verdict.is_untouched() || !verdict.audit.is_empty() {
         return (Cause { code: "HALF_STATE".to_owned(), message: verdict.summary() }, FailureClass::Permanent);
     }
-    let last = said.lines().map(str::trim).rfind(|line| line.starts_with("E:"));
+    let last = said.lines().map(str::trim).rfind(|line| ["E:", "Error:"].iter().any(|word| line.starts_with(word)));
     let message = last.map_or_else(|| verdict.summary(), str::to_owned);
     (Cause { code: "UNVERIFIED".to_owned(), message }, FailureClass::Permanent)
 }
@@ -36,7 +36,7 @@ mod tests {
 
     #[track_caller]
     fn check(said: &str, code: &str, class: FailureClass) {
-        let (cause, found) = find(said, &[], &untouched());
+        let (cause, found) = find(Manager::Apt, said, &[], &untouched());
         assert_eq!((cause.code.as_str(), found), (code, class), "{cause}");
     }
 
@@ -55,7 +55,7 @@ mod tests {
         let mut moved = untouched();
         let id = PackageId { name: "jq".to_owned(), arch: "amd64".to_owned() };
         moved.unplanned = vec![Drift { id, before: None, after: None }];
-        assert_eq!(find("E: Could not get lock /x", &[], &moved).1, FailureClass::Permanent);
-        assert_eq!(find("", &[], &moved).0.code, "HALF_STATE");
+        assert_eq!(find(Manager::Apt, "E: Could not get lock /x", &[], &moved).1, FailureClass::Permanent);
+        assert_eq!(find(Manager::Apt, "", &[], &moved).0.code, "HALF_STATE");
     }
 }
