@@ -12,6 +12,7 @@ use crate::apt::{Apt, Error};
 use crate::dnf::Dnf;
 use crate::host::HostExec;
 use crate::runtime::BoxFuture;
+use crate::zypper::Zypper;
 
 /// A package manager, as far as a target is only looked at.
 pub(crate) trait PackageManager: Send + Sync {
@@ -71,11 +72,15 @@ pub(crate) trait PackageManager: Send + Sync {
 /// Distributions whose packages dnf manages, by `ID` or `ID_LIKE` of os-release.
 const DNF_SYSTEMS: [&str; 7] = ["fedora", "rhel", "centos", "almalinux", "rocky", "ol", "amzn"];
 
+/// Distributions whose packages zypper manages; the names of openSUSE's own are many, and all are like these.
+const ZYPPER_SYSTEMS: [&str; 5] = ["suse", "opensuse", "sles", "sled", "sle_hpc"];
+
 /// The package manager of a target, by what its system calls itself: a Debian that has dnf installed is still apt's.
 pub(crate) fn manager_of(exec: &HostExec) -> &'static dyn PackageManager {
     match family_of(exec) {
         Family::Apt => &Apt,
         Family::Dnf => &Dnf,
+        Family::Zypper => &Zypper,
     }
 }
 
@@ -86,6 +91,8 @@ pub(crate) enum Family {
     Apt,
     /// dnf over rpm.
     Dnf,
+    /// zypper over rpm.
+    Zypper,
 }
 
 /// Whose a target is.
@@ -98,8 +105,13 @@ pub(crate) fn family_of(exec: &HostExec) -> Family {
 fn family_by(os_release: &str) -> Family {
     let names =
         os_release.lines().filter_map(|line| line.strip_prefix("ID=").or_else(|| line.strip_prefix("ID_LIKE=")));
-    let mut names = names.flat_map(|names| names.trim_matches(['"', '\'']).split(' '));
-    if names.any(|name| DNF_SYSTEMS.contains(&name)) { Family::Dnf } else { Family::Apt }
+    let names = names.flat_map(|names| names.trim_matches(['"', '\'']).split(' '));
+    let family = |name: &str| match name {
+        name if ZYPPER_SYSTEMS.contains(&name) => Some(Family::Zypper),
+        name if DNF_SYSTEMS.contains(&name) => Some(Family::Dnf),
+        _ => None,
+    };
+    names.filter_map(family).next().unwrap_or(Family::Apt)
 }
 
 #[cfg(test)]
@@ -116,5 +128,8 @@ mod tests {
         assert!(is_dnf("ID=nobara\nID_LIKE=\"nothing fedora\"\n") && is_dnf("ID=fedora"));
         assert!(!is_dnf("ID=debian\nHOME_URL=\"https://fedora\"\n") && !is_dnf("ID=ubuntu\nID_LIKE=debian\n"));
         assert!(!is_dnf(""));
+        for name in ["ID=\"opensuse-leap\"\nID_LIKE=\"suse opensuse\"", "ID=\"sles\"\nID_LIKE=\"suse\"", "ID=sled"] {
+            assert_eq!(family_by(name), Family::Zypper, "{name}");
+        }
     }
 }

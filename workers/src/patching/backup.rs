@@ -182,10 +182,10 @@ async fn download(wanted: &Wanted<'_>, cache: &PackageCache) -> Result<(), Failu
     let Some(order) = executor.fetch(host, &lacking, dir.path(), wanted.offline) else { return Ok(()) };
     // How it ended says nothing that the files do not say better: what came is taken, what did not is not proven.
     state::run(host, order, wanted.cancel).await?;
-    let entries = std::fs::read_dir(dir.path()).map_err(|e| io("list", dir.path(), &e))?;
-    let suffix = executor.leavings().suffix;
+    let (leavings, mut came) = (executor.leavings(), BTreeSet::new());
+    state::list(dir.path(), "", leavings.depth, &mut came);
     let paths: Vec<_> =
-        entries.flatten().map(|entry| entry.path()).filter(|path| path.to_string_lossy().ends_with(suffix)).collect();
+        came.iter().filter(|name| name.ends_with(leavings.suffix)).map(|name| dir.path().join(name)).collect();
     take(wanted, cache, &paths, false).await
 }
 

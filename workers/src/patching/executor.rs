@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::apt::AptExecutor;
 use super::report::Line;
-use super::rpm::DnfExecutor;
+use super::rpm::{DnfExecutor, ZypperExecutor};
 use super::scripts::Scripts;
 use crate::host::{HostExec, Order};
 use crate::manager::{Family, family_of};
@@ -80,7 +80,10 @@ pub(super) trait Executor: Send + Sync {
     fn audit<'a>(&'a self, host: &'a HostExec, cancel: &'a CancellationToken) -> Answer<'a, String>;
 
     /// Packages marked as installed automatically; none where it keeps its marks through every change by itself.
-    fn auto_marks<'a>(&'a self, host: &'a HostExec, cancel: &'a CancellationToken) -> Answer<'a, BTreeSet<String>>;
+    fn auto_marks<'a>(&'a self, host: &'a HostExec, cancel: &'a CancellationToken) -> Answer<'a, BTreeSet<String>> {
+        let _ = (host, cancel);
+        Box::pin(async { Ok(BTreeSet::new()) })
+    }
 
     /// How far its own journal is, where scripts that failed are told only there, and complaints that are older than
     /// any change of ours.
@@ -202,5 +205,6 @@ pub(super) fn executor_of(host: &HostExec) -> &'static dyn Executor {
     match family_of(host) {
         Family::Apt => &AptExecutor,
         Family::Dnf => &DnfExecutor,
+        Family::Zypper => &ZypperExecutor,
     }
 }

@@ -94,7 +94,7 @@ fn archives(host: &HostExec) -> BTreeSet<String> {
 }
 
 /// Names below a directory, as seen from where the search began.
-fn list(dir: &Path, inside: &str, depth: usize, found: &mut BTreeSet<String>) {
+pub(super) fn list(dir: &Path, inside: &str, depth: usize, found: &mut BTreeSet<String>) {
     for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
         let Ok(name) = entry.file_name().into_string() else { continue };
         match entry.file_type() {

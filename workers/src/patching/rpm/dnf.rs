@@ -1,7 +1,6 @@
 //! dnf as the executor of a change. It exits 0 where it skipped a package and where the %post of one failed, so it is
 //! asked for exact versions, its journal is read for scripts, and what counts is rpm's database.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -94,11 +93,6 @@ impl Executor for DnfExecutor {
         Box::pin(super::audit(host, cancel))
     }
 
-    /// dnf keeps the reason of a package through upgrades and downgrades.
-    fn auto_marks<'a>(&'a self, _host: &'a HostExec, _cancel: &'a CancellationToken) -> Answer<'a, BTreeSet<String>> {
-        Box::pin(async { Ok(BTreeSet::new()) })
-    }
-
     fn baseline<'a>(&'a self, host: &'a HostExec, cancel: &'a CancellationToken) -> Answer<'a, (Option<u64>, String)> {
         Box::pin(async move { Ok((last(host, cancel).await?, super::audit(host, cancel).await?)) })
     }
@@ -180,7 +174,8 @@ impl Executor for DnfExecutor {
             let mut orders = super::erase_doubles(host, plan, cancel).await?;
             let arrived = super::arrived(host, plan, cancel).await?;
             if !arrived.is_empty() {
-                orders.push(changing(host, dnf(&["-y", "reinstall"]).into_iter().chain(arrived).collect()));
+                let specs = arrived.iter().map(|change| nevra(&change.id, &change.candidate));
+                orders.push(changing(host, dnf(&["-y", "reinstall"]).into_iter().chain(specs).collect()));
             }
             Ok(orders)
         })
@@ -230,7 +225,7 @@ impl Executor for DnfExecutor {
     }
 
     fn file_name(&self, id: &PackageId, version: &str) -> String {
-        format!("{}.rpm", nevra(id, &version.replace(':', "%3a")))
+        super::file_name(id, version)
     }
 
     fn config_files<'a>(

@@ -4,6 +4,7 @@
 //! is a package that stands there twice.
 
 mod dnf;
+mod zypper;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -20,6 +21,7 @@ use crate::dnf::{evr, rpmdb};
 use crate::host::{HostExec, Order};
 
 pub(super) use dnf::DnfExecutor;
+pub(super) use zypper::ZypperExecutor;
 
 /// Endings that rpm gives to configuration files that it did not install or did not keep.
 const RESIDUE: &[&str] = &[".rpmnew", ".rpmsave", ".rpmorig"];
@@ -113,10 +115,19 @@ async fn erase_doubles(host: &HostExec, plan: &HostPlan, cancel: &CancellationTo
 }
 
 /// Planned packages that are there at their planned version.
-async fn arrived(host: &HostExec, plan: &HostPlan, cancel: &CancellationToken) -> Result<Vec<String>, Failure> {
+async fn arrived<'p>(
+    host: &HostExec,
+    plan: &'p HostPlan,
+    cancel: &CancellationToken,
+) -> Result<Vec<&'p PlannedChange>, Failure> {
     let now = packages(host, cancel).await?;
     let there = |change: &&PlannedChange| now.get(&change.id).is_some_and(|state| state.version == change.candidate);
-    Ok(plan.changes.iter().filter(there).map(|change| nevra(&change.id, &change.candidate)).collect())
+    Ok(plan.changes.iter().filter(there).collect())
+}
+
+/// The name that a kept file gets.
+fn file_name(id: &PackageId, version: &str) -> String {
+    format!("{}.rpm", nevra(id, &version.replace(':', "%3a")))
 }
 
 fn identify(file: &str) -> Vec<String> {
