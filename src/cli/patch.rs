@@ -228,9 +228,13 @@ fn can_work(wish: &Wish) -> Result<(), Fault> {
         Target::Ssh(_) => return Ok(()),
     };
     let has = |name: &str| ["usr/bin", "bin", "usr/local/bin"].iter().any(|dir| base.join(dir).join(name).exists());
-    if !has("apt-get") || !has("dpkg-query") || !base.join("var/lib/dpkg/status").exists() {
-        let error = anyhow!("{what} has no apt: only Debian and its kin can be patched so far");
-        return Err(Fault::new("E0907", Exit::Unable, error).hint("name a Debian root directory with --root DIR"));
+    let has_apt = has("apt-get") && has("dpkg-query") && base.join("var/lib/dpkg/status").exists();
+    let has_rpm = has("rpm") && ["dnf", "zypper"].iter().any(|name| has(name));
+    if !has_apt && !has_rpm {
+        let error = anyhow!("{what} has neither apt nor dnf nor zypper: no package manager that can patch it");
+        return Err(
+            Fault::new("E0907", Exit::Unable, error).hint("name a root directory of such a system with --root DIR")
+        );
     }
     if wish.mode == Mode::Apply && !rustix::process::geteuid().is_root() {
         let error = anyhow!("only root can change {what}");

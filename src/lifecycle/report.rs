@@ -94,7 +94,7 @@ fn residue(tree: &Tree) -> Vec<String> {
         return Vec::new();
     }
     let left = installed["residue"].as_array().into_iter().flatten().filter_map(Value::as_str);
-    left.map(|path| match path.strip_suffix(".dpkg-dist") {
+    left.map(|path| match [".dpkg-dist", ".rpmnew"].iter().find_map(|ending| path.strip_suffix(ending)) {
         Some(file) => {
             format!("{file} was changed by hand and stays as it is; what the new version ships is in {path}.")
         }

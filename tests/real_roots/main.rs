@@ -1,4 +1,4 @@
-//! The binary on real Debian roots: what it installs, what it leaves alone, how it comes back from what goes wrong.
+//! The binary on real roots: what it installs, what it leaves alone, how it comes back from what goes wrong.
 //!
 //! Each test unpacks a root of its own and has a data directory of its own. What is asserted is what a user could see:
 //! the exit code, the summary, report.json, the change register, and above all the root itself.
@@ -7,4 +7,5 @@ mod bench;
 mod done;
 mod machine;
 mod refused;
+mod rpm;
 mod undone;

@@ -218,9 +218,11 @@ pub(crate) fn after_rollback(
     }
     let found: PackageSet = serde_json::from_value(output["found"].clone()).unwrap_or_default();
     let store = HoldStore::new(context.data().root());
+    // A way back that was done by an older version tells no scheme: it knew only one.
+    let scheme = serde_json::from_value(output["scheme"].clone()).unwrap_or(VersionScheme::Deb);
     for planned in blamed(cause, &found, &part.changes) {
         let key = HoldKey {
-            ecosystem: VersionScheme::Deb,
+            ecosystem: scheme,
             package: planned.id.name.clone(),
             version: planned.candidate.clone(),
             scope: HoldScope::Fleet,

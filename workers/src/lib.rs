@@ -26,5 +26,6 @@ pub mod snapshot;
 pub mod ssh;
 pub mod tell;
 mod witness;
+mod zypper;
 
 pub use contract::contracts;

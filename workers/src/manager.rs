@@ -12,6 +12,7 @@ use crate::apt::{Apt, Error};
 use crate::dnf::Dnf;
 use crate::host::HostExec;
 use crate::runtime::BoxFuture;
+use crate::zypper::Zypper;
 
 /// A package manager, as far as a target is only looked at.
 pub(crate) trait PackageManager: Send + Sync {
@@ -23,6 +24,19 @@ pub(crate) trait PackageManager: Send + Sync {
 
     /// Whether the patches that it names come with the vulnerabilities that they fix; else changelogs tell.
     fn tells_cves(&self) -> bool;
+
+    /// What brings its packages into order again.
+    fn remedy(&self) -> &'static str;
+
+    /// Where it keeps what it downloads, and its database: where it needs room.
+    fn places(&self) -> (&'static str, &'static str);
+
+    /// What is wrong with its packages, for which nothing may be changed; nothing where all is well.
+    fn audit<'a>(
+        &'a self,
+        exec: &'a HostExec,
+        cancel: &'a CancellationToken,
+    ) -> BoxFuture<'a, Result<Option<String>, Error>>;
 
     /// All packages of its database, sorted by name and architecture.
     fn packages<'a>(
@@ -58,22 +72,55 @@ pub(crate) trait PackageManager: Send + Sync {
 /// Distributions whose packages dnf manages, by `ID` or `ID_LIKE` of os-release.
 const DNF_SYSTEMS: [&str; 7] = ["fedora", "rhel", "centos", "almalinux", "rocky", "ol", "amzn"];
 
+/// Distributions whose packages zypper manages; the names of openSUSE's own are many, and all are like these.
+const ZYPPER_SYSTEMS: [&str; 5] = ["suse", "opensuse", "sles", "sled", "sle_hpc"];
+
 /// The package manager of a target, by what its system calls itself: a Debian that has dnf installed is still apt's.
 pub(crate) fn manager_of(exec: &HostExec) -> &'static dyn PackageManager {
-    let read = |path: &str| fs::read_to_string(exec.path(path)).ok();
-    let text = read("/etc/os-release").or_else(|| read("/usr/lib/os-release")).unwrap_or_default();
-    if is_dnf(&text) { &Dnf } else { &Apt }
+    match family_of(exec) {
+        Family::Apt => &Apt,
+        Family::Dnf => &Dnf,
+        Family::Zypper => &Zypper,
+    }
 }
 
-fn is_dnf(os_release: &str) -> bool {
+/// Package managers by what is the same among them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Family {
+    /// apt over dpkg.
+    Apt,
+    /// dnf over rpm.
+    Dnf,
+    /// zypper over rpm.
+    Zypper,
+}
+
+/// Whose a target is.
+pub(crate) fn family_of(exec: &HostExec) -> Family {
+    let read = |path: &str| fs::read_to_string(exec.path(path)).ok();
+    let text = read("/etc/os-release").or_else(|| read("/usr/lib/os-release")).unwrap_or_default();
+    family_by(&text)
+}
+
+fn family_by(os_release: &str) -> Family {
     let names =
         os_release.lines().filter_map(|line| line.strip_prefix("ID=").or_else(|| line.strip_prefix("ID_LIKE=")));
-    names.flat_map(|names| names.trim_matches(['"', '\'']).split(' ')).any(|name| DNF_SYSTEMS.contains(&name))
+    let names = names.flat_map(|names| names.trim_matches(['"', '\'']).split(' '));
+    let family = |name: &str| match name {
+        name if ZYPPER_SYSTEMS.contains(&name) => Some(Family::Zypper),
+        name if DNF_SYSTEMS.contains(&name) => Some(Family::Dnf),
+        _ => None,
+    };
+    names.filter_map(family).next().unwrap_or(Family::Apt)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn is_dnf(text: &str) -> bool {
+        family_by(text) == Family::Dnf
+    }
 
     #[test]
     fn a_system_is_known_by_its_name_or_its_likes() {
@@ -81,5 +128,8 @@ mod tests {
         assert!(is_dnf("ID=nobara\nID_LIKE=\"nothing fedora\"\n") && is_dnf("ID=fedora"));
         assert!(!is_dnf("ID=debian\nHOME_URL=\"https://fedora\"\n") && !is_dnf("ID=ubuntu\nID_LIKE=debian\n"));
         assert!(!is_dnf(""));
+        for name in ["ID=\"opensuse-leap\"\nID_LIKE=\"suse opensuse\"", "ID=\"sles\"\nID_LIKE=\"suse\"", "ID=sled"] {
+            assert_eq!(family_by(name), Family::Zypper, "{name}");
+        }
     }
 }

@@ -39,6 +39,7 @@ enum Kind {
     Mini,
     Golden,
     Rpm,
+    Zypper,
 }
 
 impl Kind {
@@ -47,6 +48,7 @@ impl Kind {
             Self::Mini => "mini",
             Self::Golden => "golden",
             Self::Rpm => "rpm",
+            Self::Zypper => "zypper",
         }
     }
 
@@ -95,6 +97,16 @@ impl Root {
     #[track_caller]
     pub fn rpm() -> Self {
         Self::plain(Kind::Rpm)
+    }
+
+    /// The [`rpm`](Self::rpm) root with zypper in dnf's place.
+    ///
+    /// # Panics
+    /// As [`mini`](Self::mini).
+    #[must_use]
+    #[track_caller]
+    pub fn zypper() -> Self {
+        Self::plain(Kind::Zypper)
     }
 
     /// The small root as a subvolume of a btrfs of its own, which can take snapshots.

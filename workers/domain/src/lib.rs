@@ -69,6 +69,7 @@ pub mod risk;
 mod roster;
 mod urgency;
 mod version;
+pub mod windows;
 
 pub use changelog::{CVES_MAX, ChangelogEntry, ChangelogSpan, between, changelog_entries, cve_ids, cve_order};
 pub use failure::{

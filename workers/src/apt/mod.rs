@@ -37,6 +37,22 @@ impl PackageManager for Apt {
         false
     }
 
+    fn remedy(&self) -> &'static str {
+        "run dpkg --configure -a, then apt-get -f install"
+    }
+
+    fn places(&self) -> (&'static str, &'static str) {
+        ("/var/cache/apt/archives", "/var/lib/dpkg")
+    }
+
+    fn audit<'a>(
+        &'a self,
+        exec: &'a HostExec,
+        cancel: &'a CancellationToken,
+    ) -> BoxFuture<'a, Result<Option<String>, Error>> {
+        Box::pin(dpkg::audit(exec, cancel))
+    }
+
     fn packages<'a>(
         &'a self,
         exec: &'a HostExec,

@@ -113,12 +113,11 @@ fn draft(asked: &OpenInput, plan: &Plan, desk: &Desk) -> Draft {
         plan: Some(asked.plan.as_str().to_owned()),
         window: asked.window.unwrap_or(Window { start: desk.now(), end: desk.now().plus(WINDOW_MS) }),
         hosts,
-        implementation_plan: format!(
-            "{verb} exactly the {packages} planned versions with apt, then read the package set back."
-        ),
-        backout_plan: "Reinstall the former versions from kept .debs; where that is not enough, restore the snapshot; \
+        implementation_plan: format!("{verb} exactly the {packages} planned versions, then read the package set back."),
+        backout_plan:
+            "Reinstall the former versions from kept packages; where that is not enough, restore the snapshot; \
                        verify the package set against the one before."
-            .to_owned(),
+                .to_owned(),
         test_plan: "Scan again and check applications before the change is closed.".to_owned(),
         risk: asked
             .risk

@@ -3,8 +3,8 @@
 
 mod advisories;
 mod missing;
-mod offers;
-mod rpmdb;
+pub(crate) mod offers;
+pub(crate) mod rpmdb;
 
 use std::fs;
 use std::io;
@@ -22,7 +22,7 @@ use crate::manager::PackageManager;
 use crate::runtime::BoxFuture;
 
 /// Where dnf keeps what it fetched of repositories, each in a directory of its own.
-const CACHE: &str = "/var/cache/dnf";
+pub(crate) const CACHE: &str = "/var/cache/dnf";
 
 /// dnf and its rpm database.
 pub(crate) struct Dnf;
@@ -38,6 +38,25 @@ impl PackageManager for Dnf {
 
     fn tells_cves(&self) -> bool {
         true
+    }
+
+    fn remedy(&self) -> &'static str {
+        "run dnf remove --duplicates, then dnf check"
+    }
+
+    fn places(&self) -> (&'static str, &'static str) {
+        (CACHE, "/var/lib/rpm")
+    }
+
+    fn audit<'a>(
+        &'a self,
+        exec: &'a HostExec,
+        cancel: &'a CancellationToken,
+    ) -> BoxFuture<'a, Result<Option<String>, Error>> {
+        Box::pin(async move {
+            let twice = rpmdb::twice(&rpmdb::packages(exec, cancel).await?);
+            Ok((!twice.is_empty()).then(|| twice.join("\n")))
+        })
     }
 
     fn packages<'a>(
@@ -99,7 +118,7 @@ fn fetched(exec: &HostExec) -> Result<Lists, Error> {
 }
 
 /// A version as dnf writes it: an epoch of 0 is left away.
-fn evr(epoch: &str, version_release: &str) -> String {
+pub(crate) fn evr(epoch: &str, version_release: &str) -> String {
     if matches!(epoch, "" | "0" | "(none)") { version_release.to_owned() } else { format!("{epoch}:{version_release}") }
 }
 

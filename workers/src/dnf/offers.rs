@@ -14,24 +14,24 @@ const FORMAT: &str =
 
 /// A version of a package in a repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Offer {
-    pub(super) id: PackageId,
-    pub(super) version: String,
-    pub(super) source: String,
-    pub(super) repository: String,
-    pub(super) size_bytes: Option<u64>,
+pub(crate) struct Offer {
+    pub(crate) id: PackageId,
+    pub(crate) version: String,
+    pub(crate) source: String,
+    pub(crate) repository: String,
+    pub(crate) size_bytes: Option<u64>,
 }
 
 /// The newest upgrade of each installed package, whether dnf could take it or not. `all` asks also for those that the
 /// configuration excludes.
-pub(super) async fn upgrades(exec: &HostExec, all: bool, cancel: &CancellationToken) -> Result<Vec<Offer>, Error> {
+pub(crate) async fn upgrades(exec: &HostExec, all: bool, cancel: &CancellationToken) -> Result<Vec<Offer>, Error> {
     let mut argv = vec!["dnf", "-q", "-C", "repoquery", "--upgrades", "--latest-limit", "1", "--qf", FORMAT];
     argv.extend(all.then_some("--disableexcludes=all"));
     parse(&ask(exec, &Order::changing(argv), cancel).await?)
 }
 
 /// What repositories say of these versions, given as `name-epoch:version-release.arch`.
-pub(super) async fn describe(
+pub(crate) async fn describe(
     exec: &HostExec,
     nevras: &[String],
     cancel: &CancellationToken,
@@ -44,7 +44,7 @@ pub(super) async fn describe(
     parse(&ask(exec, &Order::changing(argv), cancel).await?)
 }
 
-pub(super) fn parse(text: &str) -> Result<Vec<Offer>, Error> {
+pub(crate) fn parse(text: &str) -> Result<Vec<Offer>, Error> {
     let mut offers = Vec::new();
     for line in text.lines().filter(|line| !line.trim().is_empty()) {
         let answer = || Error::Answer { command: "dnf repoquery".to_owned(), line: line.to_owned() };
@@ -63,16 +63,18 @@ pub(super) fn parse(text: &str) -> Result<Vec<Offer>, Error> {
 
 /// What `dnf upgrade` would do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Transaction {
+pub(crate) struct Transaction {
     /// What would be there afterwards, with its version.
-    pub(super) installs: BTreeMap<PackageId, String>,
+    pub(crate) installs: BTreeMap<PackageId, String>,
     /// Names and versions that would be gone.
-    pub(super) removes: BTreeSet<(String, String)>,
+    pub(crate) removes: BTreeSet<(String, String)>,
 }
 
 /// Lets dnf resolve a full upgrade and do nothing.
-pub(super) async fn dry_run(exec: &HostExec, cancel: &CancellationToken) -> Result<Transaction, Error> {
-    let ran = exec.run(&Order::changing(["dnf", "-C", "upgrade", "--assumeno"]), cancel).await?;
+pub(crate) async fn dry_run(exec: &HostExec, cancel: &CancellationToken) -> Result<Transaction, Error> {
+    let ran = exec
+        .run(&Order::changing(["dnf", "-C", "--setopt=install_weak_deps=False", "upgrade", "--assumeno"]), cancel)
+        .await?;
     let text = ran.text();
     // It says no to itself, which it counts as a failure.
     let resolved = ran.ok() || (ran.code() == Some(1) && text.contains("Operation aborted."));
@@ -83,7 +85,7 @@ pub(super) async fn dry_run(exec: &HostExec, cancel: &CancellationToken) -> Resu
 }
 
 /// Reads dnf's table. A row begins with one blank; what does not fit into its columns goes on in a line with more.
-pub(super) fn transaction(text: &str) -> Transaction {
+pub(crate) fn transaction(text: &str) -> Transaction {
     let mut found = Transaction::default();
     let mut heading = "";
     let mut row: Vec<&str> = Vec::new();
@@ -100,7 +102,14 @@ pub(super) fn transaction(text: &str) -> Transaction {
                 take(&mut found, heading, &std::mem::take(&mut row));
                 row = words.collect();
             }
-            _ if line.trim_start().starts_with("replacing ") => {}
+            // What a new name takes the place of is gone afterwards: `replacing  NAME.ARCH VERSION`.
+            _ if line.trim_start().starts_with("replacing ") => {
+                let mut words = words.skip(1);
+                if let (Some(name), Some(version)) = (words.next(), words.next()) {
+                    let name = name.rsplit_once('.').map_or(name, |(name, _)| name);
+                    found.removes.insert((name.to_owned(), version.to_owned()));
+                }
+            }
             _ => row.extend(words),
         }
     }

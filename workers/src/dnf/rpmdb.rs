@@ -10,14 +10,32 @@ use crate::host::{HostExec, Order};
 const FORMAT: &str = "%{NAME}\\t%{EPOCHNUM}\\t%{VERSION}-%{RELEASE}\\t%{ARCH}\\t%{SOURCERPM}\\n";
 /// What rpm keeps the keys of vendors as: no package that anybody installed.
 const KEY: &str = "gpg-pubkey";
+/// Kernels are.
+const BESIDE: &str = "kernel";
 /// rpm knows no halves: what stands in its database is installed. Said as dpkg says it.
 const INSTALLED: &str = "ii";
 
 /// All packages of the database, sorted by name, architecture and version. The same name may stand there more than once: kernels,
 /// and the leavings of a broken transaction.
-pub(super) async fn packages(exec: &HostExec, cancel: &CancellationToken) -> Result<Vec<InstalledPackage>, Error> {
+pub(crate) async fn packages(exec: &HostExec, cancel: &CancellationToken) -> Result<Vec<InstalledPackage>, Error> {
     let text = ask(exec, &Order::reading(["rpm", "-qa", "--qf", FORMAT]), cancel).await?;
     parse(&text)
+}
+
+/// What stands more than once in the database without being meant to, a line each: rows in the order of [`packages`].
+pub(crate) fn twice(rows: &[InstalledPackage]) -> Vec<String> {
+    let same = rows.chunk_by(|a, b| a.id == b.id);
+    let doubles = same.filter_map(|all| {
+        let id = all.first().filter(|first| all.len() > 1 && !is_beside(&first.id)).map(|first| &first.id)?;
+        let versions: Vec<&str> = all.iter().map(|package| package.version.as_str()).collect();
+        Some(format!("{}.{} is installed more than once: {}", id.name, id.arch, versions.join(", ")))
+    });
+    doubles.collect()
+}
+
+/// Whether versions of a package are installed beside each other on purpose.
+pub(crate) fn is_beside(id: &PackageId) -> bool {
+    id.name == BESIDE || id.name.strip_prefix(BESIDE).is_some_and(|rest| rest.starts_with('-'))
 }
 
 pub(super) fn parse(text: &str) -> Result<Vec<InstalledPackage>, Error> {

@@ -37,7 +37,7 @@ const PASSED_ON: [&str; 8] =
 /// Why a command could not be run at all. How it ended is in [`Ran`].
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The target is not there, or is no root of apt or dnf.
+    /// The target is not there, or is no root of apt or rpm.
     #[error("{path} is not the root of a Debian system or of one with rpm: {reason}")]
     NotARoot {
         /// Where we looked.
@@ -256,10 +256,10 @@ pub struct HostExec {
 }
 
 impl HostExec {
-    /// Checks that the target is a system of apt or of dnf and makes it ready for commands.
+    /// Checks that the target is a system of apt, dnf or zypper and makes it ready for commands.
     ///
     /// # Errors
-    /// [`Error::NotARoot`], or [`Error::Missing`] on a machine without apt and dpkg, or dnf and rpm.
+    /// [`Error::NotARoot`], or [`Error::Missing`] on a machine without apt and dpkg, or rpm and one of dnf and zypper.
     pub fn new(target: &Target) -> Result<Self, Error> {
         let base = match target {
             Target::Local => Path::new("/"),
@@ -282,7 +282,7 @@ impl HostExec {
         let exec = Self { target: target.clone(), is_root: rustix::process::geteuid().is_root() };
         let lacking = |program: &&&str| !base.join("usr/bin").join(program).exists();
         if let Some(program) = ["apt-get", "dpkg-query"].iter().find(lacking)
-            && ["dnf", "rpm"].iter().any(|program| lacking(&program))
+            && (lacking(&&"rpm") || ["dnf", "zypper"].iter().all(|program| lacking(&program)))
         {
             return Err(Error::Missing { program: (*program).to_owned(), place: exec.place() });
         }

@@ -13,10 +13,10 @@ use serde_json::{Value, json};
 use super::check::Mode;
 use super::scan::{PackageScan, is_broken};
 use super::{boxed, decode, encode, host_failure, open, optional};
-use crate::apt::dpkg;
 use crate::artifact::ArtifactId;
 use crate::failure::permanent;
 use crate::host::{HostExec, Order};
+use crate::manager::manager_of;
 use crate::runtime::{BoxFuture, Handler, TaskContext};
 
 /// Commands that an input may name.
@@ -176,7 +176,7 @@ fn regressions(before: &Snapshot, after: &Snapshot) -> Vec<String> {
 
 async fn look(exec: &HostExec, context: &TaskContext, commands: &[Vec<String>]) -> Result<Snapshot, Failure> {
     let scan = PackageScan::read(exec, context).await?;
-    let complaints = dpkg::audit(exec, context.cancel()).await?.unwrap_or_default();
+    let complaints = manager_of(exec).audit(exec, context.cancel()).await?.unwrap_or_default();
     let running = matches!(exec.target(), Target::Local);
     let mut ended = BTreeMap::new();
     for argv in commands {

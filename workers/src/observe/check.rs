@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 
 use super::scan::{PackageScan, is_broken, state_of};
 use super::{boxed, decode, encode, locks, open};
-use crate::apt::{dpkg, lists};
+use crate::apt::lists;
 use crate::host::HostExec;
+use crate::manager::{PackageManager, manager_of};
 use crate::runtime::{BoxFuture, Handler, TaskContext};
 use crate::tell::{self, host_name};
 
@@ -105,11 +106,12 @@ impl Handler for PrepareCheck {
             }
             context.progress(0.1, "checking the package manager");
             let scan = PackageScan::read(&exec, context).await?;
-            let complaints = dpkg::audit(&exec, context.cancel()).await?;
-            let lists = lists::state(&exec, context.now(), context.cancel()).await?;
-            let mut checks = vec![lock(&exec), audit(complaints.as_deref()), states(&scan)];
-            checks.extend(disk(&exec, input.download_bytes));
-            checks.extend([list_age(&lists, context.now()), clock(&lists, context.now())]);
+            let manager = manager_of(&exec);
+            let complaints = manager.audit(&exec, context.cancel()).await?;
+            let lists = manager.lists(&exec, context.now(), context.cancel()).await?;
+            let mut checks = vec![lock(&exec), audit(manager, complaints.as_deref()), states(&scan)];
+            checks.extend(disk(&exec, manager, input.download_bytes));
+            checks.extend([list_age(manager, &lists, context.now()), clock(&lists, context.now())]);
             checks.extend(context.station().map(|station| clocks(station.clock_ahead_ms)));
             let failed: Vec<&Seen> = checks.iter().filter(|check| check.level == CheckLevel::Fail).collect();
             let answer = json!({
@@ -180,17 +182,12 @@ fn lock(exec: &HostExec) -> Seen {
     }
 }
 
-fn audit(complaints: Option<&str>) -> Seen {
+fn audit(manager: &dyn PackageManager, complaints: Option<&str>) -> Seen {
     match complaints {
-        None => seen("audit", CheckLevel::Ok, "dpkg --audit finds nothing", ""),
+        None => seen("audit", CheckLevel::Ok, "the package database is sound", ""),
         Some(text) => {
             let first = text.lines().next().unwrap_or_default();
-            seen(
-                "audit",
-                CheckLevel::Fail,
-                format!("dpkg --audit: {first}"),
-                "run dpkg --configure -a, then apt-get -f install",
-            )
+            seen("audit", CheckLevel::Fail, format!("the package database is not sound: {first}"), manager.remedy())
         }
     }
 }
@@ -216,9 +213,10 @@ fn states(scan: &PackageScan) -> Seen {
 }
 
 /// Room for the downloads, for what they unpack to, and for a kernel.
-fn disk(exec: &HostExec, download_bytes: u64) -> Vec<Seen> {
+fn disk(exec: &HostExec, manager: &dyn PackageManager, download_bytes: u64) -> Vec<Seen> {
     let unpacked = download_bytes.saturating_mul(UNPACKED_FACTOR);
-    let wanted = [("/var/cache/apt/archives", download_bytes), ("/var/lib/dpkg", 0), ("/usr", unpacked)];
+    let (downloads, database) = manager.places();
+    let wanted = [(downloads, download_bytes), (database, 0), ("/usr", unpacked)];
     let mut checks = Vec::new();
     for (place, bytes) in wanted {
         let needed = bytes.saturating_add(SPARE_BYTES);
@@ -237,21 +235,22 @@ fn disk(exec: &HostExec, download_bytes: u64) -> Vec<Seen> {
     checks
 }
 
-fn list_age(lists: &lists::Lists, now: UtcMs) -> Seen {
-    const REMEDY: &str = "run apt-get update";
+fn list_age(manager: &dyn PackageManager, lists: &lists::Lists, now: UtcMs) -> Seen {
+    let remedy = format!("run {}", manager.refresh());
+    let remedy = remedy.as_str();
     let age = lists.updated.map(|updated| now.since(updated));
     match (lists.indexes, age, lists.expired.first()) {
-        (0, _, _) => seen("lists", CheckLevel::Fail, "apt has no package lists", REMEDY),
+        (0, _, _) => seen("lists", CheckLevel::Fail, format!("{} has no package lists", manager.name()), remedy),
         (_, _, Some((name, _))) => {
-            seen("lists", CheckLevel::Warn, format!("the archive itself calls {name} out of date"), REMEDY)
+            seen("lists", CheckLevel::Warn, format!("the archive itself calls {name} out of date"), remedy)
         }
         (_, Some(age), None) if age > LISTS_AGE_MAX => {
-            seen("lists", CheckLevel::Warn, format!("the package lists are {} days old", age.0 / 86_400_000), REMEDY)
+            seen("lists", CheckLevel::Warn, format!("the package lists are {} days old", age.0 / 86_400_000), remedy)
         }
         (count, Some(age), None) => {
             seen("lists", CheckLevel::Ok, format!("{count} package lists, {} hours old", age.0 / 3_600_000), "")
         }
-        (_, None, None) => seen("lists", CheckLevel::Warn, "nobody knows how old the package lists are", REMEDY),
+        (_, None, None) => seen("lists", CheckLevel::Warn, "nobody knows how old the package lists are", remedy),
     }
 }
 

@@ -6,9 +6,16 @@ use std::path::Path;
 
 use crate::host::HostExec;
 
-/// What apt and dpkg lock, as the target sees it.
-const LOCK_FILES: [&str; 4] =
-    ["/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock", "/var/lib/apt/lists/lock", "/var/cache/apt/archives/lock"];
+/// What apt, dpkg and rpm lock, as the target sees it.
+const LOCK_FILES: [&str; 7] = [
+    "/var/lib/dpkg/lock-frontend",
+    "/var/lib/dpkg/lock",
+    "/var/lib/apt/lists/lock",
+    "/var/cache/apt/archives/lock",
+    "/var/lib/rpm/.rpm.lock",
+    "/usr/lib/sysimage/rpm/.rpm.lock",
+    "/root/.rpmdb/.rpm.lock",
+];
 
 /// A lock that somebody holds.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,10 +6,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use patchloom_core::Failure;
-use patchloom_domain::{Adjustment, EvidenceCommand};
+use patchloom_domain::{Adjustment, EvidenceCommand, Manager};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
+use super::executor::executor_of;
 use crate::failure::{chain, permanent};
 use crate::host::{Exit, HostExec, Order};
 use crate::witness::command;
@@ -46,11 +47,19 @@ pub(super) async fn make(
     if made.iter().any(|adjusted| adjusted.what == what) {
         return Ok(false);
     }
-    let done = match what {
-        Adjustment::RefreshIndexes => run(host, &["apt-get", "-q", "update"], ran, cancel).await?,
-        Adjustment::ReplaceIndexes => replace(host, ran, cancel).await?,
-        Adjustment::DiscardPackages => run(host, &["apt-get", "-q", "clean"], ran, cancel).await?,
+    let words: &[&str] = match (executor_of(host).words(), what) {
+        (Manager::Apt | Manager::Dpkg, Adjustment::ReplaceIndexes) => &[],
+        (Manager::Apt | Manager::Dpkg, Adjustment::RefreshIndexes) => &["apt-get", "-q", "update"],
+        (Manager::Apt | Manager::Dpkg, Adjustment::DiscardPackages) => &["apt-get", "-q", "clean"],
+        (Manager::Dnf, Adjustment::RefreshIndexes | Adjustment::ReplaceIndexes) => &["dnf", "--refresh", "makecache"],
+        (Manager::Dnf, Adjustment::DiscardPackages) => &["dnf", "clean", "packages"],
+        (Manager::Zypper, Adjustment::RefreshIndexes | Adjustment::ReplaceIndexes) => {
+            &["zypper", "--non-interactive", "refresh", "--force"]
+        }
+        (Manager::Zypper, Adjustment::DiscardPackages) => &["zypper", "--non-interactive", "clean"],
+        (Manager::WindowsUpdate | Manager::Msi, _) => return Ok(false),
     };
+    let done = if words.is_empty() { replace(host, ran, cancel).await? } else { run(host, words, ran, cancel).await? };
     made.push(Adjusted { what, cause: cause.to_owned(), done });
     Ok(done)
 }

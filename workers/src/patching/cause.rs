@@ -13,12 +13,12 @@ pub(super) struct Found {
 }
 
 /// The cause, and whether another attempt may help. Takes no exit code: it says nothing.
-pub(super) fn find(said: &str, errors: &[String], verdict: &Verdict) -> Found {
+pub(super) fn find(manager: Manager, said: &str, errors: &[String], verdict: &Verdict) -> Found {
     let text = format!("{}\n{said}", errors.join("\n"));
     let broken = verdict.packages.iter().filter(|package| package.outcome == PackageOutcome::Broken);
     let broken: Vec<_> = broken.map(|package| package.id.name.clone()).collect();
     let states = States { changed: &[], broken: &broken };
-    let found = diagnose(&Observed { manager: Manager::Apt, code: None, text: text.as_bytes(), states: Some(states) });
+    let found = diagnose(&Observed { manager, code: None, text: text.as_bytes(), states: Some(states) });
     if let Some(found) = found.primary.filter(|failure| failure.cause.kind != FailureKind::Unknown) {
         // After something moved, the same call is not the same call any more: first the way back.
         let again = found.cause.transient && verdict.is_untouched();
@@ -38,7 +38,7 @@ pub(super) fn find(said: &str, errors: &[String], verdict: &Verdict) -> Found {
     if !verdict.is_untouched() || !verdict.audit.is_empty() {
         return permanent("HALF_STATE", verdict.summary());
     }
-    let last = said.lines().map(str::trim).rfind(|line| line.starts_with("E:"));
+    let last = said.lines().map(str::trim).rfind(|line| ["E:", "Error:"].iter().any(|word| line.starts_with(word)));
     permanent("UNVERIFIED", last.map_or_else(|| verdict.summary(), str::to_owned))
 }
 
@@ -54,7 +54,7 @@ mod tests {
 
     #[track_caller]
     fn check(said: &str, code: &str, class: FailureClass) {
-        let found = find(said, &[], &untouched());
+        let found = find(Manager::Apt, said, &[], &untouched());
         assert_eq!((found.cause.code.as_str(), found.class), (code, class), "{}", found.cause);
     }
 
@@ -73,11 +73,11 @@ mod tests {
         let mut moved = untouched();
         let id = PackageId { name: "jq".to_owned(), arch: "amd64".to_owned() };
         moved.unplanned = vec![Drift { id, before: None, after: None }];
-        assert_eq!(find("E: Could not get lock /x", &[], &moved).class, FailureClass::Permanent);
-        assert_eq!(find("", &[], &moved).cause.code, "HALF_STATE");
+        assert_eq!(find(Manager::Apt, "E: Could not get lock /x", &[], &moved).class, FailureClass::Permanent);
+        assert_eq!(find(Manager::Apt, "", &[], &moved).cause.code, "HALF_STATE");
         let missing = "E: Failed to fetch http://mirror/jq_1.7_amd64.deb  404  Not Found";
-        assert_eq!(find(missing, &[], &moved).adjustment, None);
-        let adjustment = find(missing, &[], &untouched()).adjustment;
+        assert_eq!(find(Manager::Apt, missing, &[], &moved).adjustment, None);
+        let adjustment = find(Manager::Apt, missing, &[], &untouched()).adjustment;
         assert_eq!(adjustment, Some((Adjustment::RefreshIndexes, "download_404")));
     }
 }

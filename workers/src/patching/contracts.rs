@@ -125,7 +125,7 @@ fn rollback() -> Contract {
         json!({
             "host": text(), "way": { "enum": ["nothing_to_undo", "packages", "snapshot"] }, "verified": flag(),
             "changed": count(), "evidence?": artifact(), "cleaned?": {}, "etc_differs?": {},
-            "found?": {}, "before?": {}, "after?": text(),
+            "found?": {}, "scheme?": {}, "before?": {}, "after?": text(),
         }),
         &["E0508", "E0514", "E0516", "E0517", "E0590", "E0604", "E0609", "E0875"],
     )

@@ -96,7 +96,7 @@ impl Handler for Backups {
                 digest: &plan.digest(),
                 mode: plan.mode(),
                 offline,
-                cache: rollback::debs_dir(context.data().backups()),
+                cache: rollback::kept_dir(context.data().backups(), &exec),
                 files_dir: context
                     .data()
                     .backups()

@@ -6,26 +6,27 @@ use std::time::Duration;
 
 use patchloom_core::{Failure, FailureClass, TaskKey};
 use patchloom_domain::{
-    Cause, EvidenceCommand, HostPlan, Instant, Permit, PlanDigest, PlannedChange, Verdict, judge_install,
-    package_set_digest,
+    Cause, EvidenceCommand, HostPlan, Instant, PackageOutcome, Permit, PlanDigest, PlannedChange, Verdict,
+    judge_install, package_set_digest,
 };
 use serde_json::{Value, json};
 
 use super::adjust::{self, Adjusted};
+use super::executor::executor_of;
 use super::marker::{self, Marker, Phase};
-use super::report::{self, Line};
+use super::report::Line;
+use super::scripts::Scripts;
 use super::state::{self, HostState};
-use super::{cause, qualified, quiet, spec};
-use crate::apt::simulate;
+use super::{cause, qualified, quiet};
 use crate::failure::{chain, permanent};
-use crate::host::{Exit, HostExec, Order, Ran};
+use crate::host::{Exit, HostExec, Order};
 use crate::runtime::TaskContext;
 use crate::witness::command;
 
-/// How long one run of apt may take.
+/// How long one run of a package manager may take.
 const INSTALL_TIMEOUT: Duration = Duration::from_secs(2 * 60 * 60);
 
-/// A cancelled apt gets this long to come to rest after SIGTERM.
+/// A cancelled package manager gets this long to come to rest after SIGTERM.
 const GRACE: Duration = Duration::from_secs(60);
 
 /// One machine-readable line in so many is told as progress at most; the rest would only be noise.
@@ -38,25 +39,6 @@ pub(super) struct Site<'a> {
     pub(super) lock_timeout: Duration,
 }
 
-/// Options of every call of apt that changes packages.
-pub(super) fn apt_get(host: &HostExec, lock_timeout: Duration, more: &[String]) -> Order {
-    let mut argv = vec!["apt-get".to_owned(), "-y".to_owned(), "-q".to_owned()];
-    for option in [
-        format!("DPkg::Lock::Timeout={}", lock_timeout.as_secs()),
-        "APT::Status-Fd=3".to_owned(),
-        "Dpkg::Use-Pty=0".to_owned(),
-        "Dpkg::Options::=--force-confdef".to_owned(),
-        "Dpkg::Options::=--force-confold".to_owned(),
-        "APT::Get::AutomaticRemove=false".to_owned(),
-        "APT::Install-Recommends=false".to_owned(),
-        "APT::Install-Suggests=false".to_owned(),
-    ] {
-        argv.extend(["-o".to_owned(), option]);
-    }
-    argv.extend_from_slice(more);
-    changing(host, argv)
-}
-
 /// A changing command that a later process can find again.
 pub(super) fn changing(host: &HostExec, argv: Vec<String>) -> Order {
     Order::changing(argv)
@@ -66,49 +48,35 @@ pub(super) fn changing(host: &HostExec, argv: Vec<String>) -> Order {
         .merged()
 }
 
-/// Finishes what dpkg left half done, as far as it can.
-pub(super) fn configure(host: &HostExec) -> Order {
-    let argv = ["dpkg", "--force-confdef", "--force-confold", "--configure", "-a"];
-    changing(host, argv.map(str::to_owned).to_vec())
-}
-
-fn specs(plan: &HostPlan) -> Vec<String> {
-    plan.changes.iter().map(|change| spec(&change.id, &change.candidate)).collect()
-}
-
 /// Simulates the install of exactly the planned versions, which must plan exactly these changes and no other.
 ///
 /// # Errors
-/// `DRIFT` when apt would do something else, or the cause for which it would do nothing.
+/// `DRIFT` when the package manager would do something else, or the cause for which it would do nothing.
 pub(super) async fn simulate(site: &Site<'_>, plan: &HostPlan) -> Result<(), Failure> {
     if plan.changes.is_empty() {
         return Ok(());
     }
-    let fixed = ["apt-get", "-s", "-y", "-q", "--no-remove", "-o", "APT::Install-Recommends=false", "install"];
-    let order = Order::reading(fixed.map(str::to_owned).into_iter().chain(specs(plan)));
-    let ran = state::run(site.host, order.timeout(Duration::from_secs(300)), site.context.cancel()).await?;
-    let answer = simulate::parse(&ran.stdout.text).map_err(|error| permanent(error.code(), chain(&error)))?;
-    let row = |name: &str, from: Option<&str>, to: &str| (name.to_owned(), from.map(str::to_owned), to.to_owned());
-    let planned: BTreeSet<_> =
-        plan.changes.iter().map(|c| row(&c.id.name, c.installed.as_deref(), &c.candidate)).collect();
-    let would: BTreeSet<_> =
-        answer.installs.iter().map(|i| row(&i.name, i.installed.as_deref(), &i.candidate)).collect();
+    let executor = executor_of(site.host);
+    let answer = executor.simulate(site.host, plan, site.context.cancel()).await?;
+    let row = |c: &PlannedChange| (executor.row_name(&c.id), c.installed.clone(), c.candidate.clone());
+    let planned: BTreeSet<_> = plan.changes.iter().map(row).collect();
+    let would = answer.rows;
     if planned == would && answer.removes.is_empty() {
         return Ok(());
     }
     let untouched = judge_install(&Default::default(), &Default::default(), &[], "");
-    let found = cause::find(&ran.text(), &[], &untouched);
+    let found = cause::find(executor.words(), &answer.said, &[], &untouched);
     let details = json!({
         "not_done": planned.difference(&would).collect::<Vec<_>>(),
         "not_planned": would.difference(&planned).collect::<Vec<_>>(),
         "removed": answer.removes,
-        "said": tail(&ran),
+        "said": tail(&answer.said),
     });
     if found.cause.code != "UNVERIFIED" {
         return Err(Failure { code: found.cause.code, class: found.class, message: found.cause.message, details });
     }
     let message = format!(
-        "apt would not do exactly what is planned on {}: {} changes missing, {} others, {} removals",
+        "the package manager would not do exactly what is planned on {}: {} changes missing, {} others, {} removals",
         site.host.place(),
         planned.difference(&would).count(),
         would.difference(&planned).count(),
@@ -117,8 +85,7 @@ pub(super) async fn simulate(site: &Site<'_>, plan: &HostPlan) -> Result<(), Fai
     Err(Failure { details, ..permanent("DRIFT", message) })
 }
 
-fn tail(ran: &Ran) -> String {
-    let text = ran.text();
+fn tail(text: &str) -> String {
     let start = text.len().saturating_sub(4000);
     text.get(text.ceil_char_boundary(start)..).unwrap_or_default().to_owned()
 }
@@ -166,6 +133,7 @@ pub(super) async fn install(
         ran: Vec::new(),
         after: None,
         lines: Vec::new(),
+        scripts: Scripts::default(),
     };
     let verdict = attempt.carry_out(continued).await?;
     let why = if verdict.is_complete() { None } else { Some(attempt.weigh(&verdict, &mut adjusted).await?) };
@@ -222,7 +190,7 @@ async fn begin(site: &Site<'_>, permit: &Permit, path: &Path) -> Result<Marker, 
         attempt: context.key().attempt,
         digest: permit.digest().clone(),
         at: Instant(context.now().0),
-        argv: install_words(plan),
+        argv: executor_of(site.host).install_words(plan),
         pid: std::process::id(),
         before,
         adjusted: Vec::new(),
@@ -230,10 +198,6 @@ async fn begin(site: &Site<'_>, permit: &Permit, path: &Path) -> Result<Marker, 
     };
     marker::write(path, &marker)?;
     Ok(marker)
-}
-
-fn install_words(plan: &HostPlan) -> Vec<String> {
-    ["--no-remove", "install"].map(str::to_owned).into_iter().chain(specs(plan)).collect()
 }
 
 /// Why an install is not done.
@@ -253,28 +217,33 @@ struct Attempt<'a> {
     /// Digest of the package set as it was last read.
     after: Option<String>,
     lines: Vec<Line>,
+    /// Scripts that failed without a word in the exit code.
+    scripts: Scripts,
 }
 
 impl Attempt<'_> {
     async fn carry_out(&mut self, continued: bool) -> Result<Verdict, Failure> {
+        let executor = executor_of(self.site.host);
+        if continued {
+            let orders = executor.mend(self.site.host, self.site.context.cancel()).await?;
+            self.run_all(orders).await?;
+        }
         let mut verdict = self.judge().await?;
         if continued && !verdict.is_complete() && !verdict.audit.is_empty() {
             self.site.context.progress(0.05, "repairing an interrupted install");
-            self.run(configure(self.site.host)).await?;
+            let orders = executor.repair(self.site.host, self.plan, self.site.context.cancel()).await?;
+            self.run_all(orders).await?;
             verdict = self.judge().await?;
         }
-        if !verdict.packages.iter().all(|p| p.outcome == patchloom_domain::PackageOutcome::Installed) {
-            let mut words = install_words(self.plan);
-            if continued {
-                // Lets apt start from a state with unmet dependencies; it still may only reach the planned versions.
-                words.insert(0, "--fix-broken".to_owned());
-            }
-            let exit = self.run(apt_get(self.site.host, self.site.lock_timeout, &words)).await?;
+        if !verdict.packages.iter().all(|p| p.outcome == PackageOutcome::Installed) {
+            let order = executor.install(self.site.host, self.plan, self.site.lock_timeout, continued);
+            let exit = self.run(order).await?;
             verdict = self.judge().await?;
             let failed = self.lines.iter().any(|line| matches!(line, Line::Error { .. }));
             if failed && exit != Exit::Cancelled && !verdict.is_complete() {
                 // A script that failed once may pass when all packages are unpacked: one more try, no more.
-                self.run(configure(self.site.host)).await?;
+                let orders = executor.repair(self.site.host, self.plan, self.site.context.cancel()).await?;
+                self.run_all(orders).await?;
                 verdict = self.judge().await?;
             }
         }
@@ -284,17 +253,31 @@ impl Attempt<'_> {
 
     async fn judge(&mut self) -> Result<Verdict, Failure> {
         let cancel = &tokio_util::sync::CancellationToken::new();
-        let now = state::packages(self.site.host, cancel).await?;
+        let (host, planned) = (self.site.host, &self.plan.changes);
+        let now = state::packages(host, cancel).await?;
         self.after = Some(package_set_digest(&now));
-        let audit = state::audit(self.site.host, cancel).await?;
-        Ok(judge_install(&self.before.packages, &now, &self.plan.changes, &audit))
+        let mut audit = vec![state::audit(host, self.before, cancel).await?];
+        // A package set that is as planned is no success where a script failed on the way to it.
+        self.scripts = executor_of(host).scripts(host, self.before.journal, &self.said, cancel).await?;
+        audit.extend(self.scripts.complaints(planned));
+        audit.retain(|line| !line.is_empty());
+        let now = self.scripts.mark(now, planned);
+        Ok(judge_install(&self.before.packages, &now, planned, &audit.join("\n")))
+    }
+
+    async fn run_all(&mut self, orders: Vec<Order>) -> Result<(), Failure> {
+        for order in orders {
+            self.run(order).await?;
+        }
+        Ok(())
     }
 
     async fn run(&mut self, order: Order) -> Result<Exit, Failure> {
         let context = self.site.context;
         let lines = &mut self.lines;
+        let executor = executor_of(self.site.host);
         let mut hear = |line: &str| {
-            let Some(line) = report::parse(line) else { return };
+            let Some(line) = executor.hear(line) else { return };
             match &line {
                 Line::Download { percent, text } => context.progress(0.1 + percent / 100.0 * 0.3, text.clone()),
                 Line::Package { percent, text, .. } => context.progress(0.4 + percent / 100.0 * 0.55, text.clone()),
@@ -319,8 +302,8 @@ impl Attempt<'_> {
         let is_new = |change: &&PlannedChange| change.installed.is_none() && present.get(&change.id).is_some();
         let new = self.plan.changes.iter().filter(is_new).map(|change| change.id.name.clone());
         let lost: Vec<_> = self.before.auto.difference(&now).cloned().chain(new).collect();
-        if !lost.is_empty() {
-            let argv = ["apt-mark", "auto"].map(str::to_owned).into_iter().chain(lost).collect();
+        let words = (!lost.is_empty()).then(|| executor_of(self.site.host).mark("auto", lost)).flatten();
+        if let Some(argv) = words {
             self.run(changing(self.site.host, argv)).await?;
         }
         Ok(())
@@ -344,8 +327,9 @@ impl Attempt<'_> {
 
     /// Why it is not done; where something may be adjusted that was not yet, that is done, and a further try may help.
     async fn weigh(&mut self, verdict: &Verdict, adjusted: &mut Vec<Adjusted>) -> Result<Why, Failure> {
+        let said = format!("{}\n{}", self.said, self.scripts.said);
         let cause::Found { cause: Cause { code, mut message }, class, adjustment } =
-            cause::find(&self.said, &self.errors(), verdict);
+            cause::find(executor_of(self.site.host).words(), &said, &self.errors(), verdict);
         message = format!("{message} ({})", verdict.summary());
         let cancel = self.site.context.cancel();
         if let Some((what, cause)) = adjustment.filter(|_| !cancel.is_cancelled())
@@ -365,7 +349,7 @@ impl Attempt<'_> {
             "verdict": verdict.summary(),
             "errors": self.errors(),
             "audit": verdict.audit,
-            "packages": verdict.packages.iter().filter(|p| p.outcome != patchloom_domain::PackageOutcome::Installed).collect::<Vec<_>>(),
+            "packages": verdict.packages.iter().filter(|p| p.outcome != PackageOutcome::Installed).collect::<Vec<_>>(),
             "unplanned": verdict.unplanned,
             "adjusted": adjusted,
         });

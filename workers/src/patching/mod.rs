@@ -1,10 +1,12 @@
 //! Steps 4 and 5 of the lifecycle and their way back: prove it, install exactly the plan, believe only the package set.
 
 mod adjust;
+mod apt;
 mod backup;
 mod cause;
 mod contracts;
 mod etc;
+mod executor;
 mod handlers;
 mod install;
 mod marker;
@@ -13,6 +15,8 @@ mod quiet;
 mod rebuild;
 mod report;
 mod rollback;
+mod rpm;
+mod scripts;
 mod state;
 #[cfg(test)]
 mod tests;

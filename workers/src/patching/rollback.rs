@@ -1,4 +1,4 @@
-//! Takes a host back to exactly the packages it had: by its former .debs, and where that is not enough by its snapshot.
+//! Takes a host back to exactly the packages it had: by its former packages, and where that is not enough by its snapshot.
 //!
 //! Repeating it changes nothing. It ends verified, or as a failure that tells an operator everything.
 
@@ -8,18 +8,20 @@ use std::time::Duration;
 
 use patchloom_core::Failure;
 use patchloom_domain::{
-    EvidenceCommand, HostPlan, PackageSet, PackageUndo, Target, UndoIntent, UndoWay, package_set_digest,
+    EvidenceCommand, HostPlan, PackageId, PackageSet, PackageUndo, Target, UndoIntent, UndoWay, VersionScheme,
+    package_set_digest,
 };
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::backup::{self, Backup, DebCache};
-use super::install::{Site, apt_get, changing, configure};
+use super::backup::{self, Backup, PackageCache};
+use super::executor::{Undoing, executor_of};
+use super::install::{Site, changing};
 use super::marker::{self, Phase};
 use super::state::{self, HostState};
 use super::{etc, qualified, quiet};
 use crate::failure::{chain, permanent, transient};
-use crate::host::{Captured, Order};
+use crate::host::{Captured, HostExec, Order};
 use crate::snapshot::{Snapshots, tree};
 use crate::witness::command;
 
@@ -63,11 +65,16 @@ pub(super) async fn roll_back(site: &Site<'_>, wanted: &Wanted<'_>) -> Result<Un
     };
     context.progress(0.0, "waiting for the package manager");
     quiet::subdue(site.host, SUBDUE, context.cancel()).await?;
-    sweep(&debs_dir(backups), site.host.target());
+    let executor = executor_of(site.host);
+    sweep(&kept_dir(backups, site.host), site.host.target());
     // A host whose package set cannot be read is taken back all the same.
     let found = state::packages(site.host, &CancellationToken::new()).await.ok();
     let from = found.as_ref().map(package_set_digest);
-    let broken = found.iter().flat_map(PackageSet::unsettled).take(BROKEN_MAX).collect::<PackageSet>();
+    let cancel = CancellationToken::new();
+    // What cannot be learned here is only whom to blame.
+    let scripts = executor.scripts(site.host, known.before.journal, "", &cancel).await.unwrap_or_default();
+    let blamed = found.iter().flat_map(|set| scripts.blame(set, &wanted.plan.changes)).collect::<Vec<_>>();
+    let broken = found.iter().flat_map(PackageSet::unsettled).chain(blamed).take(BROKEN_MAX).collect::<PackageSet>();
     let mut undo = Undo { site, wanted, before: &known.before, said: Vec::new(), ran: Vec::new() };
     let changed = undo.difference().await.map_or(1, |rest| rest.len());
     let way = undo.carry_out().await?;
@@ -76,7 +83,7 @@ pub(super) async fn roll_back(site: &Site<'_>, wanted: &Wanted<'_>) -> Result<Un
     let evidence = context.put_json(&json!({ "ran": undo.ran, "output": undo.said })).await?;
     let output = json!({
         "host": wanted.plan.host, "way": way, "verified": true, "changed": changed, "evidence": evidence, "cleaned": cleaned, "etc_differs": others,
-        "found": broken, "before": from, "after": package_set_digest(&known.before.packages),
+        "found": broken, "scheme": executor.scheme(), "before": from, "after": package_set_digest(&known.before.packages),
     });
     marker::finish(&path, known.clone(), Phase::Undone { output: output.clone() })?;
     Ok(Undone { way, output })
@@ -132,84 +139,86 @@ impl Undo<'_> {
         let cancel = &CancellationToken::new();
         let now = state::packages(self.site.host, cancel).await?;
         let mut rest: Vec<_> = self.before.packages.diff(&now).iter().map(ToString::to_string).collect();
-        let audit = state::audit(self.site.host, cancel).await?;
-        rest.extend((!audit.is_empty()).then(|| format!("dpkg --audit: {audit}")));
+        let audit = state::audit(self.site.host, self.before, cancel).await?;
+        rest.extend((!audit.is_empty()).then(|| format!("the package manager complains: {audit}")));
         let marks = state::auto_marks(self.site.host, cancel).await?;
         rest.extend(self.before.auto.symmetric_difference(&marks).map(|name| format!("mark of {name}")));
         Ok(rest)
     }
 
     async fn by_packages(&mut self) -> Result<(), Failure> {
-        // A full disk may be why we are here: dpkg cannot write a line until there is room.
+        // A full disk may be why we are here: no package manager can write a line until there is room.
         let freed = state::make_room(self.site.host, self.before);
         self.said.extend((!freed.is_empty()).then(|| format!("made room: {}", freed.join(", "))));
-        let dir = self.stage()?;
-        let debs = names(dir.path())?;
-        let host = self.site.host;
-        let inside = host.shared_path(dir.path());
-        let files: Vec<_> = debs.iter().map(|name| inside.join(name).to_string_lossy().into_owned()).collect();
-        let new = self.new_packages().await?;
-        self.run(configure(host)).await?;
-        if !files.is_empty() || !new.is_empty() {
-            // Without its binary caches apt needs no room of its own.
-            let flags = [
-                "-o",
-                "Dir::Cache::pkgcache=",
-                "-o",
-                "Dir::Cache::srcpkgcache=",
-                "--fix-broken",
-                "--allow-downgrades",
-                "--allow-change-held-packages",
-                "--purge",
-                "install",
-            ];
-            let mut words: Vec<_> = flags.map(str::to_owned).to_vec();
-            words.extend(files.iter().cloned());
-            words.extend(new.iter().map(|name| format!("{name}-")));
-            self.run(apt_get(host, self.site.lock_timeout, &words).share(dir.path())).await?;
-            self.restore_marks().await?;
-        }
-        if self.difference().await.is_ok_and(|rest| rest.is_empty()) || files.is_empty() {
+        let (host, executor) = (self.site.host, executor_of(self.site.host));
+        let orders = executor.mend(host, &CancellationToken::new()).await?;
+        self.run_all(orders).await?;
+        let (dir, files) = self.stage()?;
+        let orders = executor.go_back(&self.undoing(&files, dir.path(), &self.now().await?));
+        self.run_all(orders).await?;
+        self.restore_marks().await?;
+        if self.difference().await.is_ok_and(|rest| rest.is_empty()) {
             return Ok(());
         }
-        // apt refuses to plan on a database that is too broken; dpkg simply unpacks the former files over it.
-        let flags = ["dpkg", "--force-confdef", "--force-confold", "--force-downgrade", "--force-depends", "-i"];
-        let argv = flags.map(str::to_owned).into_iter().chain(files).collect();
-        self.run(changing(host, argv).share(dir.path())).await?;
-        let new = self.new_packages().await?;
-        if !new.is_empty() {
-            let argv = ["dpkg", "--purge"].map(str::to_owned).into_iter().chain(new).collect();
-            self.run(changing(host, argv)).await?;
+        let orders = executor.force_back(&self.undoing(&files, dir.path(), &self.now().await?));
+        if orders.is_empty() {
+            return Ok(());
         }
-        self.run(configure(host)).await?;
+        self.run_all(orders).await?;
         self.restore_marks().await
     }
 
-    /// Former .debs of the packages that are not as they were, under the names that apt expects.
-    fn stage(&self) -> Result<tempfile::TempDir, Failure> {
-        let cache = DebCache { dir: debs_dir(self.site.context.data().backups()) };
+    async fn now(&self) -> Result<PackageSet, Failure> {
+        state::packages(self.site.host, &CancellationToken::new()).await
+    }
+
+    fn undoing<'u>(
+        &'u self,
+        files: &'u [(PackageId, String, String)],
+        dir: &'u Path,
+        now: &'u PackageSet,
+    ) -> Undoing<'u> {
+        Undoing {
+            host: self.site.host,
+            plan: self.wanted.plan,
+            before: &self.before.packages,
+            now,
+            files,
+            dir,
+            lock_timeout: self.site.lock_timeout,
+        }
+    }
+
+    async fn run_all(&mut self, orders: Vec<Order>) -> Result<(), Failure> {
+        for order in orders {
+            self.run(order).await?;
+        }
+        Ok(())
+    }
+
+    /// Former packages that are kept, under the names that the package manager expects, and where the host sees them.
+    fn stage(&self) -> Result<(tempfile::TempDir, Vec<(PackageId, String, String)>), Failure> {
+        let (host, executor) = (self.site.host, executor_of(self.site.host));
+        let cache = PackageCache { dir: kept_dir(self.site.context.data().backups(), host), executor };
         let io = |error: std::io::Error| transient("E0514", format!("cannot stage former packages: {error}"));
         std::fs::create_dir_all(&cache.dir).map_err(io)?;
         let prefix = staged(self.site.host.target());
         let dir = tempfile::Builder::new().prefix(&prefix).tempdir_in(&cache.dir).map_err(io)?;
-        // apt reads them as a user without rights.
+        // Package managers read them as a user without rights.
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(dir.path(), open).map_err(io)?;
+        let (inside, mut files) = (host.shared_path(dir.path()), Vec::new());
         for package in self.wanted.backup.iter().flat_map(|backup| &backup.proof.packages) {
             let (PackageUndo::Cached { sha256, .. }, Some(former)) = (&package.undo, &package.former) else { continue };
             // Checked again: it lay on disk for a while, and dpkg will trust it.
             if cache.find(&package.id, former).is_some_and(|deb| &deb.sha256 == sha256) {
-                let to = dir.path().join(backup::file_name(&package.id, former));
-                std::fs::copy(cache.path(sha256), to).map_err(io)?;
+                let name = executor.file_name(&package.id, former);
+                std::fs::copy(cache.path(sha256), dir.path().join(&name)).map_err(io)?;
+                files.push((package.id.clone(), former.clone(), inside.join(name).to_string_lossy().into_owned()));
             }
         }
-        Ok(dir)
-    }
-
-    async fn new_packages(&self) -> Result<Vec<String>, Failure> {
-        let now = state::packages(self.site.host, &CancellationToken::new()).await?;
-        let is_new = |id: &&patchloom_domain::PackageId| self.before.packages.get(id).is_none();
-        Ok(now.iter().map(|(id, _)| id).filter(is_new).map(qualified).collect())
+        files.sort_by(|a, b| a.2.cmp(&b.2));
+        Ok((dir, files))
     }
 
     async fn restore_marks(&mut self) -> Result<(), Failure> {
@@ -229,8 +238,8 @@ impl Undo<'_> {
             }
         }
         for (verb, names) in [("auto", lost), ("manual", gained), ("hold", hold), ("unhold", unhold)] {
-            if !names.is_empty() {
-                let argv = ["apt-mark", verb].map(str::to_owned).into_iter().chain(names).collect();
+            let words = (!names.is_empty()).then(|| executor_of(self.site.host).mark(verb, names)).flatten();
+            if let Some(argv) = words {
                 self.run(changing(self.site.host, argv)).await?;
             }
         }
@@ -313,15 +322,10 @@ fn sweep(debs: &Path, target: &Target) {
     }
 }
 
-fn names(dir: &Path) -> Result<Vec<String>, Failure> {
-    let entries =
-        std::fs::read_dir(dir).map_err(|e| transient("E0514", format!("cannot list {}: {e}", dir.display())))?;
-    let mut names: Vec<_> = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
-    names.sort();
-    Ok(names)
-}
-
-/// Where former .debs lie: not in the cache, because a way back must not be swept away.
-pub(super) fn debs_dir(backups: PathBuf) -> PathBuf {
-    backups.join("debs")
+/// Where former packages lie: not in the cache, because a way back must not be swept away.
+pub(super) fn kept_dir(backups: PathBuf, host: &HostExec) -> PathBuf {
+    match executor_of(host).scheme() {
+        VersionScheme::Deb => backups.join("debs"),
+        VersionScheme::Rpm | VersionScheme::Apk => backups.join("rpms"),
+    }
 }

@@ -1,0 +1,274 @@
+//! dnf as the executor of a change. It exits 0 where it skipped a package and where the %post of one failed, so it is
+//! asked for exact versions, its journal is read for scripts, and what counts is rpm's database.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use patchloom_domain::{HostPlan, Manager, PackageId, PackageSet, PlannedChange, VersionScheme};
+use tokio_util::sync::CancellationToken;
+
+use super::super::executor::{Answer, Executor, Leavings, Offered, Simulated, Undoing};
+use super::super::install::changing;
+use super::super::scripts::Scripts;
+use super::super::state;
+use super::{RESIDUE, Rest, nevra};
+use crate::dnf::{CACHE, offers};
+use crate::host::{HostExec, Order};
+
+/// Locks by process number.
+const LOCKS: [&str; 4] = [
+    "/var/lib/dnf/rpmdb_lock.pid",
+    "/var/cache/dnf/metadata_lock.pid",
+    "/var/cache/dnf/download_lock.pid",
+    "/var/log/log_lock.pid",
+];
+
+/// Its cache: `REPOSITORY-HASH/packages/FILE`.
+const CACHE_DEPTH: usize = 2;
+
+/// How long a simulation or a download may take.
+const LONG: Duration = Duration::from_secs(1800);
+
+/// So many transactions of its journal are looked into at most.
+const TRANSACTIONS_MAX: u64 = 50;
+
+/// dnf and rpm.
+pub(in super::super) struct DnfExecutor;
+
+/// The options of every call that resolves: what was planned was planned with what dnf had fetched by then.
+fn dnf(more: &[&str]) -> Vec<String> {
+    let fixed = [
+        "dnf",
+        "--color=never",
+        "--best",
+        "--setopt=install_weak_deps=False",
+        "--setopt=installonly_limit=0",
+        "--setopt=exit_on_lock=True",
+        "--setopt=*.metadata_expire=never",
+    ];
+    fixed.iter().chain(more).map(|word| (*word).to_owned()).collect()
+}
+
+/// What the way back uses: no repository at all.
+fn offline(more: &[&str]) -> Vec<String> {
+    let fixed = ["dnf", "-y", "--color=never", "--disablerepo=*", "--setopt=exit_on_lock=True", "--noautoremove"];
+    fixed.iter().chain(more).map(|word| (*word).to_owned()).collect()
+}
+
+/// The number of its last transaction; none where it has no journal, or keeps it in another shape.
+async fn last(host: &HostExec, cancel: &CancellationToken) -> Result<Option<u64>, patchloom_core::Failure> {
+    let order = Order::changing(["dnf", "-q", "-C", "history", "info", "last"]);
+    let ran = state::run(host, order, cancel).await?;
+    Ok(field(&ran.stdout.text, "Transaction ID").and_then(|number| number.parse().ok()))
+}
+
+fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    let value = |line: &'a str| line.strip_prefix(name)?.trim_start().strip_prefix(':').map(str::trim);
+    text.lines().find_map(value)
+}
+
+/// Whether a transaction came to its end, by the state of the database that it notes there.
+fn is_unfinished(info: &str) -> bool {
+    field(info, "End rpmdb").is_some_and(|state| state.ends_with("**") && state.len() <= 2)
+}
+
+impl Executor for DnfExecutor {
+    fn words(&self) -> Manager {
+        Manager::Dnf
+    }
+
+    fn scheme(&self) -> VersionScheme {
+        VersionScheme::Rpm
+    }
+
+    fn leavings(&self) -> Leavings {
+        Leavings { archives: CACHE, depth: CACHE_DEPTH, suffix: ".rpm", partial: None, residue: RESIDUE }
+    }
+
+    fn packages<'a>(&'a self, host: &'a HostExec, cancel: &'a CancellationToken) -> Answer<'a, PackageSet> {
+        Box::pin(super::packages(host, cancel))
+    }
+
+    fn audit<'a>(&'a self, host: &'a HostExec, cancel: &'a CancellationToken) -> Answer<'a, String> {
+        Box::pin(super::audit(host, cancel))
+    }
+
+    fn baseline<'a>(&'a self, host: &'a HostExec, cancel: &'a CancellationToken) -> Answer<'a, (Option<u64>, String)> {
+        Box::pin(async move { Ok((last(host, cancel).await?, super::audit(host, cancel).await?)) })
+    }
+
+    fn scripts<'a>(
+        &'a self,
+        host: &'a HostExec,
+        since: Option<u64>,
+        said: &'a str,
+        cancel: &'a CancellationToken,
+    ) -> Answer<'a, Scripts> {
+        Box::pin(async move {
+            let mut found = Scripts::in_words(Manager::Dnf, said);
+            let (Some(since), Some(last)) = (since, last(host, cancel).await?) else { return Ok(found) };
+            for number in last.saturating_sub(TRANSACTIONS_MAX).max(since)..last {
+                let number = (number + 1).to_string();
+                let ran =
+                    state::run(host, Order::changing(["dnf", "-q", "-C", "history", "info", &number]), cancel).await?;
+                let info = ran.stdout.text;
+                let unfinished = number == last.to_string() && is_unfinished(&info);
+                let told = Scripts::in_words(Manager::Dnf, &info);
+                let unfinished = unfinished.then(|| format!("transaction {number} of dnf never came to its end"));
+                found.join(Scripts { unfinished, ..told });
+            }
+            Ok(found)
+        })
+    }
+
+    fn row_name(&self, id: &PackageId) -> String {
+        format!("{}.{}", id.name, id.arch)
+    }
+
+    fn simulate<'a>(
+        &'a self,
+        host: &'a HostExec,
+        plan: &'a HostPlan,
+        cancel: &'a CancellationToken,
+    ) -> Answer<'a, Simulated> {
+        Box::pin(async move {
+            let argv = dnf(&["--assumeno"]).into_iter().chain(self.install_words(plan));
+            let ran = state::run(host, Order::changing(argv).timeout(LONG), cancel).await?;
+            let found = offers::transaction(&ran.stdout.text);
+            let former = |id: &PackageId| {
+                plan.changes.iter().find(|change| change.id == *id).and_then(|change| change.installed.clone())
+            };
+            let rows = found.installs.iter().map(|(id, version)| (self.row_name(id), former(id), version.clone()));
+            let removes = found.removes.iter().map(|(name, version)| (name.clone(), Some(version.clone())));
+            Ok(Simulated { rows: rows.collect(), removes: removes.collect(), said: ran.text() })
+        })
+    }
+
+    /// `upgrade` leaves what it brings along marked as a dependency; it knows only what is installed.
+    fn install_words(&self, plan: &HostPlan) -> Vec<String> {
+        let spec = |change: &PlannedChange| nevra(&change.id, &change.candidate);
+        let known: Vec<_> = plan.changes.iter().filter(|change| change.installed.is_some()).map(spec).collect();
+        let (verb, specs) = match known.is_empty() {
+            true => ("install", plan.changes.iter().map(spec).collect()),
+            false => ("upgrade", known),
+        };
+        [verb.to_owned()].into_iter().chain(specs).collect()
+    }
+
+    fn install(&self, host: &HostExec, plan: &HostPlan, _lock_timeout: Duration, _continued: bool) -> Order {
+        changing(host, dnf(&["-y"]).into_iter().chain(self.install_words(plan)).collect())
+    }
+
+    fn mend<'a>(&'a self, host: &'a HostExec, cancel: &'a CancellationToken) -> Answer<'a, Vec<Order>> {
+        Box::pin(super::mend(host, &LOCKS, cancel))
+    }
+
+    /// Nobody can tell which scripts of a cut off transaction ran: what it had installed is installed once more.
+    fn repair<'a>(
+        &'a self,
+        host: &'a HostExec,
+        plan: &'a HostPlan,
+        cancel: &'a CancellationToken,
+    ) -> Answer<'a, Vec<Order>> {
+        Box::pin(async move {
+            let mut orders = super::erase_doubles(host, plan, cancel).await?;
+            let arrived = super::arrived(host, plan, cancel).await?;
+            if !arrived.is_empty() {
+                let specs = arrived.iter().map(|change| nevra(&change.id, &change.candidate));
+                orders.push(changing(host, dnf(&["-y", "reinstall"]).into_iter().chain(specs).collect()));
+            }
+            Ok(orders)
+        })
+    }
+
+    fn offered<'a>(
+        &'a self,
+        host: &'a HostExec,
+        changes: &'a [PlannedChange],
+        cancel: &'a CancellationToken,
+    ) -> Answer<'a, Offered> {
+        Box::pin(async move {
+            let spec = |change: &PlannedChange| change.installed.as_ref().map(|version| nevra(&change.id, version));
+            let specs: Vec<String> = changes.iter().filter_map(spec).collect();
+            // Who cannot answer offers nothing.
+            let offers = offers::describe(host, &specs, cancel).await.unwrap_or_default();
+            Ok(offers.into_iter().map(|offer| ((offer.id.name, offer.version), offer.repository)).collect())
+        })
+    }
+
+    fn cached(&self, host: &HostExec, id: &PackageId, version: &str) -> Option<PathBuf> {
+        super::cached(host, CACHE, CACHE_DEPTH, id, version)
+    }
+
+    /// `dnf download` is a plugin that may be absent; to reinstall what is installed and stop after the download is not.
+    fn fetch(
+        &self,
+        host: &HostExec,
+        wanted: &[(PackageId, String, String)],
+        dir: &Path,
+        offline: bool,
+    ) -> Option<Order> {
+        let inside = format!("--destdir={}", host.shared_path(dir).display());
+        let mut argv = dnf(&["-y", "--downloadonly", &inside]);
+        argv.extend(offline.then(|| "-C".to_owned()));
+        argv.push("reinstall".to_owned());
+        argv.extend(wanted.iter().map(|(id, version, _)| nevra(id, version)));
+        Some(changing(host, argv).share(dir).timeout(LONG))
+    }
+
+    fn identify(&self, file: &str) -> Vec<String> {
+        super::identify(file)
+    }
+
+    fn identified(&self, text: &str) -> Option<(PackageId, String)> {
+        super::identified(text)
+    }
+
+    fn file_name(&self, id: &PackageId, version: &str) -> String {
+        super::file_name(id, version)
+    }
+
+    fn config_files<'a>(
+        &'a self,
+        host: &'a HostExec,
+        ids: &'a [&'a PackageId],
+        cancel: &'a CancellationToken,
+    ) -> Answer<'a, Vec<String>> {
+        Box::pin(super::config_files(host, ids, cancel))
+    }
+
+    fn spare(&self, host: &HostExec) -> Vec<String> {
+        super::files_in(host, CACHE, &[".solv", ".solvx"])
+    }
+
+    fn go_back(&self, undoing: &Undoing<'_>) -> Vec<Order> {
+        let rest = Rest::of(undoing);
+        let mut orders = Vec::new();
+        if !rest.files.is_empty() {
+            let argv = offline(&["downgrade"]).into_iter().chain(rest.files).collect();
+            orders.push(changing(undoing.host, argv).share(undoing.dir));
+        }
+        let gone: Vec<String> = rest.new.into_iter().chain(rest.beside).collect();
+        if !gone.is_empty() {
+            orders.push(changing(undoing.host, offline(&["remove"]).into_iter().chain(gone).collect()));
+        }
+        orders
+    }
+
+    fn force_back(&self, undoing: &Undoing<'_>) -> Vec<Order> {
+        super::force_back(undoing)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transaction_that_was_cut_off_is_known_by_its_missing_end() {
+        let info = "Transaction ID : 5\nBegin rpmdb    : 54fb\nEnd rpmdb      :  **\nReturn-Code    : Failure: 1\n";
+        assert!(is_unfinished(info));
+        assert!(!is_unfinished(&info.replace(" **", "4d3c")) && !is_unfinished(""));
+        assert_eq!(field(info, "Transaction ID"), Some("5"));
+    }
+}
