@@ -188,7 +188,11 @@ fn table(account: &Account, context: &Context) -> String {
     }
     let mut table = Table::new(vec![Column::new("HOST"), Column::new("WAVE"), Column::flexible("OUTCOME", 30)]);
     for row in &account.hosts {
-        table.row([text::plain(&row.host), row.wave.as_deref().map_or_else(|| "-".to_owned(), text::plain), text::plain(&row.text)]);
+        table.row([
+            text::plain(&row.host),
+            row.wave.as_deref().map_or_else(|| "-".to_owned(), text::plain),
+            text::plain(&row.text),
+        ]);
     }
     if !table.is_empty() {
         told.push_str(&table.render(context.out));
@@ -209,7 +213,8 @@ fn table(account: &Account, context: &Context) -> String {
 
 /// What hosts lack and are not to get now, and why.
 fn not_now(account: &Account, context: &Context) -> String {
-    let columns = vec![Column::new("HOST"), Column::new("NOT NOW"), Column::new("VERSION"), Column::flexible("WHY", 30)];
+    let columns =
+        vec![Column::new("HOST"), Column::new("NOT NOW"), Column::new("VERSION"), Column::flexible("WHY", 30)];
     let mut table = Table::new(columns);
     for row in &account.hosts {
         for patch in &row.not_now {

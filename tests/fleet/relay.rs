@@ -13,9 +13,9 @@ fn behind_a_relay_that_was_cut_off_nobody_is_touched_and_once_it_is_back_those_w
     let staff = Staff::new(&[2, 8]);
     staff.write_relays();
     let before = staff.packages();
-    // Nobody has fetched lists yet: the campaign does, and not again when the window opens.
+    // Nobody has fetched lists yet: the campaign does.
     let waves = ["--canary", "1", "--pilot", "0", "--per-relay", "2"];
-    let mut campaign = staff.start(&[&waves[..], &["--refresh-older-than", "1", "--ssh-timeout", "3"]].concat());
+    let mut campaign = staff.start(&[&waves[..], &["--refresh", "--ssh-timeout", "3"]].concat());
     staff.approve(&mut campaign);
     staff.await_change("the canary is at work", |change| !change["tasks"]["host-1"]["touched"].is_null());
     staff.fleet.cut_relay("site-2");
@@ -45,7 +45,11 @@ fn behind_a_relay_that_was_cut_off_nobody_is_touched_and_once_it_is_back_those_w
     let said = campaign.finish();
     let (change, after) = (staff.change(), staff.packages());
     assert_eq!(said.code, Some(1), "{said}");
-    assert_eq!((&change["state"], &change["closure"]["code"]), (&json!("Closed"), &json!("successful_issues")), "{said}");
+    assert_eq!(
+        (&change["state"], &change["closure"]["code"]),
+        (&json!("Closed"), &json!("successful_issues")),
+        "{said}"
+    );
     for host in failed {
         assert_eq!(said.outcome(host), "not_begun", "{said}");
         assert_eq!(after[host], before[host], "what failed there stays exactly as before");

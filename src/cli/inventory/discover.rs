@@ -128,9 +128,7 @@ fn targets(args: &InventoryDiscoverArgs) -> Result<Vec<SshTarget>, Fault> {
 
 fn tell(args: &InventoryDiscoverArgs, sweep: &Sweep, hosts: &[Host], context: &Context) -> Result<(), Fault> {
     if args.json {
-        let key = |(host, why, fingerprints): &(String, String, Vec<String>)| {
-            json!({ "host": host, "why": why, "fingerprints": fingerprints })
-        };
+        let key = |(host, why, fingerprints): &(String, String, Vec<String>)| json!({ "host": host, "why": why, "fingerprints": fingerprints });
         let fact = |facts: &HostFacts| json!({ "hostname": facts.hostname.trim(), "manager": facts.manager });
         return context.print_json(&json!({
             "hosts": hosts,

@@ -13,8 +13,8 @@ use std::path::PathBuf;
 use anyhow::{Context as _, anyhow};
 use clap::{Args, Subcommand};
 use patchloom_domain::{
-    CampaignPlan, Forecast, Instant, LeftOutReason, Limits, Mode, PlanInput, PlanSettings, SimulationSettings, WaveSize,
-    plan_campaign, simulate,
+    CampaignPlan, Forecast, Instant, LeftOutReason, Limits, Mode, PlanInput, PlanSettings, SimulationSettings,
+    WaveSize, plan_campaign, simulate,
 };
 use patchloom_workers::campaign::{History, HistoryStore};
 use serde_json::json;

@@ -23,10 +23,10 @@ pub use baseline::{
 };
 pub use campaign::{
     CampaignPlan, CampaignPlanError, Chance, CutoffRule, DriftKind, Durations, Ending, Estimate, FailureRates,
-    Forecast, Found, HOSTS_REMEMBERED_MAX, LOOKS_MAX, LeftOut, LeftOutReason, Limits, NotNow, Occurrence, Offer, PACKAGES_MAX,
-    Part, PartForecast, PlanDrift, PlanInput, PlanSettings, PlannedWave, ROUNDS_MAX, RebootRule, Repair,
-    SimulationSettings, Slot, VersionHold, WAVES_MAX, WaveRule, WaveSize, Withheld, WithheldReason, Work, baseline_of, look,
-    not_now, plan_campaign, plan_drift, simulate,
+    Forecast, Found, HOSTS_REMEMBERED_MAX, LOOKS_MAX, LeftOut, LeftOutReason, Limits, NotNow, Occurrence, Offer,
+    PACKAGES_MAX, Part, PartForecast, PlanDrift, PlanInput, PlanSettings, PlannedWave, ROUNDS_MAX, RebootRule, Repair,
+    SimulationSettings, Slot, VersionHold, WAVES_MAX, WaveRule, WaveSize, Withheld, WithheldReason, Work, baseline_of,
+    look, not_now, plan_campaign, plan_drift, simulate,
 };
 pub use change::{
     Actor, Applied, Approval, ChangeRequest, ChangeState, ChangeType, CloseCode, Closure, Command, Condition, Decision,

@@ -127,7 +127,10 @@ impl Roster {
         }
         let (left, takes) = (close.since(now) / 60_000, need_ms.div_ceil(60_000));
         let cutoff = if slot.occurrence.last_start < slot.occurrence.close {
-            format!(" (its cutoff is {} minutes before that)", slot.occurrence.close.since(slot.occurrence.last_start) / 60_000)
+            format!(
+                " (its cutoff is {} minutes before that)",
+                slot.occurrence.close.since(slot.occurrence.last_start) / 60_000
+            )
         } else {
             String::new()
         };

@@ -66,7 +66,8 @@ fn planned(hosts: Vec<Host>, waves: Vec<WaveRule>, close: u64) -> Roster {
         reboot: RebootRule::Never,
         reboot_reserve_ms: 0,
     };
-    let (windows, found): (_, Vec<Found>) = ([("night".to_owned(), vec![night])].into(), hosts.iter().map(found).collect());
+    let (windows, found): (_, Vec<Found>) =
+        ([("night".to_owned(), vec![night])].into(), hosts.iter().map(found).collect());
     let input = PlanInput {
         hosts: &hosts,
         found: &found,
@@ -201,7 +202,9 @@ fn behind_a_relay_that_fails_nobody_begins_and_the_others_go_on() {
         change = finished(change, &format!("h{at:02}"), not_fetched());
         change = finished(change, &format!("h{:02}", at + 1), HostOutcome::Installed);
     }
-    let Admission::Deferred { why } = roster.admit(&change, "h30", Instant(1), None) else { panic!("behind the bad relay") };
+    let Admission::Deferred { why } = roster.admit(&change, "h30", Instant(1), None) else {
+        panic!("behind the bad relay")
+    };
     assert!(why.starts_with("pause relay relay-0: "), "{why}");
     assert_eq!(roster.admit(&change, "h31", Instant(1), None), Admission::Admitted);
 }
@@ -228,7 +231,9 @@ fn a_patch_that_fails_everywhere_halts_the_campaign() {
 }
 
 fn put_off(roster: &Roster, change: ChangeRequest, host: &str, pardon: Option<&Pardon>) -> ChangeRequest {
-    let Admission::Deferred { why } = roster.admit(&change, host, Instant(1), pardon) else { panic!("{host} may begin") };
+    let Admission::Deferred { why } = roster.admit(&change, host, Instant(1), pardon) else {
+        panic!("{host} may begin")
+    };
     finished(change, host, HostOutcome::Deferred { why })
 }
 

@@ -133,8 +133,9 @@ impl HistoryStore {
     pub fn read(&self) -> Result<History, HistoryError> {
         let path = self.path();
         match std::fs::read(&path) {
-            Ok(text) => serde_json::from_slice(&text)
-                .map_err(|error| HistoryError::Damaged { path, reason: error.to_string() }),
+            Ok(text) => {
+                serde_json::from_slice(&text).map_err(|error| HistoryError::Damaged { path, reason: error.to_string() })
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(History::default()),
             Err(source) => Err(HistoryError::Io { action: "read", path, source }),
         }

@@ -135,9 +135,10 @@ impl Handler for MakeCampaign {
                 Some(roster) => roster,
                 None => roster_of(&asked, &parts, &history, context)?,
             };
-            let told = roster.plan.left_out().iter().filter(|left| {
-                !matches!(left.reason, LeftOutReason::NothingMissing | LeftOutReason::NotInInventory)
-            });
+            let told =
+                roster.plan.left_out().iter().filter(|left| {
+                    !matches!(left.reason, LeftOutReason::NothingMissing | LeftOutReason::NotInInventory)
+                });
             left_out.extend(told.map(|left| (left.host.clone(), left.why.clone())));
             answer(context, &asked, &roster, &parts, (&left_out, &difference)).await
         })
@@ -145,10 +146,7 @@ impl Handler for MakeCampaign {
 }
 
 /// What was found, host by host, and the hosts that could not be looked at with the reason.
-async fn parts<'a>(
-    asked: &'a Input,
-    context: &TaskContext,
-) -> Result<(Vec<Part<'a>>, Vec<(String, String)>), Failure> {
+async fn parts<'a>(asked: &'a Input, context: &TaskContext) -> Result<(Vec<Part<'a>>, Vec<(String, String)>), Failure> {
     let holds = holds::of(context)?;
     let (mut parts, mut left_out) = (Vec::new(), Vec::new());
     for (at, host) in asked.hosts.iter().enumerate() {
@@ -266,8 +264,7 @@ fn roster_of(asked: &Input, parts: &[Part<'_>], history: &History, context: &Tas
         durations: &history.durations,
         rates: &history.rates,
     };
-    let plan: CampaignPlan =
-        plan_campaign(input, &settings).map_err(|error| permanent("E0609", chain(&error)))?;
+    let plan: CampaignPlan = plan_campaign(input, &settings).map_err(|error| permanent("E0609", chain(&error)))?;
     let baseline = |host: &Host| baseline_of(host, &planning.baselines).map(|baseline| baseline.name.clone());
     let named: Vec<(Host, Option<String>)> = hosts.iter().map(|host| (host.clone(), baseline(host))).collect();
     let mut roster = Roster::new(plan, &named);

@@ -110,7 +110,8 @@ struct File {
 }
 
 async fn uris(host: &HostExec, part: &HostPlan, context: &TaskContext) -> Result<Vec<File>, Failure> {
-    let fixed = ["apt-get", "-qq", "-y", "--print-uris", "--no-remove", "-o", "APT::Install-Recommends=false", "install"];
+    let fixed =
+        ["apt-get", "-qq", "-y", "--print-uris", "--no-remove", "-o", "APT::Install-Recommends=false", "install"];
     let spec = |change: &patchloom_domain::PlannedChange| match change.id.arch.as_str() {
         "all" => format!("{}={}", change.id.name, change.candidate),
         arch => format!("{}:{arch}={}", change.id.name, change.candidate),

@@ -114,7 +114,8 @@ fn hosts() -> Value {
 
 /// Waves of one, one and all others, in a week that is open to all from the first instant on.
 fn planning() -> Value {
-    let wave = |name: &str, size: &str, failures: Option<u32>| json!({ "name": name, "size": size, "failures": failures });
+    let wave =
+        |name: &str, size: &str, failures: Option<u32>| json!({ "name": name, "size": size, "failures": failures });
     let week = json!([{ "open": 0, "close": u64::MAX / 4, "last_start": u64::MAX / 4 }]);
     json!({
         "waves": [wave("canary", "1", Some(0)), wave("pilot", "1", Some(0)), wave("broad", "100%", None)],
@@ -303,7 +304,10 @@ async fn what_a_baseline_rejects_or_delays_is_left_out_of_the_plan_and_told_host
         let part = roster.plan.plan().host(host).unwrap();
         part.changes.iter().map(|change| change.id.name.clone()).collect()
     };
-    assert_eq!((names("web-2"), names("web-1"), names("dev-1")), (vec!["jq".into()], vec!["zip".into()], vec!["jq".into()]));
+    assert_eq!(
+        (names("web-2"), names("web-1"), names("dev-1")),
+        (vec!["jq".into()], vec!["zip".into()], vec!["jq".into()])
+    );
     assert_eq!(roster.hosts["web-1"].baseline.as_deref(), Some("for web"));
     let told = |host: &str| {
         let rows = &roster.not_now[host];
@@ -328,9 +332,7 @@ async fn who_waits_for_something_paused_stands_on_the_change_and_one_of_them_is_
     let lab = Lab::new();
     let ids: Vec<String> = (0..16).map(|at| format!("h{at:02}")).collect();
     let relay = |at: usize| if at < 12 { "r1" } else { "r2" };
-    let host = |(at, id): (usize, &String)| {
-        json!({ "id": id, "target": { "kind": "ssh", "host": id }, "relay": relay(at), "site": relay(at), "criticality": if at < 12 { 1 } else { 2 } })
-    };
+    let host = |(at, id): (usize, &String)| json!({ "id": id, "target": { "kind": "ssh", "host": id }, "relay": relay(at), "site": relay(at), "criticality": if at < 12 { 1 } else { 2 } });
     let hosts: Vec<Value> = ids.iter().enumerate().map(host).collect();
     let mut planning = planning();
     planning["waves"] = json!([{ "name": "broad", "size": "100%" }]);

@@ -119,13 +119,7 @@ pub struct NotNow {
 
 /// What of all that a host lacks stays out of a plan, in the order in which it was found.
 #[must_use]
-pub fn not_now(
-    host: &Host,
-    found: &Found,
-    baselines: &[Baseline],
-    holds: &[VersionHold],
-    now: Instant,
-) -> Vec<NotNow> {
+pub fn not_now(host: &Host, found: &Found, baselines: &[Baseline], holds: &[VersionHold], now: Instant) -> Vec<NotNow> {
     let (baseline, rules) = (baseline_of(host, baselines), Rules { baselines, holds, now });
     let row = |patch: &MissingPatch, (reason, why): (WithheldReason, String)| NotNow {
         package: patch.id.name.clone(),

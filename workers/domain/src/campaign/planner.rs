@@ -7,9 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::approve::{Kept, Offer, Rules, VersionHold, approved, withheld};
 use super::durations::{Durations, Part, Work};
 use super::estimate::{Estimate, whole};
-use super::model::{
-    Body, CampaignPlan, CampaignPlanError, LeftOut, LeftOutReason, Limits, PlannedWave, Slot,
-};
+use super::model::{Body, CampaignPlan, CampaignPlanError, LeftOut, LeftOutReason, Limits, PlannedWave, Slot};
 use super::rates::FailureRates;
 use super::repair::{Missed, repairs};
 use super::schedule::{Course, Fate, Frame, Job, Lanes, Schedule};

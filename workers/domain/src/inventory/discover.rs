@@ -72,7 +72,9 @@ impl HostFacts {
         });
         let source = || {
             lines().find(|line| {
-                ["deb ", "deb-src ", "URIs:", "baseurl", "mirrorlist", "metalink"].iter().any(|word| line.starts_with(word))
+                ["deb ", "deb-src ", "URIs:", "baseurl", "mirrorlist", "metalink"]
+                    .iter()
+                    .any(|word| line.starts_with(word))
             })
         };
         [proxy, source()].into_iter().flatten().find_map(url_host)
@@ -216,12 +218,18 @@ mod tests {
                 "@hostname\nweb-1\n@os-release\nID=debian\n@addresses\n@arch\namd64\n@manager\napt-get\n@sources\n{sources}\n"
             );
             let facts = HostFacts::read(Target::Local, &text);
-            assert_eq!((facts.hostname.as_str(), facts.arch.as_str(), facts.manager.as_str()), ("web-1", "amd64", "apt"));
+            assert_eq!(
+                (facts.hostname.as_str(), facts.arch.as_str(), facts.manager.as_str()),
+                ("web-1", "amd64", "apt")
+            );
             facts.relay()
         };
         let deb = "# deb http://old/ x\ndeb [trusted=yes] http://mirror.example/debian bookworm main";
         assert_eq!(relay(deb).as_deref(), Some("mirror.example"));
-        assert_eq!(relay(&format!("Acquire::http::Proxy \"http://relay-1:3142/\";\n{deb}")).as_deref(), Some("relay-1:3142"));
+        assert_eq!(
+            relay(&format!("Acquire::http::Proxy \"http://relay-1:3142/\";\n{deb}")).as_deref(),
+            Some("relay-1:3142")
+        );
         assert_eq!(relay("Types: deb\nURIs: https://me:pass@m.example/x").as_deref(), Some("m.example"));
         assert_eq!(relay("[main]\nproxy=http://p:8080\n[r]\nbaseurl=http://r/x").as_deref(), Some("p:8080"));
         assert_eq!(relay(""), None);
