@@ -4,9 +4,10 @@ use std::path::Path;
 
 use anyhow::anyhow;
 use patchloom_core::{RunId, UtcMs};
-use patchloom_domain::{ChangeRequest, Host as Machine, Roster, UndoIntent, WaveRules, Window};
+use patchloom_domain::{ChangeRequest, Host as Machine, NotNow, Roster, UndoIntent, Window};
 use patchloom_engine::runtime::StartRun;
 use patchloom_workers::artifact::ArtifactId;
+use patchloom_workers::campaign::Planning;
 use patchloom_workers::register::Register;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -34,12 +35,10 @@ pub struct Wish {
     pub offline: bool,
     /// Whether the change skips its assessment.
     pub emergency: bool,
-    /// Its planned time.
-    pub window: Option<Window>,
-    /// Its waves.
-    pub waves: WaveRules,
-    /// How long is watched behind the canary and the pilot.
-    pub soak_ms: u64,
+    /// Its waves, windows, limits and baselines.
+    pub planning: Planning,
+    /// Package lists that are older are fetched anew before anybody looks; none: as they are.
+    pub refresh_ms: Option<u64>,
     /// Commands for a host's shell that must work after, where they did before.
     pub checks: Vec<String>,
     /// How long another package manager is waited for.
@@ -67,9 +66,8 @@ pub async fn take(host: &Host, wish: &Wish) -> Result<Taken, Fault> {
             "undo": wish.undo,
             "offline": wish.offline,
             "kind": if wish.emergency { "emergency" } else { "normal" },
-            "window": wish.window,
-            "waves": wish.waves,
-            "soak_ms": wish.soak_ms,
+            "planning": wish.planning,
+            "refresh_ms": wish.refresh_ms,
             "commands": wish.checks.iter().map(|line| ["sh", "-c", line]).collect::<Vec<_>>(),
             "lock_timeout_seconds": wish.lock_timeout_seconds,
         }),
@@ -85,7 +83,11 @@ pub struct Row {
     /// The host.
     pub host: String,
     /// Its wave; null where it was left out.
-    pub wave: Option<&'static str>,
+    pub wave: Option<String>,
+    /// The baseline that chose its patches.
+    pub baseline: Option<String>,
+    /// What it lacks and is not to get now: rejected, delayed or held, and why.
+    pub not_now: Vec<NotNow>,
     /// One word: `installed`, `rolled_back`, `failed`, `not_begun`, `deferred`, `simulated`, `unchanged`, `left_out`, `open`.
     pub outcome: String,
     /// What a person should know.
@@ -115,6 +117,8 @@ pub struct Account {
     pub started: UtcMs,
     /// Host by host, in the order in which they are taken; those left out last.
     pub hosts: Vec<Row>,
+    /// What a person should know of the plan.
+    pub notes: Vec<String>,
     /// Why the run failed, where it did.
     pub failure: Option<String>,
 }
@@ -164,13 +168,15 @@ pub async fn account(host: &Host, id: RunId) -> Result<Account, Fault> {
         digest: change.as_ref().map(|change| change.draft.digest.to_string()),
         started: run.started,
         hosts: rows(roster.as_ref(), change.as_ref(), &left_out),
+        notes: roster.map(|roster| roster.plan.notes().to_vec()).unwrap_or_default(),
         failure: run.cause.as_ref().map(|cause| format!("{}: {}", cause.failure.code, cause.failure.message)),
     })
 }
 
 fn rows(roster: Option<&Roster>, change: Option<&ChangeRequest>, left_out: &[Value]) -> Vec<Row> {
-    let entry = |entry: &patchloom_domain::Entry| {
-        let outcome = change.and_then(|change| change.tasks.get(&entry.host.id)).and_then(|task| task.outcome.as_ref());
+    let not_now = |host: &str| roster.and_then(|roster| roster.not_now.get(host).cloned()).unwrap_or_default();
+    let entry = |(roster, slot): (&Roster, &patchloom_domain::Slot)| {
+        let outcome = change.and_then(|change| change.tasks.get(&slot.host)).and_then(|task| task.outcome.as_ref());
         let (outcome, text) = match outcome {
             Some(outcome) => {
                 let word =
@@ -179,16 +185,17 @@ fn rows(roster: Option<&Roster>, change: Option<&ChangeRequest>, left_out: &[Val
             }
             None => ("open".to_owned(), "no outcome yet".to_owned()),
         };
-        Row { host: entry.host.id.clone(), wave: Some(entry.wave.name()), outcome, text }
+        let baseline = roster.hosts.get(&slot.host).and_then(|entry| entry.baseline.clone());
+        let (host, wave) = (slot.host.clone(), Some(roster.wave_of(slot).to_owned()));
+        Row { not_now: not_now(&host), host, wave, baseline, outcome, text }
     };
-    let out = |row: &Value| Row {
-        host: row["host"].as_str().unwrap_or_default().to_owned(),
-        wave: None,
-        outcome: "left_out".to_owned(),
-        text: format!("left out: {}", row["why"].as_str().unwrap_or_default()),
+    let out = |row: &Value| {
+        let host = row["host"].as_str().unwrap_or_default().to_owned();
+        let text = format!("left out: {}", row["why"].as_str().unwrap_or_default());
+        Row { not_now: not_now(&host), host, wave: None, baseline: None, outcome: "left_out".to_owned(), text }
     };
-    let taken = roster.into_iter().flat_map(|roster| &roster.hosts).map(entry);
-    taken.chain(left_out.iter().map(out)).collect()
+    let slots = roster.into_iter().flat_map(|roster| roster.plan.slots().iter().map(move |slot| (roster, slot)));
+    slots.map(entry).chain(left_out.iter().map(out)).collect()
 }
 
 fn read_roster(host: &Host, id: &str) -> Result<Roster, Fault> {

@@ -1,10 +1,12 @@
-//! The hosts of inventory files, for commands that take them. What is wrong in a file is told with its place, all at once.
+//! The hosts of inventory files, for commands that take them: the same reader as that of `patchloom inventory`, and JSON lists of
+//! hosts as it prints them. What is wrong in a file is told with its place, all at once.
 
 use std::path::PathBuf;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::anyhow;
 use patchloom_domain::Host;
-use patchloom_domain::inventory::{Level, Mistakes, Names, Text, Texts, merge, read};
+use patchloom_domain::inventory::{Level, Mistakes, Names, merge, read};
+use patchloom_workers::inventory::gather;
 
 use crate::fault::{Exit, Fault};
 
@@ -14,12 +16,17 @@ use crate::fault::{Exit, Fault};
 /// `E0894` where a file cannot be read or something in it is wrong.
 pub fn load(files: &[PathBuf]) -> Result<Vec<Host>, Fault> {
     let mut mistakes = Mistakes::default();
-    let mut sources = Vec::new();
+    let (mut listed, mut sources) = (Vec::new(), Vec::new());
     for file in files {
-        let text = std::fs::read_to_string(file)
-            .with_context(|| format!("cannot read the inventory {}", file.display()))
-            .map_err(|error| Fault::new("E0894", Exit::BadInput, error))?;
-        let texts = Texts { main: vec![Text { name: file.display().to_string(), text }], beside: Vec::new() };
+        let unreadable = |error: anyhow::Error| Fault::new("E0894", Exit::BadInput, error);
+        let json = || serde_json::from_str::<Vec<Host>>(&std::fs::read_to_string(file).ok()?).ok();
+        if let Some(hosts) = json() {
+            listed.extend(hosts);
+            continue;
+        }
+        let texts = gather(file).map_err(|error| {
+            unreadable(anyhow!(error).context(format!("cannot read the inventory {}", file.display())))
+        })?;
         sources.extend(read(&texts, &Names::default(), &mut mistakes));
     }
     let merged = merge(&sources, &mut mistakes);
@@ -33,5 +40,6 @@ pub fn load(files: &[PathBuf]) -> Result<Vec<Host>, Fault> {
         let error = anyhow!("the inventory has mistakes:\n{}", errors.join("\n"));
         return Err(Fault::new("E0894", Exit::BadInput, error).hint("nothing was begun; mend them and try again"));
     }
-    Ok(merged.hosts)
+    listed.extend(merged.hosts);
+    Ok(listed)
 }

@@ -3,10 +3,12 @@
 //! Only their names and texts; what they mean is the core's matter.
 
 /// Name and YAML text of each, by name.
-const SHIPPED: [(&str, &str); 11] = [
+const SHIPPED: [(&str, &str); 13] = [
     ("campaign", include_str!("../workflows/campaign.yaml")),
     ("campaign-discover", include_str!("../workflows/campaign-discover.yaml")),
     ("campaign-host", include_str!("../workflows/campaign-host.yaml")),
+    ("campaign-probe", include_str!("../workflows/campaign-probe.yaml")),
+    ("campaign-wave", include_str!("../workflows/campaign-wave.yaml")),
     ("change", include_str!("../workflows/change.yaml")),
     ("correlate", include_str!("../workflows/correlate.yaml")),
     ("patch", include_str!("../workflows/patch.yaml")),

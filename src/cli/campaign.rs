@@ -5,11 +5,11 @@ use std::path::PathBuf;
 
 use anyhow::anyhow;
 use clap::{Args, Subcommand};
-use patchloom_core::Millis;
 use patchloom_domain::inventory::Selector;
-use patchloom_domain::{ChangeRequest, Host as Machine, Instant, UndoIntent, WaveRules, Window};
+use patchloom_domain::{ChangeRequest, Host as Machine, UndoIntent};
 
 use super::patch::Way;
+use super::plan::RuleArgs;
 use super::{Context, SshArgs};
 use crate::campaign::{self, Account, Wish};
 use crate::fault::{Exit, Fault};
@@ -38,7 +38,8 @@ pub enum CampaignCommand {
     "  patchloom campaign run --inventory hosts.yaml\n",
     "  patchloom campaign run --inventory hosts.yaml --select 'group=web' --apply\n",
     "  patchloom campaign run --inventory hosts.yaml --apply --starts 2026-12-01T22:00:00Z --lasts 4h\n",
-    "  patchloom campaign run --inventory hosts.yaml --apply --canary 2 --pilot 10% --soak 30m\n\n",
+    "  patchloom campaign run --inventory hosts.yaml --apply --canary 2 --pilot 10% --soak 30m\n",
+    "  patchloom campaign run --inventory hosts.yaml --calendar c.yaml/night --baseline b.json\n\n",
     include_str!("exit_codes.txt")
 ))]
 pub struct CampaignRunArgs {
@@ -54,27 +55,15 @@ pub struct CampaignRunArgs {
     /// Install the patches; without it nothing on any host changes
     #[arg(long)]
     pub apply: bool,
-    /// Hosts of the first wave: a number, or a part of all such as 5%
-    #[arg(long, value_name = "N|P%", default_value = "1", value_parser = portion)]
-    pub canary: Portion,
-    /// Hosts of the second wave
-    #[arg(long, value_name = "N|P%", default_value = "10%", value_parser = portion)]
-    pub pilot: Portion,
-    /// How many hosts of the canary may fail before the others are kept away
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub canary_failures: u32,
-    /// How many hosts of the pilot may
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub pilot_failures: u32,
-    /// How long to wait and watch behind the canary and the pilot
-    #[arg(long, value_name = "DURATION", default_value = "0s")]
-    pub soak: Millis,
-    /// When its window opens, such as 2026-12-01T22:00:00Z [default: now]
-    #[arg(long, value_name = "TIME", value_parser = instant)]
-    pub starts: Option<Instant>,
-    /// How long its window is open
-    #[arg(long, value_name = "DURATION", default_value = "7d")]
-    pub lasts: Millis,
+    /// Waves, windows, limits and baselines, as `patchloom plan` takes them.
+    #[command(flatten)]
+    pub rules: RuleArgs,
+    /// Fetch the package lists of each host anew before looking what it lacks
+    #[arg(long)]
+    pub refresh: bool,
+    /// Fetch them anew where they are older than that
+    #[arg(long, value_name = "HOURS", conflicts_with = "refresh")]
+    pub refresh_older_than: Option<u32>,
     /// Open an emergency change: without assessment
     #[arg(long)]
     pub emergency: bool,
@@ -113,45 +102,6 @@ pub struct CampaignShowArgs {
     /// Print it as JSON
     #[arg(long)]
     pub json: bool,
-}
-
-/// So many hosts, or such a part of all.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Portion {
-    /// A number.
-    Count(u32),
-    /// Percent.
-    Percent(u32),
-}
-
-impl Portion {
-    /// How many of `all`; a part of some is one at least.
-    fn of(self, all: usize) -> u32 {
-        let all = u32::try_from(all).unwrap_or(u32::MAX);
-        match self {
-            Self::Count(count) => count.min(all),
-            Self::Percent(percent) => {
-                let part = (u64::from(all) * u64::from(percent)).div_ceil(100);
-                u32::try_from(part).unwrap_or(all)
-            }
-        }
-    }
-}
-
-fn portion(text: &str) -> Result<Portion, String> {
-    let wrong = || format!("'{text}' is neither a number of hosts nor a percentage such as 10%");
-    match text.strip_suffix('%') {
-        None => text.parse().map(Portion::Count).map_err(|_| wrong()),
-        Some(percent) => match percent.trim().parse() {
-            Ok(percent @ 0..=100) => Ok(Portion::Percent(percent)),
-            Ok(_) | Err(_) => Err(wrong()),
-        },
-    }
-}
-
-fn instant(text: &str) -> Result<Instant, String> {
-    let found = time::parse_rfc3339(text).map(|at| Instant(at.0));
-    found.ok_or_else(|| format!("'{text}' is not an instant: write it as 2026-12-01T22:00:00Z"))
 }
 
 /// Carries out one of them.
@@ -238,11 +188,19 @@ fn table(account: &Account, context: &Context) -> String {
     }
     let mut table = Table::new(vec![Column::new("HOST"), Column::new("WAVE"), Column::flexible("OUTCOME", 30)]);
     for row in &account.hosts {
-        table.row([text::plain(&row.host), row.wave.unwrap_or("-").to_owned(), text::plain(&row.text)]);
+        table.row([
+            text::plain(&row.host),
+            row.wave.as_deref().map_or_else(|| "-".to_owned(), text::plain),
+            text::plain(&row.text),
+        ]);
     }
     if !table.is_empty() {
         told.push_str(&table.render(context.out));
     }
+    for note in &account.notes {
+        told.push_str(&format!("{}\n", text::plain(note)));
+    }
+    told.push_str(&not_now(account, context));
     let words = ["installed", "simulated", "rolled_back", "failed", "not_begun", "deferred", "left_out", "open"];
     let counts = words.iter().map(|word| (account.count(word), word.replace('_', " ")));
     let counts: Vec<_> =
@@ -253,15 +211,23 @@ fn table(account: &Account, context: &Context) -> String {
     told
 }
 
+/// What hosts lack and are not to get now, and why.
+fn not_now(account: &Account, context: &Context) -> String {
+    let columns =
+        vec![Column::new("HOST"), Column::new("NOT NOW"), Column::new("VERSION"), Column::flexible("WHY", 30)];
+    let mut table = Table::new(columns);
+    for row in &account.hosts {
+        for patch in &row.not_now {
+            let words = [&row.host, &patch.package, &patch.candidate, &patch.why];
+            table.row(words.map(|word| text::plain(word)));
+        }
+    }
+    if table.is_empty() { String::new() } else { format!("\n{}", table.render(context.out)) }
+}
+
 fn wish(args: &CampaignRunArgs) -> Result<Wish, Fault> {
     let hosts = hosts(args)?;
-    let rules = WaveRules {
-        canary: args.canary.of(hosts.len()),
-        pilot: args.pilot.of(hosts.len()),
-        canary_failures: args.canary_failures,
-        pilot_failures: args.pilot_failures,
-    };
-    let start = args.starts.unwrap_or(Instant(time::now().0));
+    let planning = args.rules.planning(&hosts, time::now())?;
     let undo = match args.undo {
         Way::Packages => UndoIntent::Packages,
         Way::PackagesThenSnapshot => UndoIntent::PackagesThenSnapshot,
@@ -274,9 +240,11 @@ fn wish(args: &CampaignRunArgs) -> Result<Wish, Fault> {
         undo,
         offline: args.offline,
         emergency: args.emergency,
-        window: Some(Window { start, end: start.plus(args.lasts.0) }),
-        waves: rules,
-        soak_ms: args.soak.0,
+        planning,
+        refresh_ms: args
+            .refresh
+            .then_some(0)
+            .or_else(|| args.refresh_older_than.map(|hours| u64::from(hours) * 60 * 60 * 1000)),
         checks: args.checks.clone(),
         lock_timeout_seconds: args.lock_timeout,
     })

@@ -205,3 +205,7 @@ fn list(args: &HoldListArgs, store: &HoldStore, context: &Context) -> Result<Exi
     context.print(&table.render(context.out))?;
     Ok(Exit::Ok)
 }
+
+#[cfg(test)]
+#[path = "hold_tests.rs"]
+mod tests;

@@ -50,7 +50,13 @@ impl SshArgs {
     /// Whoever carries tasks to hosts.
     #[must_use]
     pub fn carrier(&self) -> Carrier {
-        Carrier::new(SshOptions {
+        Carrier::new(self.options())
+    }
+
+    /// What this machine brings to a connection.
+    #[must_use]
+    pub fn options(&self) -> SshOptions {
+        SshOptions {
             identity: self.ssh_identity.clone(),
             known_hosts: self.known_hosts.clone(),
             config: self.ssh_config.clone(),
@@ -58,6 +64,6 @@ impl SshArgs {
             carry: self.carry.clone(),
             host_dir: self.host_dir.clone(),
             ..SshOptions::default()
-        })
+        }
     }
 }

@@ -324,7 +324,7 @@ pub fn handlers_with(carrier: &Carrier) -> anyhow::Result<Handlers> {
     changes::register(&mut handlers).context("cannot add the handlers of changes")?;
     inventory::register(&mut handlers).context("cannot add the handlers of the inventory")?;
     patching::register(&mut handlers, None, carrier).context("cannot add the handlers that patch")?;
-    campaign::register(&mut handlers).context("cannot add the handlers of campaigns")?;
+    campaign::register(&mut handlers, carrier).context("cannot add the handlers of campaigns")?;
     Ok(handlers)
 }
 

@@ -42,6 +42,12 @@ impl Said {
         self.row(host)["text"].as_str().unwrap_or_default()
     }
 
+    /// What it lacks and does not get now: package and reason.
+    pub fn not_now(&self, host: &str) -> Vec<(&str, &str)> {
+        let rows = self.row(host)["not_now"].as_array().expect("a list");
+        rows.iter().filter_map(|row| row["package"].as_str().zip(row["reason"].as_str())).collect()
+    }
+
     fn row(&self, host: &str) -> &Value {
         let rows = self.account["hosts"].as_array().unwrap_or_else(|| panic!("no account:\n{}", self.talk));
         rows.iter().find(|row| row["host"] == host).unwrap_or_else(|| panic!("{host} is not told of: {self}"))
@@ -62,16 +68,41 @@ impl Staff {
 
     /// Writes the inventory: the first host is for development, the second for tests, all others are production.
     pub fn write_inventory(&self) {
+        self.write_hosts(|at, site| {
+            let environment = ["dev", "test"].get(at).unwrap_or(&"prod");
+            format!("    environment: {environment}\n    site: {site}\n")
+        });
+    }
+
+    /// Writes an inventory of hosts that are all alike, but for their relays.
+    pub fn write_relays(&self) {
+        self.write_hosts(|_, _| "    environment: prod\n".to_owned());
+    }
+
+    fn write_hosts(&self, more: impl Fn(usize, &str) -> String) {
         let mut text = "hosts:\n".to_owned();
         for (at, host) in self.fleet.hosts().iter().enumerate() {
-            let environment = ["dev", "test"].get(at).unwrap_or(&"prod");
             let (name, site, address) = (host.name(), host.site(), host.address());
             text.push_str(&format!(
-                "  - id: {name}\n    target: {{ kind: ssh, host: {address}, user: root }}\n    environment: {environment}\n    \
-                 site: {site}\n    relay: relay of {site}\n",
+                "  - id: {name}\n    target: {{ kind: ssh, host: {address}, user: root }}\n    relay: relay of {site}\n{}",
+                more(at, site)
             ));
         }
         fs::write(self.fleet.beside("hosts.yaml"), text).unwrap();
+    }
+
+    /// Fetches the lists on every host.
+    pub fn refresh(&self) {
+        for host in self.fleet.hosts() {
+            assert!(host.inside("apt-get -q update").status.success());
+        }
+    }
+
+    /// Runs a command of patchloom to its end: whether it went well, and what it printed.
+    pub fn run(&self, words: &[&str]) -> (bool, String) {
+        let output = self.patchloom().args(words).output().unwrap();
+        let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        (output.status.success(), said)
     }
 
     /// What every host has, read from outside.
@@ -99,8 +130,17 @@ impl Staff {
     }
 
     pub fn start(&self, options: &[&str]) -> Campaign<'_> {
+        self.campaign(&[&["--apply", "--undo", "packages", "--soak", "0s", "--reboot", "never"], options].concat())
+    }
+
+    /// Looks what a campaign would do, and changes nothing.
+    pub fn observe(&self, options: &[&str]) -> Said {
+        self.campaign(options).finish()
+    }
+
+    fn campaign(&self, options: &[&str]) -> Campaign<'_> {
         let mut command = self.patchloom();
-        command.args(["campaign", "run", "--json", "--apply", "--undo", "packages"]);
+        command.args(["campaign", "run", "--json"]);
         command.arg("--inventory").arg(self.fleet.beside("hosts.yaml"));
         command.arg("--ssh-identity").arg(self.fleet.client_key()).arg("--known-hosts").arg(self.fleet.known_hosts());
         let file = |name: &str| fs::File::create(self.fleet.beside(name)).unwrap();

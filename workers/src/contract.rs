@@ -97,7 +97,7 @@ mod tests {
         crate::changes::register(&mut handlers).unwrap();
         crate::inventory::register(&mut handlers).unwrap();
         crate::patching::register(&mut handlers, None, &crate::carry::Carrier::default()).unwrap();
-        crate::campaign::register(&mut handlers).unwrap();
+        crate::campaign::register(&mut handlers, &crate::carry::Carrier::default()).unwrap();
         let contracts = contracts();
         let told: BTreeSet<&str> = contracts.iter().map(|(uses, _)| uses).collect();
         assert_eq!(told, handlers.names().collect());

@@ -1,5 +1,6 @@
 //! `patchloom inventory`: hosts out of files, what is recorded of them, and how the two differ.
 
+mod discover;
 mod page;
 
 use std::path::PathBuf;
@@ -28,6 +29,8 @@ pub enum InventoryCommand {
     Check(InventoryCheckArgs),
     /// Tell how sources differ from what is recorded
     Diff(InventoryDiffArgs),
+    /// Find hosts over SSH: what they run, and through which relay their packages come
+    Discover(discover::InventoryDiscoverArgs),
 }
 
 /// Where hosts and patch groups come from.
@@ -175,6 +178,7 @@ pub(super) fn run(command: &InventoryCommand, context: &Context) -> Result<Exit,
             }
             Ok(if prepared.mistakes.passable() { Exit::Ok } else { Exit::BadInput })
         }
+        InventoryCommand::Discover(args) => discover::run(args, context),
         InventoryCommand::Diff(args) => {
             let (prepared, recorded) = prepared(&args.files, &args.sources, &store)?;
             passable(&prepared.mistakes, context)?;

@@ -2,6 +2,7 @@
 
 mod drift;
 mod read;
+mod rules;
 mod show;
 #[cfg(test)]
 mod tests;
@@ -10,12 +11,12 @@ mod windows;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, anyhow};
-use clap::{Args, Subcommand, ValueEnum};
-use patchloom_core::Millis;
+use clap::{Args, Subcommand};
 use patchloom_domain::{
-    CampaignPlan, CutoffRule, Forecast, Instant, LeftOutReason, Limits, Mode, PlanInput, PlanSettings, RebootRule,
-    SimulationSettings, WaveSize, plan_campaign, simulate,
+    CampaignPlan, Forecast, Instant, LeftOutReason, Limits, Mode, PlanInput, PlanSettings, SimulationSettings,
+    WaveSize, plan_campaign, simulate,
 };
+use patchloom_workers::campaign::{History, HistoryStore};
 use serde_json::json;
 
 use super::Context;
@@ -23,27 +24,8 @@ use crate::fault::{Exit, Fault};
 use crate::output::time;
 
 pub use drift::PlanDiffArgs;
+pub use rules::{CutoffChoice, RebootChoice, RuleArgs};
 pub use show::PlanShowArgs;
-
-/// What the cutoff of a window asks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum CutoffChoice {
-    /// Work starts before the cutoff and ends before the window does, as in AWS Systems Manager
-    Start,
-    /// Work ends before the cutoff too, as `expected` of a workflow's step has it
-    End,
-}
-
-/// Whether hosts boot anew.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum RebootChoice {
-    /// Where a patch needs it; the reserve is kept for all
-    IfNeeded,
-    /// All of them
-    Always,
-    /// None of them; no reserve is kept
-    Never,
-}
 
 /// Works with campaign plans.
 #[derive(Clone, Debug, Subcommand)]
@@ -70,7 +52,7 @@ pub struct SimulateArgs {
     #[arg(long, value_name = "N", default_value = "1")]
     pub retries: u32,
     /// More failures than that halt the campaign in the simulation: a number, or a percentage
-    #[arg(long, value_name = "SIZE", default_value = "10%", value_parser = size)]
+    #[arg(long, value_name = "SIZE", default_value = "10%", value_parser = rules::size)]
     pub tolerate: WaveSize,
 }
 
@@ -97,43 +79,19 @@ pub struct PlanArgs {
     /// What the hosts lack, as JSON
     #[arg(long, value_name = "FILE")]
     pub missing: Vec<PathBuf>,
-    /// A patch baseline; one per operating system and patch group
-    #[arg(long, value_name = "FILE")]
-    pub baseline: Vec<PathBuf>,
-    /// Calendars; the one of that NAME is for hosts whose tag names none
-    #[arg(long, value_name = "FILE[/NAME]")]
-    pub calendar: Option<PathBuf>,
-    /// The tag that names the calendar of a host
-    #[arg(long, value_name = "KEY", default_value = "Patch Window")]
-    pub window_tag: String,
-    /// The waves: a list as in a workflow, or a file with one [default: canary 1%, pilot 10%, broad]
-    #[arg(long, value_name = "WAVES")]
-    pub waves: Option<String>,
+    /// Waves, windows, limits and baselines.
+    #[command(flatten)]
+    pub rules: RuleArgs,
     /// At most so many hosts at work at once
     #[arg(long, value_name = "N", default_value = "50", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_parallel: u32,
-    /// At most so many behind one relay
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    pub per_relay: Option<u32>,
     /// At most so many in one site
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub per_site: Option<u32>,
-    /// What the cutoff of a window asks
-    #[arg(long, value_name = "RULE", default_value = "start")]
-    pub cutoff: CutoffChoice,
-    /// Which hosts boot anew
-    #[arg(long, value_name = "RULE", default_value = "if-needed")]
-    pub reboot: RebootChoice,
-    /// What is kept free for a reboot at the end
-    #[arg(long, value_name = "DURATION", default_value = "15m")]
-    pub reboot_reserve: Millis,
     /// Plan as of this instant [default: now]
     #[arg(long, value_name = "TIME")]
     pub from: Option<String>,
-    /// How far ahead windows are looked for
-    #[arg(long, value_name = "DURATION", default_value = "45d")]
-    pub horizon: Millis,
-    /// What patching took before: samples as JSON, or a model written with --model
+    /// What patching took before: samples as JSON, or a model written with --model [default: what campaigns here took]
     #[arg(long, value_name = "FILE")]
     pub history: Option<PathBuf>,
     /// Write what was learned of the history to this file
@@ -176,51 +134,42 @@ pub(super) fn run(args: &PlanArgs, context: &Context) -> Result<Exit, Fault> {
 }
 
 fn make(args: &PlanArgs, context: &Context) -> Result<Exit, Fault> {
-    let calendar = args.calendar.as_deref().filter(|_| !args.inventory.is_empty() && !args.missing.is_empty());
-    let Some(calendar) = calendar else {
+    let has_window = args.rules.calendar.is_some() || args.rules.starts.is_some();
+    if args.inventory.is_empty() || args.missing.is_empty() || !has_window {
         let error = anyhow!("a plan is made from --inventory, --missing and --calendar; one of them is not given");
         return Err(Fault::new("E0850", Exit::Usage, error).hint("see the examples of patchloom plan --help"));
-    };
-    let hosts = read::hosts(&args.inventory)?;
+    }
+    let hosts = crate::hosts::load(&args.inventory)?;
     let found = read::missing(&args.missing)?;
-    let baselines = args.baseline.iter().map(|file| super::baseline::baseline(file)).collect::<Result<Vec<_>, _>>()?;
     let holds = args.holds.as_deref().map(read::holds).transpose()?.unwrap_or_default();
-    let history = args.history.as_deref().map(|file| read::history(file, &hosts)).transpose()?.unwrap_or_default();
+    let history = match &args.history {
+        Some(file) => read::history(file, &hosts)?,
+        None => recorded(context)?,
+    };
     let now = windows::from(args.from.as_deref())?;
-    let windows = windows::read(calendar, &hosts, args, now)?;
-    let (waves, gates) = args.waves.as_deref().map_or_else(|| Ok(windows::usual()), windows::waves)?;
+    let planning = args.rules.planning(&hosts, now)?;
     let settings = PlanSettings {
         mode: if args.observe { Mode::Observe } else { Mode::Apply },
         now: Instant(now.0),
-        waves,
-        limits: Limits { max_parallel: args.max_parallel, per_relay: args.per_relay, per_site: args.per_site },
-        cutoff: match args.cutoff {
-            CutoffChoice::Start => CutoffRule::Start,
-            CutoffChoice::End => CutoffRule::End,
-        },
-        reboot: match args.reboot {
-            RebootChoice::IfNeeded => RebootRule::IfNeeded,
-            RebootChoice::Always => RebootRule::Always,
-            RebootChoice::Never => RebootRule::Never,
-        },
-        reboot_reserve_ms: args.reboot_reserve.0,
+        waves: planning.waves,
+        limits: Limits { max_parallel: args.max_parallel, per_site: args.per_site, ..planning.limits },
+        cutoff: planning.cutoff,
+        reboot: planning.reboot,
+        reboot_reserve_ms: planning.reboot_reserve_ms,
     };
     let input = PlanInput {
         hosts: &hosts,
         found: &found,
-        baselines: &baselines,
+        baselines: &planning.baselines,
         holds: &holds,
-        windows: &windows.spans,
-        window_of: &windows.of_host,
+        windows: &planning.windows,
+        window_of: &planning.window_of,
         durations: &history.durations,
         rates: &history.rates,
     };
     let plan = plan_campaign(input, &settings).map_err(|error| {
         Fault::new("E0853", Exit::BadInput, error).hint("mend the host or the setting that the message names")
     })?;
-    if gates {
-        eprintln!("Gates are not reckoned with: the plan goes on as soon as a wave has soaked.");
-    }
     if let Some(file) = &args.model {
         write(file, &history)?;
     }
@@ -229,6 +178,13 @@ fn make(args: &PlanArgs, context: &Context) -> Result<Exit, Fault> {
     }
     tell(&plan, &args.simulation, args.view, context)?;
     Ok(if fits(&plan) { Exit::Ok } else { Exit::Failed })
+}
+
+/// What campaigns of this data directory took.
+fn recorded(context: &Context) -> Result<History, Fault> {
+    HistoryStore::new(&context.own_dir()?).read().map_err(|error| {
+        Fault::new(error.code(), Exit::Internal, error).hint("give --history, or put the file back from a backup")
+    })
 }
 
 /// Whether everybody who lacks an approved patch is planned.
@@ -268,10 +224,6 @@ fn write(file: &std::path::Path, value: &impl serde::Serialize) -> Result<(), Fa
     std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display())).map_err(|error| {
         Fault::new("E0856", Exit::Unable, error).hint("name a file in a directory that can be written")
     })
-}
-
-fn size(text: &str) -> Result<WaveSize, String> {
-    WaveSize::try_from(text.to_owned())
 }
 
 /// An instant of the domain as one of the engine: both are milliseconds since 1970.

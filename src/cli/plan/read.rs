@@ -4,23 +4,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
-use patchloom_domain::inventory::{self, Mistakes, Names, Text, Texts};
-use patchloom_domain::{CampaignPlan, Durations, Ending, FailureRates, Found, Host, Offer, VersionHold, Work, look};
+use patchloom_domain::{CampaignPlan, Ending, Found, Host, Offer, VersionHold, Work, look};
+use patchloom_workers::campaign::History;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 
 use crate::cli::workflow::Source;
 use crate::fault::{Exit, Fault};
-
-/// What was learned of the past.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct History {
-    /// Of durations.
-    pub durations: Durations,
-    /// Of failures.
-    pub rates: FailureRates,
-}
 
 /// How patching one host went.
 #[derive(Clone, Debug, Deserialize)]
@@ -47,29 +37,6 @@ enum Past {
 enum Lacks {
     Patches(Vec<Offer>),
     Whole(serde_json::Map<String, serde_json::Value>),
-}
-
-/// Reads hosts: a JSON list of them, or whatever an inventory may be.
-pub(super) fn hosts(files: &[PathBuf]) -> Result<Vec<Host>, Fault> {
-    let (mut hosts, mut sources, mut mistakes) = (Vec::new(), Vec::new(), Mistakes::default());
-    for file in files {
-        let Source { file, text } = Source::read(file)?;
-        match serde_json::from_str::<Vec<Host>>(&text) {
-            Ok(list) => hosts.extend(list),
-            Err(_) => {
-                let texts = Texts { main: vec![Text { name: file, text }], beside: Vec::new() };
-                sources.extend(inventory::read(&texts, &Names::default(), &mut mistakes));
-            }
-        }
-    }
-    let merged = inventory::merge(&sources, &mut mistakes);
-    hosts.extend(merged.hosts);
-    if !mistakes.passable() {
-        let told: Vec<String> = mistakes.list().iter().map(ToString::to_string).collect();
-        let error = anyhow!("the inventory cannot be read:\n{}", told.join("\n"));
-        return Err(Fault::new("E0851", Exit::BadInput, error).hint("mend the places named"));
-    }
-    Ok(hosts)
 }
 
 /// Reads what hosts lack: a list with a `host` in each, or an object by host of lists or objects.

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 use patchloom_core::{Definition, Portion, UtcMs};
+use patchloom_domain::inventory::WINDOW_TAGS;
 use patchloom_domain::{Host, Instant, Occurrence, WaveRule, WaveSize};
 
-use super::PlanArgs;
+use super::RuleArgs;
 use crate::cli::window;
 use crate::cli::workflow::Source;
 use crate::fault::{Exit, Fault};
@@ -35,16 +36,20 @@ pub(super) fn from(given: Option<&str>) -> Result<UtcMs, Fault> {
 }
 
 /// Reads calendars and gives each host its windows.
-pub(super) fn read(calendar: &Path, hosts: &[Host], args: &PlanArgs, now: UtcMs) -> Result<Windows, Fault> {
+pub(super) fn read(calendar: &Path, hosts: &[Host], args: &RuleArgs, now: UtcMs) -> Result<Windows, Fault> {
     let (file, name) = split(calendar);
     let calendars = window::read_file(&file)?;
     if let Some(name) = name.as_deref().filter(|name| calendars.get(name).is_none()) {
         return Err(window::unknown(&calendars, name));
     }
     let mut windows = Windows::default();
-    let tagged = |host: &Host| host.tags.get(&args.window_tag).map(|tag| tag.trim().to_owned());
+    let keys = || [args.window_tag.as_str()].into_iter().chain(WINDOW_TAGS);
+    let tagged = |host: &Host| {
+        let tags = keys().filter_map(|key| host.tags.get(key)).map(|tag| tag.trim().to_owned());
+        tags.into_iter().find(|tag| !tag.is_empty())
+    };
     for host in hosts {
-        if let Some(window) = tagged(host).filter(|tag| !tag.is_empty()).or_else(|| name.clone()) {
+        if let Some(window) = tagged(host).or_else(|| name.clone()) {
             windows.of_host.insert(host.id.clone(), window);
         }
     }
@@ -72,11 +77,6 @@ fn split(given: &Path) -> (PathBuf, Option<String>) {
     }
 }
 
-/// The usual waves, which have no gates.
-pub(super) fn usual() -> (Vec<WaveRule>, bool) {
-    (WaveRule::usual(), false)
-}
-
 /// Reads waves as they stand in a workflow, with its own reader; tells whether one has a gate.
 pub(super) fn waves(given: &str) -> Result<(Vec<WaveRule>, bool), Fault> {
     let list = if given.trim_start().starts_with(['[', '-']) {
@@ -102,6 +102,7 @@ pub(super) fn waves(given: &str) -> Result<(Vec<WaveRule>, bool), Fault> {
             Portion::BasisPoints(points) => WaveSize::BasisPoints(points),
         },
         soak_ms: wave.soak.map_or(0, |soak| soak.0),
+        failures: None,
     };
     Ok((found.iter().map(rule).collect(), found.iter().any(|wave| wave.gate.is_some())))
 }

@@ -23,10 +23,10 @@ pub use baseline::{
 };
 pub use campaign::{
     CampaignPlan, CampaignPlanError, Chance, CutoffRule, DriftKind, Durations, Ending, Estimate, FailureRates,
-    Forecast, Found, HOSTS_REMEMBERED_MAX, LOOKS_MAX, LeftOut, LeftOutReason, Limits, Occurrence, Offer, PACKAGES_MAX,
-    Part, PartForecast, PlanDrift, PlanInput, PlanSettings, PlannedWave, ROUNDS_MAX, RebootRule, Repair,
-    SimulationSettings, Slot, VersionHold, WAVES_MAX, WaveRule, WaveSize, Withheld, WithheldReason, Work, look,
-    plan_campaign, plan_drift, simulate,
+    Forecast, Found, HOSTS_REMEMBERED_MAX, LOOKS_MAX, LeftOut, LeftOutReason, Limits, NotNow, Occurrence, Offer,
+    PACKAGES_MAX, Part, PartForecast, PlanDrift, PlanInput, PlanSettings, PlannedWave, ROUNDS_MAX, RebootRule, Repair,
+    SimulationSettings, Slot, VersionHold, WAVES_MAX, WaveRule, WaveSize, Withheld, WithheldReason, Work, baseline_of,
+    look, not_now, plan_campaign, plan_drift, simulate,
 };
 pub use change::{
     Actor, Applied, Approval, ChangeRequest, ChangeState, ChangeType, CloseCode, Closure, Command, Condition, Decision,
@@ -78,7 +78,7 @@ pub use failure::{
     diagnose,
 };
 pub use finding::{Finding, Knowledge, Severity, SeverityLevel};
-pub use roster::{Admission, Entry, Roster, Wave, WaveRules};
+pub use roster::{Admission, Entry, Pardon, PausedScope, Roster};
 pub use urgency::{CVES_UNKNOWN, HostUrgency, Judged, Priority, Urgency, host_urgency, patch_urgency};
 pub use version::{
     ApkVersion, Comparison, DebVersion, RpmVersion, VersionError, VersionFault, VersionScheme, compare_versions,

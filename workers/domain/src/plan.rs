@@ -207,6 +207,8 @@ pub struct Plan {
     created: Instant,
     hosts: Vec<HostPlan>,
     notes: Vec<String>,
+    /// The content address of who goes when, where that is part of what is approved.
+    schedule: Option<PlanDigest>,
 }
 
 impl Plan {
@@ -227,7 +229,19 @@ impl Plan {
             host.check()?;
         }
         hosts.sort_by(|a, b| a.host.cmp(&b.host));
-        Ok(Self { mode, created, hosts, notes })
+        Ok(Self { mode, created, hosts, notes, schedule: None })
+    }
+
+    /// The same plan, bound to waves and windows: its digest covers them too.
+    #[must_use]
+    pub fn bound_to(self, schedule: PlanDigest) -> Self {
+        Self { schedule: Some(schedule), ..self }
+    }
+
+    /// What it is bound to.
+    #[must_use]
+    pub fn schedule(&self) -> Option<&PlanDigest> {
+        self.schedule.as_ref()
     }
 
     /// Whether hosts may change.
@@ -266,14 +280,15 @@ impl Plan {
         self.hosts.iter().map(|host| host.changes.len()).sum()
     }
 
-    /// The content address: mode, hosts, targets, packages, versions, hashes and the way back intended; neither
-    /// times nor notes nor what is known about CVEs.
+    /// The content address: mode, hosts, targets, packages, versions, hashes, the way back intended, and the waves and
+    /// windows that it is bound to; neither times nor notes nor what is known about CVEs.
     #[must_use]
     pub fn digest(&self) -> PlanDigest {
         let canonical = Canonical {
             format: "patchloom.plan/1",
             mode: self.mode,
             hosts: self.hosts.iter().map(CanonicalHost::from).collect(),
+            schedule: self.schedule.as_ref(),
         };
         // Structs with a fixed order of fields and no maps: the same text for the same plan, on every machine.
         let text = serde_json::to_vec(&canonical).expect("a plan of strings always has a JSON form");
@@ -322,6 +337,9 @@ struct Canonical<'a> {
     format: &'static str,
     mode: Mode,
     hosts: Vec<CanonicalHost<'a>>,
+    // A plan of one host is bound to none, and keeps the digest that it always had.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    schedule: Option<&'a PlanDigest>,
 }
 
 /// Name, architecture, version before, version after, hash.
@@ -358,6 +376,8 @@ struct Document {
     created: Instant,
     #[serde(default)]
     notes: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    schedule: Option<PlanDigest>,
     hosts: Vec<HostPlan>,
 }
 
@@ -365,11 +385,11 @@ impl TryFrom<Document> for Plan {
     type Error = PlanError;
 
     fn try_from(document: Document) -> Result<Self, PlanError> {
-        let Document { format, digest: written, mode, created, notes, hosts } = document;
+        let Document { format, digest: written, mode, created, notes, schedule, hosts } = document;
         if format != 1 {
             return Err(PlanError::Format { found: format });
         }
-        let plan = Self::new(mode, created, hosts, notes)?;
+        let plan = Self { schedule, ..Self::new(mode, created, hosts, notes)? };
         let computed = plan.digest();
         if computed == written { Ok(plan) } else { Err(PlanError::DigestMismatch { written, computed }) }
     }
@@ -378,8 +398,8 @@ impl TryFrom<Document> for Plan {
 impl From<Plan> for Document {
     fn from(plan: Plan) -> Self {
         let digest = plan.digest();
-        let Plan { mode, created, hosts, notes } = plan;
-        Self { format: 1, digest, mode, created, notes, hosts }
+        let Plan { mode, created, hosts, notes, schedule } = plan;
+        Self { format: 1, digest, mode, created, notes, schedule, hosts }
     }
 }
 

@@ -1,88 +1,39 @@
-//! The roster of a campaign: which hosts it takes, in which wave, and whether a host may begin now. Pure: what came of the others
+//! The roster of a campaign: its plan with the hosts it is for, and whether a host may begin now. Pure: what came of the others
 //! is read off the change request, so every answer can be given again.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    CampaignHost, CampaignOutcomes, CampaignPatch, CampaignVerdict, Cause, ChangeRequest, ClusterDecision, Criticality,
-    Dimension, Environment, Host, HostOutcome, HostResult, Instant, Scope, judge_campaign,
+    CampaignHost, CampaignOutcomes, CampaignPatch, CampaignPlan, CampaignVerdict, Cause, ChangeRequest,
+    ClusterDecision, CutoffRule, Dimension, Host, HostOutcome, HostResult, Instant, NotNow, Scope, Slot, Systemic,
+    judge_campaign,
 };
-
-/// A part of a campaign, one after the other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Wave {
-    /// A few hosts on which a bad patch shows.
-    Canary,
-    /// Some more.
-    Pilot,
-    /// All others.
-    Broad,
-}
-
-impl Wave {
-    /// All of them, in order.
-    pub const ALL: [Self; 3] = [Self::Canary, Self::Pilot, Self::Broad];
-
-    /// Its name.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Canary => "canary",
-            Self::Pilot => "pilot",
-            Self::Broad => "broad",
-        }
-    }
-}
-
-/// How many hosts the waves before the last take, and how many of them may fail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct WaveRules {
-    /// Hosts of the canary.
-    pub canary: u32,
-    /// Hosts of the pilot.
-    pub pilot: u32,
-    /// How many hosts of the canary may fail; with one more, nothing begins behind it.
-    #[serde(default)]
-    pub canary_failures: u32,
-    /// How many of the pilot may.
-    #[serde(default)]
-    pub pilot_failures: u32,
-}
-
-impl WaveRules {
-    fn borne(&self, wave: Wave) -> usize {
-        let count = match wave {
-            Wave::Canary => self.canary_failures,
-            Wave::Pilot => self.pilot_failures,
-            Wave::Broad => u32::MAX,
-        };
-        usize::try_from(count).unwrap_or(usize::MAX)
-    }
-}
 
 /// One host of the roster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     /// The host.
     pub host: Host,
-    /// Its wave.
-    pub wave: Wave,
-    /// How long its patch is expected to take, in milliseconds, reboot with it.
-    pub expected_ms: u64,
-    /// What it is to get.
-    #[serde(default)]
-    pub patches: Vec<CampaignPatch>,
+    /// The baseline that chose its patches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub baseline: Option<String>,
 }
 
-/// The hosts of a campaign.
+/// The hosts of a campaign and who goes when.
+///
+/// # Shape
+/// `hosts` has an entry for each slot of the plan; the order of the slots is the one in which they go.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Roster {
-    /// The rules of its waves.
-    pub rules: WaveRules,
-    /// Its hosts, in the order in which they are taken.
-    pub hosts: Vec<Entry>,
+    /// What the planner made.
+    pub plan: CampaignPlan,
+    /// Its hosts, by id.
+    pub hosts: BTreeMap<String, Entry>,
+    /// What of all that hosts lack is not in the plan, by host, those that are left out too.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub not_now: BTreeMap<String, Vec<NotNow>>,
 }
 
 /// Whether a host may begin.
@@ -90,141 +41,252 @@ pub struct Roster {
 pub enum Admission {
     /// Now.
     Admitted,
-    /// Not in this campaign.
+    /// Not now.
     Deferred {
         /// Why, in a sentence.
         why: String,
     },
 }
 
+/// What was paused and may go on, if one host that is tried first comes through.
+///
+/// The failures for which it was paused do not count again: what fails from now on does.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pardon {
+    /// The scopes.
+    pub scopes: Vec<PausedScope>,
+    /// The hosts that failed in them.
+    pub forgiven: BTreeSet<String>,
+}
+
+/// One thing that hosts have in common and that was paused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PausedScope {
+    /// Which.
+    pub scope: Scope,
+    /// The host that is tried first.
+    pub tried: String,
+    /// The hosts that it keeps waiting, the tried one first.
+    pub hosts: Vec<String>,
+    /// Nobody of them could begin later than that.
+    pub until: Instant,
+}
+
 impl Roster {
-    /// Puts hosts into waves: what is least missed first (development before test before production, then by criticality,
-    /// then by id), so that a bad patch shows where it hurts least. What nobody said counts as production of criticality 3.
+    /// The roster of a plan; hosts that it does not name are left out.
     #[must_use]
-    pub fn new(hosts: Vec<(Host, u64, Vec<CampaignPatch>)>, rules: WaveRules) -> Self {
-        let mut sorted = hosts;
-        sorted.sort_by(|(a, ..), (b, ..)| (rank(a), &a.id).cmp(&(rank(b), &b.id)));
-        let (canary, pilot) = (usize::try_from(rules.canary), usize::try_from(rules.pilot));
-        let (canary, pilot) = (canary.unwrap_or(usize::MAX), pilot.unwrap_or(usize::MAX));
-        let wave = |at: usize| match at {
-            at if at < canary => Wave::Canary,
-            at if at < canary.saturating_add(pilot) => Wave::Pilot,
-            _ => Wave::Broad,
+    pub fn new(plan: CampaignPlan, hosts: &[(Host, Option<String>)]) -> Self {
+        let entry = |(host, baseline): &(Host, Option<String>)| {
+            let entry = Entry { host: host.clone(), baseline: baseline.clone() };
+            plan.slot(&host.id).map(|_| (host.id.clone(), entry))
         };
-        let entry = |(at, (host, expected_ms, patches))| Entry { host, wave: wave(at), expected_ms, patches };
-        Self { rules, hosts: sorted.into_iter().enumerate().map(entry).collect() }
+        let hosts = hosts.iter().filter_map(entry).collect();
+        Self { plan, hosts, not_now: BTreeMap::new() }
     }
 
-    /// The entry of a host.
+    /// The name of the wave of a slot.
     #[must_use]
-    pub fn entry(&self, host: &str) -> Option<&Entry> {
-        self.hosts.iter().find(|entry| entry.host.id == host)
+    pub fn wave_of(&self, slot: &Slot) -> &str {
+        self.plan.waves().get(place(slot.wave)).map_or("", |wave| wave.name.as_str())
     }
 
-    /// Whether a host may begin now: its patch would end inside the window, no wave before it failed by more than is borne, and
-    /// nothing that it has in common with others fails together.
+    /// Whether a host may begin now: its patch would end inside its window, no wave before it failed by more than is borne,
+    /// and nothing that it has in common with others fails together.
     #[must_use]
-    pub fn admit(&self, change: &ChangeRequest, host: &str, now: Instant) -> Admission {
-        let Some(entry) = self.entry(host) else {
+    pub fn admit(&self, change: &ChangeRequest, host: &str, now: Instant, pardon: Option<&Pardon>) -> Admission {
+        let Some(slot) = self.plan.slot(host) else {
             return Admission::Deferred { why: "it is not on the roster of this campaign".to_owned() };
         };
-        let left_ms = change.draft.window.end.since(now);
-        if left_ms < entry.expected_ms {
-            let (left, takes) = (left_ms / 60_000, entry.expected_ms.div_ceil(60_000));
-            let why = format!("the window closes in {left} minutes, and this host is expected to take {takes}");
-            return Admission::Deferred { why };
+        let why = self
+            .closes(change, slot, now)
+            .or_else(|| self.wave_before(change, slot))
+            .or_else(|| self.not_proven(change, host, pardon))
+            .or_else(|| self.systemic(change, host, pardon));
+        why.map_or(Admission::Admitted, |why| Admission::Deferred { why })
+    }
+
+    /// Nobody begins after this instant, by what it is expected to take.
+    #[must_use]
+    pub fn last_start(&self, slot: &Slot) -> Instant {
+        let need_ms = slot.latest_end.since(slot.start);
+        let end = match self.plan.cutoff() {
+            CutoffRule::Start => slot.occurrence.close,
+            CutoffRule::End => slot.occurrence.last_start,
+        };
+        Instant(slot.occurrence.last_start.0.saturating_sub(1).min(end.0.saturating_sub(need_ms)))
+    }
+
+    fn closes(&self, change: &ChangeRequest, slot: &Slot, now: Instant) -> Option<String> {
+        let need_ms = slot.latest_end.since(slot.start);
+        if now < slot.occurrence.open {
+            return Some(format!("its window '{}' is not open yet", slot.window));
         }
-        for wave in Wave::ALL.into_iter().filter(|wave| *wave < entry.wave) {
-            let bad = self.failed(change, wave);
-            if bad.len() > self.rules.borne(wave) {
-                let why = format!(
-                    "{} of {} hosts of the {} wave did not come through ({}), {} may",
+        let close = slot.occurrence.close.min(change.draft.window.end);
+        if now.plus(need_ms) <= close && slot.occurrence.fits(now, need_ms, self.plan.cutoff()) {
+            return None;
+        }
+        let (left, takes) = (close.since(now) / 60_000, need_ms.div_ceil(60_000));
+        let cutoff = if slot.occurrence.last_start < slot.occurrence.close {
+            format!(
+                " (its cutoff is {} minutes before that)",
+                slot.occurrence.close.since(slot.occurrence.last_start) / 60_000
+            )
+        } else {
+            String::new()
+        };
+        Some(format!("the window closes in {left} minutes{cutoff}, and this host is expected to take up to {takes}"))
+    }
+
+    fn wave_before(&self, change: &ChangeRequest, slot: &Slot) -> Option<String> {
+        for (at, wave) in self.plan.waves().iter().enumerate().take(place(slot.wave)) {
+            let Some(borne) = wave.failures else { continue };
+            let bad = self.failed(change, at);
+            if bad.len() > place(borne) {
+                return Some(format!(
+                    "{} of {} hosts of the {} wave did not come through ({}), {borne} may",
                     bad.len(),
-                    self.hosts.iter().filter(|entry| entry.wave == wave).count(),
-                    wave.name(),
+                    wave.hosts,
+                    wave.name,
                     bad.join(", "),
-                    self.rules.borne(wave),
-                );
-                return Admission::Deferred { why };
+                ));
             }
         }
-        match self.systemic(change, entry) {
-            Some(why) => Admission::Deferred { why },
-            None => Admission::Admitted,
-        }
+        None
+    }
+
+    /// Why a host that was paused goes on waiting: the one that was to go first has not come through.
+    fn not_proven(&self, change: &ChangeRequest, host: &str, pardon: Option<&Pardon>) -> Option<String> {
+        let scopes = pardon?.scopes.iter();
+        let first = scopes.filter(|scope| scope.tried != host && scope.hosts.iter().any(|other| other == host));
+        let unproven = |scope: &&PausedScope| !outcome(change, &scope.tried).is_some_and(HostOutcome::is_success);
+        let scope = first.into_iter().find(unproven)?;
+        Some(format!("{} is still paused: {}, which was tried first, did not come through", scope.scope, scope.tried))
     }
 
     /// What fails together in this campaign, by what the change says of its hosts.
     #[must_use]
-    pub fn judge(&self, change: &ChangeRequest) -> Option<CampaignVerdict> {
-        let host = |entry: &Entry| {
-            let Entry { host, wave, patches, .. } = entry;
-            let outcome = change.tasks.get(&host.id).and_then(|task| task.outcome.as_ref());
-            CampaignHost {
+    pub fn judge(&self, change: &ChangeRequest, pardon: Option<&Pardon>) -> Option<CampaignVerdict> {
+        let forgiven = |host: &str| pardon.is_some_and(|pardon| pardon.forgiven.contains(host));
+        let windows: BTreeSet<&str> = self.plan.slots().iter().map(|slot| slot.window.as_str()).collect();
+        // One window for all tells nobody from anybody, and a test more makes each of them duller.
+        let policy = |slot: &Slot| (windows.len() > 1).then(|| slot.window.clone());
+        let host = |slot: &Slot| {
+            let Entry { host, baseline } = self.hosts.get(&slot.host)?;
+            let outcome = outcome(change, &slot.host).filter(|_| !forgiven(&slot.host));
+            Some(CampaignHost {
                 host: host.id.clone(),
                 site: host.site.clone(),
                 relay: host.relay.clone(),
                 group: host.patch_group().map(str::to_owned),
-                policy: None,
-                baseline: None,
+                policy: policy(slot),
+                baseline: baseline.clone(),
                 os: host.os.as_ref().map(|os| format!("{} {}", os.id, os.version.as_deref().unwrap_or_default())),
                 kernel: None,
                 device_class: host.device_class.clone(),
-                wave: Some(wave.name().to_owned()),
-                patches: patches.clone(),
+                wave: Some(self.wave_of(slot).to_owned()),
+                patches: self.patches(&slot.host),
                 outcome: outcome.map_or(HostResult::Waiting, result),
-            }
+            })
         };
-        let hosts = self.hosts.iter().map(host).collect();
+        let hosts = self.plan.slots().iter().filter_map(host).collect();
         // What cannot be judged (more than the limits allow) stops nobody: the waves' own rules hold all the same.
         judge_campaign(&CampaignOutcomes { campaign: change.number.clone(), history: Vec::new(), hosts }).ok()
     }
 
-    fn systemic(&self, change: &ChangeRequest, entry: &Entry) -> Option<String> {
-        let verdict = self.judge(change)?;
+    /// What was paused and whom it kept away: for each scope the host to be tried first, and who waits behind it.
+    ///
+    /// Whoever was kept away for another reason (its window, a wave before) stays away.
+    #[must_use]
+    pub fn paused(&self, change: &ChangeRequest) -> Pardon {
+        let Some(CampaignVerdict { decision: ClusterDecision::Pause { scopes }, systemic, .. }) =
+            self.judge(change, None)
+        else {
+            return Pardon::default();
+        };
+        let waits = |slot: &&Slot| matches!(outcome(change, &slot.host), Some(HostOutcome::Deferred { why }) if why.starts_with(PAUSED));
+        let mut pardon = Pardon::default();
+        let mut taken = BTreeSet::new();
+        for scope in scopes {
+            let inside = |slot: &&Slot| self.is_in(&slot.host, &scope) && !taken.contains(&slot.host);
+            let slots: Vec<&Slot> = self.plan.slots().iter().filter(inside).filter(waits).collect();
+            let Some(first) = slots.first() else { continue };
+            let until = slots.iter().map(|slot| self.last_start(slot)).max().unwrap_or(change.draft.window.end);
+            let hosts: Vec<String> = slots.iter().map(|slot| slot.host.clone()).collect();
+            let failed = systemic.iter().filter(|found: &&Systemic| found.scope == scope);
+            pardon.forgiven.extend(failed.flat_map(|found| found.hosts.iter().cloned()));
+            let tried = first.host.clone();
+            taken.extend(hosts.iter().cloned());
+            pardon.scopes.push(PausedScope { scope, tried, hosts, until: until.min(change.draft.window.end) });
+        }
+        pardon
+    }
+
+    fn systemic(&self, change: &ChangeRequest, host: &str, pardon: Option<&Pardon>) -> Option<String> {
+        let verdict = self.judge(change, pardon)?;
         let stops = match &verdict.decision {
             ClusterDecision::GoOn => false,
             ClusterDecision::HaltCampaign => true,
-            ClusterDecision::Pause { scopes } => scopes.iter().any(|scope| entry.is_in(scope)),
+            ClusterDecision::Pause { scopes } => scopes.iter().any(|scope| self.is_in(host, scope)),
         };
         stops.then(|| format!("{}: {}", verdict.decision, verdict.reasons.join("; ")))
     }
 
-    fn failed(&self, change: &ChangeRequest, wave: Wave) -> Vec<&str> {
+    fn failed(&self, change: &ChangeRequest, wave: usize) -> Vec<&str> {
         let bad = |outcome: &HostOutcome| match outcome {
             HostOutcome::RolledBack { .. } | HostOutcome::Failed { .. } | HostOutcome::NotBegun { .. } => true,
             HostOutcome::Installed | HostOutcome::Simulated | HostOutcome::Unchanged | HostOutcome::Deferred { .. } => {
                 false
             }
         };
-        let outcome = |id: &str| change.tasks.get(id).and_then(|task| task.outcome.as_ref());
-        let ids = self.hosts.iter().filter(|entry| entry.wave == wave).map(|entry| entry.host.id.as_str());
-        ids.filter(|id| outcome(id).is_some_and(bad)).collect()
+        let slots = self.plan.slots().iter().filter(|slot| place(slot.wave) == wave);
+        slots.map(|slot| slot.host.as_str()).filter(|id| outcome(change, id).is_some_and(bad)).collect()
     }
-}
 
-impl Entry {
-    fn is_in(&self, scope: &Scope) -> bool {
+    fn patches(&self, host: &str) -> Vec<CampaignPatch> {
+        let changes = self.plan.plan().host(host).map(|part| part.changes.as_slice()).unwrap_or_default();
+        let patch = |change: &crate::PlannedChange| CampaignPatch {
+            package: change.id.name.clone(),
+            version: change.candidate.clone(),
+        };
+        changes.iter().map(patch).collect()
+    }
+
+    fn is_in(&self, id: &str, scope: &Scope) -> bool {
+        let (Some(Entry { host, baseline }), Some(slot)) = (self.hosts.get(id), self.plan.slot(id)) else {
+            return false;
+        };
         let is = |value: Option<&str>| value == Some(scope.value.as_str());
         match scope.dimension {
             Dimension::Campaign => true,
-            Dimension::Wave => is(Some(self.wave.name())),
-            Dimension::Group => is(self.host.patch_group()),
-            Dimension::Site => is(self.host.site.as_deref()),
-            Dimension::Relay => is(self.host.relay.as_deref()),
-            Dimension::DeviceClass => is(self.host.device_class.as_deref()),
-            Dimension::Os => self
-                .host
+            Dimension::Wave => is(Some(self.wave_of(slot))),
+            Dimension::Group => is(host.patch_group()),
+            Dimension::Site => is(host.site.as_deref()),
+            Dimension::Relay => is(host.relay.as_deref()),
+            Dimension::DeviceClass => is(host.device_class.as_deref()),
+            Dimension::Policy => is(Some(&slot.window)),
+            Dimension::Baseline => is(baseline.as_deref()),
+            Dimension::Os => host
                 .os
                 .as_ref()
                 .is_some_and(|os| format!("{} {}", os.id, os.version.as_deref().unwrap_or_default()) == scope.value),
             Dimension::Patch => {
-                self.patches.iter().any(|patch| format!("{} {}", patch.package, patch.version) == scope.value)
+                self.patches(id).iter().any(|patch| format!("{} {}", patch.package, patch.version) == scope.value)
             }
-            // Nobody tells these of a roster's hosts.
-            Dimension::Policy | Dimension::Baseline | Dimension::Kernel => false,
+            // Nobody tells it of a roster's hosts.
+            Dimension::Kernel => false,
         }
     }
+}
+
+/// What the reason of a host begins with that something paused keeps away.
+const PAUSED: &str = "pause ";
+
+fn place(count: u32) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
+}
+
+fn outcome<'a>(change: &'a ChangeRequest, host: &str) -> Option<&'a HostOutcome> {
+    change.tasks.get(host).and_then(|task| task.outcome.as_ref())
 }
 
 /// What became of a host, in the words of those who look for what fails together.
@@ -253,10 +315,6 @@ fn failed(cause: &Cause) -> HostResult {
             if known.who().is_some() { known } else { named("HOST") }
         }
     }
-}
-
-fn rank(host: &Host) -> (Environment, u8) {
-    (host.environment.unwrap_or(Environment::Prod), host.criticality.map_or(3, Criticality::level))
 }
 
 #[cfg(test)]

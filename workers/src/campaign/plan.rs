@@ -1,28 +1,60 @@
-//! `campaign.plan`: one plan of what all hosts of a campaign lack, and the roster of who is taken when.
+//! `campaign.plan`: one plan of what all hosts of a campaign lack, made by the planner, and the roster of who is taken when.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use patchloom_core::Failure;
+use patchloom_domain::correlate::Seen;
 use patchloom_domain::{
-    CampaignPatch, Host, HostPlan, Instant, MissingPatch, Mode, PackageId, Plan, PlannedChange, Roster, UndoIntent,
-    Wave, WaveRules,
+    Baseline, CampaignPlan, CutoffRule, Found as Lacks, Host, HostOs, Instant, LeftOutReason, Limits, MissingPatch,
+    Mode, Moment, Occurrence, Offer, PackageId, Plan, PlanInput, PlanSettings, PlannedChange, RebootRule, Roster,
+    UndoIntent, WaveRule, Window, baseline_of, not_now, plan_campaign,
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::history::{History, HistoryStore};
 use crate::apt::missing::Missing;
 use crate::artifact::ArtifactId;
 use crate::changes::input;
 use crate::failure::{chain, permanent};
 use crate::holds;
+use crate::observe::PackageScan;
 use crate::runtime::{BoxFuture, Handler, TaskContext};
 
-/// What a patch of a host takes at least, and each package of it: until there is a history, a careful guess.
-const BASE_MS: u64 = 60 * 1000;
-const PACKAGE_MS: u64 = 5 * 1000;
-
+/// The name of the window of hosts that have no calendar: the planned time of the change.
+pub const CHANGE_WINDOW: &str = "change";
 /// Differences that are told by name.
 const TOLD_MAX: usize = 20;
+/// The planned time of a change under which nothing changes.
+const OBSERVE_MS: u64 = 7 * 24 * 60 * 60 * 1000;
+/// A day counts from when a version was seen first, to the second.
+const SECOND_MS: u64 = 1000;
+
+/// By which rules a campaign is planned: the same that `patchloom plan` takes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Planning {
+    /// The waves.
+    pub waves: Vec<WaveRule>,
+    /// The occurrences of each window by its name, sorted and disjoint.
+    pub windows: BTreeMap<String, Vec<Occurrence>>,
+    /// The window of each host by its id. No window means never.
+    pub window_of: BTreeMap<String, String>,
+    /// How many hosts may be at work at once.
+    pub limits: Limits,
+    /// What the cutoff of windows asks.
+    #[serde(default)]
+    pub cutoff: CutoffRule,
+    /// Whether hosts boot anew.
+    #[serde(default)]
+    pub reboot: RebootRule,
+    /// What is kept free for it at the end.
+    #[serde(default)]
+    pub reboot_reserve_ms: u64,
+    /// Baselines; without any every patch is approved.
+    #[serde(default)]
+    pub baselines: Vec<Baseline>,
+}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -36,8 +68,8 @@ struct Input {
     mode: Mode,
     #[serde(default)]
     undo: UndoIntent,
-    waves: WaveRules,
-    /// The plan that was approved, where there is one.
+    planning: Planning,
+    /// The roster that was approved, where there is one.
     #[serde(default)]
     approved: Option<ArtifactId>,
 }
@@ -63,16 +95,23 @@ struct Failed {
     message: String,
 }
 
-/// `campaign.plan`: freezes what all hosts lack into one plan.
+/// A host that could be looked at.
+struct Part<'a> {
+    host: Host,
+    found: &'a Found,
+    lacks: Lacks,
+}
+
+/// `campaign.plan`: freezes what all hosts lack into one plan of waves and windows.
 ///
-/// With the plan that was approved, it holds it against what is found now: as long as every approved package is still at its
+/// With the roster that was approved, it holds it against what is found now: as long as every approved package is still at its
 /// former version and its approved version still on offer, the approved plan stands, whatever else has appeared; otherwise the
 /// plan is made anew, and the difference told.
 ///
 /// # Shape
 /// In: `{hosts: [Host], found: [{host, missing, packages, findings, download_bytes} | null], failed: [{index, code, message}],
-/// mode?, undo?, waves: {canary, pilot, canary_failures?, pilot_failures?}, approved?}`. Out: `{artifact, digest, roster, count,
-/// packages, hosts: [{id, wave, relay, cluster, …}], left_out: [{host, why}], drifted, difference}`.
+/// mode?, undo?, planning: Planning, approved?}`. Out: `{artifact, digest, roster, count, packages, window: {start, end}, waves:
+/// [{name, soak_ms, hosts: [{id, relay_lane, cluster, …}]}], left_out: [{host, why}], not_now, notes, drifted, difference}`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct MakeCampaign;
 
@@ -84,64 +123,158 @@ impl Handler for MakeCampaign {
     fn run<'a>(&'a self, context: &'a TaskContext, value: Value) -> BoxFuture<'a, Result<Value, Failure>> {
         Box::pin(async move {
             let asked: Input = input(value)?;
-            let approved: Option<Plan> = match &asked.approved {
+            let approved: Option<Roster> = match &asked.approved {
                 Some(id) => Some(context.get_json(id).await?),
                 None => None,
             };
-            let holds = holds::of(context)?;
-            let mut parts = Vec::new();
-            let mut left_out = Vec::new();
-            for (at, host) in asked.hosts.iter().enumerate() {
-                match asked.found.get(at).and_then(Option::as_ref) {
-                    Some(found) if found.host != host.id => {
-                        let text = format!("found[{at}] is of host {}, hosts[{at}] is {}", found.host, host.id);
-                        return Err(permanent("E0508", text));
-                    }
-                    Some(found) => {
-                        let mut missing: Missing = context.get_json(&found.missing).await?;
-                        // A host reads the holds of its own directory: those of the fleet are here.
-                        holds::reject(&holds, &host.id, &mut missing);
-                        let changes: Vec<_> = missing.patches.into_iter().map(planned).collect();
-                        parts.push((host, found, changes));
-                    }
-                    None => {
-                        let why = asked.failed.iter().find(|failed| failed.index == at);
-                        let why = why.map_or_else(
-                            || "nothing is known of it".to_owned(),
-                            |failed| format!("{}: {}", failed.code, failed.message),
-                        );
-                        left_out.push((host, why));
-                    }
-                }
-            }
-            let difference = approved.as_ref().map(|plan| differences(plan, &parts)).unwrap_or_default();
-            let stands = approved.filter(|_| difference.is_empty());
-            let plan = match stands {
-                Some(plan) => plan,
-                None => plan_of(&asked, &parts, context)?,
+            let (parts, mut left_out) = parts(&asked, context).await?;
+            let history = remember(&parts, context)?;
+            let difference =
+                approved.as_ref().map(|roster| differences(roster.plan.plan(), &parts)).unwrap_or_default();
+            let roster = match approved.filter(|_| difference.is_empty()) {
+                Some(roster) => roster,
+                None => roster_of(&asked, &parts, &history, context)?,
             };
-            answer(context, &asked, &plan, &parts, &left_out, &difference).await
+            let told =
+                roster.plan.left_out().iter().filter(|left| {
+                    !matches!(left.reason, LeftOutReason::NothingMissing | LeftOutReason::NotInInventory)
+                });
+            left_out.extend(told.map(|left| (left.host.clone(), left.why.clone())));
+            answer(context, &asked, &roster, &parts, (&left_out, &difference)).await
         })
     }
 }
 
-type Part<'a> = (&'a Host, &'a Found, Vec<PlannedChange>);
-
-fn planned(patch: MissingPatch) -> PlannedChange {
-    let MissingPatch { id, installed, candidate, sha256, cves, security, .. } = patch;
-    PlannedChange { id, installed, candidate, sha256, cves, security }
+/// What was found, host by host, and the hosts that could not be looked at with the reason.
+async fn parts<'a>(asked: &'a Input, context: &TaskContext) -> Result<(Vec<Part<'a>>, Vec<(String, String)>), Failure> {
+    let holds = holds::of(context)?;
+    let (mut parts, mut left_out) = (Vec::new(), Vec::new());
+    for (at, host) in asked.hosts.iter().enumerate() {
+        match asked.found.get(at).and_then(Option::as_ref) {
+            Some(found) if found.host != host.id => {
+                let text = format!("found[{at}] is of host {}, hosts[{at}] is {}", found.host, host.id);
+                return Err(permanent("E0508", text));
+            }
+            Some(found) => {
+                let mut missing: Missing = context.get_json(&found.missing).await?;
+                // A host reads the holds of its own directory: those of the fleet are here.
+                holds::reject(&holds, &host.id, &mut missing);
+                let os = match &host.os {
+                    Some(os) => Some(os.clone()),
+                    None => os(&found.packages, context).await?,
+                };
+                let host = Host { os, ..host.clone() };
+                let lacks = lacks(&host, missing, asked.undo);
+                parts.push(Part { host, found, lacks });
+            }
+            None => {
+                let why = asked.failed.iter().find(|failed| failed.index == at);
+                let why = why.map_or_else(
+                    || "nothing is known of it".to_owned(),
+                    |failed| format!("{}: {}", failed.code, failed.message),
+                );
+                left_out.push((host.id.clone(), why));
+            }
+        }
+    }
+    Ok((parts, left_out))
 }
 
-fn plan_of(asked: &Input, parts: &[Part<'_>], context: &TaskContext) -> Result<Plan, Failure> {
-    let wanted = parts.iter().filter(|(_, _, changes)| !changes.is_empty());
-    let part = |(host, _, changes): &Part<'_>| HostPlan {
-        host: host.id.clone(),
-        target: host.target.clone(),
-        changes: changes.clone(),
-        undo: asked.undo,
+/// What a host said it runs, where nobody else did.
+async fn os(packages: &Value, context: &TaskContext) -> Result<Option<HostOs>, Failure> {
+    let Some(id) = packages.as_str().and_then(|id| id.parse::<ArtifactId>().ok()) else { return Ok(None) };
+    let PackageScan { os, architecture, .. } = context.get_json(&id).await?;
+    let version = Some(os.version).filter(|version| !version.is_empty());
+    Ok(Some(os.id).filter(|id| !id.is_empty()).map(|id| HostOs { id, version, arch: Some(architecture) }))
+}
+
+fn lacks(host: &Host, missing: Missing, undo: UndoIntent) -> Lacks {
+    let offer = |patch: MissingPatch| Offer {
+        patch,
+        release_date: None,
+        first_seen: None,
+        section: String::new(),
+        priority: String::new(),
+        severity: String::new(),
+        classification: String::new(),
     };
-    Plan::new(asked.mode, Instant(context.now().0), wanted.map(part).collect(), Vec::new())
-        .map_err(|error| permanent("E0609", chain(&error)))
+    Lacks {
+        host: host.id.clone(),
+        patches: missing.patches.into_iter().map(offer).collect(),
+        withheld: missing.withheld,
+        undo,
+        no_undo: None,
+        not_patchable: None,
+        deadline: None,
+    }
+}
+
+/// Takes down which versions are on offer, so that a baseline can count its delay from the first time.
+fn remember(parts: &[Part<'_>], context: &TaskContext) -> Result<History, Failure> {
+    let now = moment(Instant(context.now().0));
+    let history = HistoryStore::new(context.data().root()).update(|history| {
+        for part in parts {
+            for offer in &part.lacks.patches {
+                let patch = &offer.patch;
+                let seen = Seen { first_seen: now, changelog: None };
+                // Where there is no room, the delay counts from now: later, never earlier.
+                let _ = history.seen.observe(system(&part.host), &patch.id.name, &patch.candidate, seen);
+            }
+        }
+    })?;
+    Ok(history)
+}
+
+fn system(host: &Host) -> &str {
+    host.os.as_ref().map_or("", |os| os.id.as_str())
+}
+
+fn moment(at: Instant) -> Moment {
+    Moment(i64::try_from(at.0 / SECOND_MS).unwrap_or(i64::MAX))
+}
+
+fn roster_of(asked: &Input, parts: &[Part<'_>], history: &History, context: &TaskContext) -> Result<Roster, Failure> {
+    let planning = &asked.planning;
+    let now = Instant(context.now().0);
+    let hosts: Vec<Host> = parts.iter().map(|part| part.host.clone()).collect();
+    let mut found: Vec<Lacks> = parts.iter().map(|part| part.lacks.clone()).collect();
+    for (lacks, host) in found.iter_mut().zip(&hosts) {
+        for offer in &mut lacks.patches {
+            let seen = history.seen.get(system(host), &offer.patch.id.name, &offer.patch.candidate);
+            offer.first_seen = seen.map(|seen| seen.first_seen);
+        }
+    }
+    let settings = PlanSettings {
+        mode: asked.mode,
+        now,
+        waves: planning.waves.clone(),
+        limits: planning.limits,
+        cutoff: planning.cutoff,
+        reboot: planning.reboot,
+        reboot_reserve_ms: planning.reboot_reserve_ms,
+    };
+    let input = PlanInput {
+        hosts: &hosts,
+        found: &found,
+        baselines: &planning.baselines,
+        // They are no offers any more: each stands under what is withheld, with its reason.
+        holds: &[],
+        windows: &planning.windows,
+        window_of: &planning.window_of,
+        durations: &history.durations,
+        rates: &history.rates,
+    };
+    let plan: CampaignPlan = plan_campaign(input, &settings).map_err(|error| permanent("E0609", chain(&error)))?;
+    let baseline = |host: &Host| baseline_of(host, &planning.baselines).map(|baseline| baseline.name.clone());
+    let named: Vec<(Host, Option<String>)> = hosts.iter().map(|host| (host.clone(), baseline(host))).collect();
+    let mut roster = Roster::new(plan, &named);
+    for (host, lacks) in hosts.iter().zip(&found) {
+        let rows = not_now(host, lacks, &planning.baselines, &[], now);
+        if !rows.is_empty() {
+            roster.not_now.insert(host.id.clone(), rows);
+        }
+    }
+    Ok(roster)
 }
 
 /// What of an approved plan cannot be done any more as it was approved, in sentences.
@@ -149,84 +282,109 @@ fn plan_of(asked: &Input, parts: &[Part<'_>], context: &TaskContext) -> Result<P
 /// A host that could not be looked at again says nothing: its checks will. What is new since the approval is for another time.
 fn differences(approved: &Plan, parts: &[Part<'_>]) -> Vec<String> {
     let mut all = Vec::new();
-    for (host, _, now) in parts {
+    for part in parts {
+        let host = &part.host;
         let Some(then) = approved.host(&host.id) else { continue };
-        let found: BTreeMap<&PackageId, &PlannedChange> = now.iter().map(|change| (&change.id, change)).collect();
-        for change in &then.changes {
-            let name = format!("{}: {}", host.id, change.id.name);
-            match found.get(&change.id) {
-                None => all.push(format!(
-                    "{name} is not missing any more ({} was approved): somebody else changed it, or it is not offered",
-                    change.candidate
-                )),
-                Some(found) if found.installed != change.installed => all.push(format!(
-                    "{name} is at {} now, the approval was for a change from {}",
-                    found.installed.as_deref().unwrap_or("(absent)"),
-                    change.installed.as_deref().unwrap_or("(absent)"),
-                )),
-                Some(found) if (&found.candidate, &found.sha256) != (&change.candidate, &change.sha256) => {
-                    all.push(format!("{name} {} is on offer now, {} was approved", found.candidate, change.candidate));
-                }
-                Some(_) => {}
-            }
-        }
+        let now = part.lacks.patches.iter().map(|offer| &offer.patch);
+        let found: BTreeMap<&PackageId, &MissingPatch> = now.map(|patch| (&patch.id, patch)).collect();
+        all.extend(then.changes.iter().filter_map(|change| {
+            let what = changed(change, found.get(&change.id).copied())?;
+            Some(format!("{}: {} {what}", host.id, change.id.name))
+        }));
     }
     all
+}
+
+fn changed(change: &PlannedChange, found: Option<&MissingPatch>) -> Option<String> {
+    let version = |version: &Option<String>| version.as_deref().unwrap_or("(absent)").to_owned();
+    Some(match found {
+        None => format!(
+            "is not missing any more ({} was approved): somebody else changed it, or it is held or not offered",
+            change.candidate
+        ),
+        Some(found) if found.installed != change.installed => format!(
+            "is at {} now, the approval was for a change from {}",
+            version(&found.installed),
+            version(&change.installed),
+        ),
+        Some(found) if (&found.candidate, &found.sha256) != (&change.candidate, &change.sha256) => {
+            format!("{} is on offer now, {} was approved", found.candidate, change.candidate)
+        }
+        Some(_) => return None,
+    })
+}
+
+/// The planned time of the change: from the first window to the last.
+fn window(roster: &Roster, now: Instant) -> Window {
+    if roster.plan.plan().mode() == Mode::Observe || roster.plan.slots().is_empty() {
+        return Window { start: now, end: now.plus(OBSERVE_MS) };
+    }
+    let spans = || roster.plan.slots().iter().map(|slot| slot.occurrence);
+    let start = spans().map(|span| span.open).min().unwrap_or(now);
+    Window { start, end: spans().map(|span| span.close).max().unwrap_or(now) }
+}
+
+/// The waves with the hosts of each, as the workflow takes them.
+fn waves(roster: &Roster, parts: &[Part<'_>]) -> Vec<Value> {
+    let by_id: BTreeMap<&str, &Found> = parts.iter().map(|part| (part.host.id.as_str(), part.found)).collect();
+    let observed = roster.plan.plan().mode() == Mode::Observe;
+    let mut lanes: BTreeMap<String, u32> = BTreeMap::new();
+    let per_relay = roster.plan.limits().per_relay.unwrap_or(u32::MAX).max(1);
+    let mut waves: Vec<Vec<Value>> = vec![Vec::new(); roster.plan.waves().len()];
+    for (slot, part) in roster.plan.items() {
+        let Some(wave) = usize::try_from(slot.wave).ok().and_then(|at| waves.get_mut(at)) else { continue };
+        let found = by_id.get(slot.host.as_str());
+        // Limits go by these; a host that says nothing shares them with nobody.
+        let lane = slot.relay.as_ref().map_or_else(
+            || format!("host {}", slot.host),
+            |relay| {
+                let next = lanes.entry(format!("{}/{relay}", slot.wave)).or_insert(0);
+                *next += 1;
+                format!("{relay} #{}", (*next - 1) % per_relay + 1)
+            },
+        );
+        wave.push(json!({
+            "id": slot.host,
+            "target": part.target,
+            "relay_lane": lane,
+            "cluster": slot.cluster.clone().unwrap_or_else(|| format!("host {}", slot.host)),
+            "opens": if observed { 0 } else { slot.occurrence.open.0 },
+            "packages": found.map_or(Value::Null, |found| found.packages.clone()),
+            "findings": found.map_or(Value::Null, |found| found.findings.clone()),
+            "download_bytes": found.map_or(0, |found| found.download_bytes),
+        }));
+    }
+    let row = |(wave, hosts): (&patchloom_domain::PlannedWave, Vec<Value>)| {
+        // Nothing changed, so there is nothing to watch.
+        json!({ "name": wave.name, "soak_ms": if observed { 0 } else { wave.soak_ms }, "hosts": hosts })
+    };
+    roster.plan.waves().iter().zip(waves).map(row).collect()
 }
 
 async fn answer(
     context: &TaskContext,
     asked: &Input,
-    plan: &Plan,
+    roster: &Roster,
     parts: &[Part<'_>],
-    left_out: &[(&Host, String)],
-    difference: &[String],
+    (left_out, difference): (&[(String, String)], &[String]),
 ) -> Result<Value, Failure> {
-    let named: BTreeSet<&str> = plan.hosts().iter().map(|part| part.host.as_str()).collect();
-    let by_id: BTreeMap<&str, &Part<'_>> = parts.iter().map(|part| (part.0.id.as_str(), part)).collect();
-    let expected = |host: &str| {
-        let count = plan.host(host).map_or(0, |part| part.changes.len());
-        BASE_MS.saturating_add(PACKAGE_MS.saturating_mul(u64::try_from(count).unwrap_or(u64::MAX)))
-    };
-    let patches = |host: &str| {
-        let patch = |change: &PlannedChange| CampaignPatch {
-            package: change.id.name.clone(),
-            version: change.candidate.clone(),
-        };
-        plan.host(host).map(|part| part.changes.iter().map(patch).collect()).unwrap_or_default()
-    };
-    let taken = asked.hosts.iter().filter(|host| named.contains(host.id.as_str()));
-    let taken = taken.map(|host| (host.clone(), expected(&host.id), patches(&host.id))).collect();
-    let roster = Roster::new(taken, asked.waves);
-    let row = |entry: &patchloom_domain::Entry| {
-        let found = by_id.get(entry.host.id.as_str()).map(|part| part.1);
-        json!({
-            "id": entry.host.id,
-            "target": entry.host.target,
-            "wave": entry.wave,
-            // Limits go by these; a host that says nothing shares them with nobody.
-            "relay": entry.host.relay.clone().unwrap_or_else(|| format!("host {}", entry.host.id)),
-            "cluster": entry.host.cluster.clone().unwrap_or_else(|| format!("host {}", entry.host.id)),
-            "packages": found.map_or(Value::Null, |found| found.packages.clone()),
-            "findings": found.map_or(Value::Null, |found| found.findings.clone()),
-            "download_bytes": found.map_or(0, |found| found.download_bytes),
-        })
-    };
-    let count = |wave: Wave| roster.hosts.iter().filter(|entry| entry.wave == wave).count();
-    let told =
-        difference.iter().take(TOLD_MAX).cloned().chain(
-            difference.len().checked_sub(TOLD_MAX).filter(|more| *more > 0).map(|more| format!("and {more} more")),
-        );
+    let plan = roster.plan.plan();
+    let more = difference.len().checked_sub(TOLD_MAX).filter(|more| *more > 0).map(|more| format!("and {more} more"));
+    let told: Vec<String> = difference.iter().take(TOLD_MAX).cloned().chain(more).collect();
+    let known: BTreeSet<&str> = asked.hosts.iter().map(|host| host.id.as_str()).collect();
+    let left_out = left_out.iter().filter(|(host, _)| known.contains(host.as_str()));
     Ok(json!({
         "artifact": context.put_json(plan).await?,
         "digest": plan.digest(),
-        "roster": context.put_json(&roster).await?,
-        "count": roster.hosts.len(),
+        "roster": context.put_json(roster).await?,
+        "count": plan.hosts().len(),
         "packages": plan.change_count(),
-        "waves": { "canary": count(Wave::Canary), "pilot": count(Wave::Pilot), "broad": count(Wave::Broad) },
-        "hosts": roster.hosts.iter().map(row).collect::<Vec<_>>(),
-        "left_out": left_out.iter().map(|(host, why)| json!({ "host": host.id, "why": why })).collect::<Vec<_>>(),
+        "window": window(roster, Instant(context.now().0)),
+        "waves": waves(roster, parts),
+        "left_out": left_out.map(|(host, why)| json!({ "host": host, "why": why })).collect::<Vec<_>>(),
+        "not_now": roster.not_now.values().map(Vec::len).sum::<usize>(),
+        "notes": roster.plan.notes(),
         "drifted": !difference.is_empty(),
-        "difference": told.collect::<Vec<_>>().join("\n"),
+        "difference": told.join("\n"),
     }))
 }

@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use patchloom_core::{Failure, Leg, RunId, TaskKey};
-use patchloom_domain::{Actor, ChangeRequest, Command, HostOutcome, Instant, Order, Plan, Roster};
+use patchloom_domain::{
+    Actor, Cause, ChangeRequest, Command, HostOutcome, Instant, Order, Plan, Roster, WithheldReason,
+};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -73,9 +75,7 @@ impl Lab {
     }
 
     async fn plan(&self, found: Value, more: Value) -> Value {
-        let mut input = json!({
-            "hosts": hosts(), "found": found, "mode": "apply", "waves": { "canary": 1, "pilot": 1 },
-        });
+        let mut input = json!({ "hosts": hosts(), "found": found, "mode": "apply", "planning": planning() });
         for (key, value) in more.as_object().unwrap() {
             input[key] = value.clone();
         }
@@ -112,6 +112,18 @@ fn hosts() -> Value {
     json!([host("web-2", "prod"), host("web-1", "test"), host("dev-1", "dev")])
 }
 
+/// Waves of one, one and all others, in a week that is open to all from the first instant on.
+fn planning() -> Value {
+    let wave =
+        |name: &str, size: &str, failures: Option<u32>| json!({ "name": name, "size": size, "failures": failures });
+    let week = json!([{ "open": 0, "close": u64::MAX / 4, "last_start": u64::MAX / 4 }]);
+    json!({
+        "waves": [wave("canary", "1", Some(0)), wave("pilot", "1", Some(0)), wave("broad", "100%", None)],
+        "windows": { "week": week }, "window_of": { "web-2": "week", "web-1": "week", "dev-1": "week" },
+        "limits": { "max_parallel": 50, "per_relay": 2 },
+    })
+}
+
 const OLD: &[(&str, &str, &str)] = &[("jq", "1", "2")];
 
 #[tokio::test]
@@ -123,17 +135,25 @@ async fn one_plan_holds_what_all_hosts_lack_and_says_who_goes_first_and_who_is_l
     let facts = (&plan["count"], &plan["packages"], &plan["drifted"], &plan["difference"]);
     assert_eq!(facts, (&json!(2), &json!(3), &json!(false), &json!("")));
     assert_eq!(plan["left_out"], json!([{ "host": "web-1", "why": "E0571: no route" }]));
-    assert_eq!(plan["waves"], json!({ "canary": 1, "pilot": 1, "broad": 0 }));
-    let rows: Vec<_> =
-        plan["hosts"].as_array().unwrap().iter().map(|row| (&row["id"], &row["wave"], &row["relay"])).collect();
+    let waves: Vec<_> = plan["waves"].as_array().unwrap().iter().map(|wave| &wave["name"]).collect();
+    assert_eq!(waves, ["canary", "pilot"]);
+    let rows: Vec<_> = ["/waves/0/hosts/0", "/waves/1/hosts/0"]
+        .map(|at| plan.pointer(at).unwrap())
+        .map(|row| (&row["id"], &row["relay_lane"], &row["cluster"]))
+        .to_vec();
     assert_eq!(
         rows,
-        [(&json!("dev-1"), &json!("canary"), &json!("r1")), (&json!("web-2"), &json!("pilot"), &json!("r1"))]
+        [
+            (&json!("dev-1"), &json!("r1 #1"), &json!("host dev-1")),
+            (&json!("web-2"), &json!("r1 #1"), &json!("host web-2"))
+        ]
     );
     let whole: Plan = lab.read(&plan["artifact"]);
     assert_eq!((whole.digest().as_str(), whole.change_count()), (plan["digest"].as_str().unwrap(), 3));
     let roster: Roster = lab.read(&plan["roster"]);
-    assert!(roster.entry("dev-1").unwrap().expected_ms > roster.entry("web-2").unwrap().expected_ms);
+    let takes = |host: &str| roster.plan.slot(host).unwrap().estimate.p50_ms;
+    assert!(takes("dev-1") > takes("web-2"));
+    assert_eq!(roster.plan.digest(), whole.digest(), "what is approved covers waves and windows");
 }
 
 #[tokio::test]
@@ -141,7 +161,7 @@ async fn a_host_that_lacks_nothing_is_in_no_plan() {
     let lab = Lab::new();
     let nothing = json!([lab.found("web-2", &[]), lab.found("web-1", &[]), lab.found("dev-1", &[])]);
     let plan = lab.plan(nothing, json!({})).await;
-    assert_eq!((&plan["count"], &plan["hosts"]), (&json!(0), &json!([])));
+    assert_eq!((&plan["count"], &plan["waves"]), (&json!(0), &json!([])));
 }
 
 #[tokio::test]
@@ -151,7 +171,7 @@ async fn an_approved_plan_stands_while_it_can_be_carried_out_and_no_longer() {
         json!([lab.found("web-2", rows), lab.found("web-1", OLD), lab.found("dev-1", OLD)])
     };
     let first = lab.plan(all(OLD), json!({})).await;
-    let again = async |found: Value| lab.plan(found, json!({ "approved": first["artifact"] })).await;
+    let again = async |found: Value| lab.plan(found, json!({ "approved": first["roster"] })).await;
 
     // The same; something new besides; a host that cannot be reached now.
     for found in [
@@ -178,9 +198,7 @@ async fn an_approved_plan_stands_while_it_can_be_carried_out_and_no_longer() {
 #[tokio::test]
 async fn hosts_and_findings_that_do_not_belong_together_are_refused() {
     let lab = Lab::new();
-    let input = json!({
-        "hosts": hosts(), "found": [lab.found("other", OLD)], "waves": { "canary": 1, "pilot": 1 },
-    });
+    let input = json!({ "hosts": hosts(), "found": [lab.found("other", OLD)], "planning": planning() });
     let failure = lab.twice(MakeCampaign, input).await.unwrap_err();
     assert_eq!(failure.code, "E0508");
     assert!(failure.message.contains("found[0] is of host other, hosts[0] is web-2"), "{}", failure.message);
@@ -210,7 +228,7 @@ async fn behind_a_canary_that_failed_hosts_are_deferred_and_the_change_says_why(
         panic!("deferred")
     };
     assert!(why.contains("canary") && later["why"] == json!(why), "{why}");
-    let over = json!({ "change": "CHG0000001", "roster": plan["roster"], "wave": "canary", "soak_ms": 1000 });
+    let over = json!({ "change": "CHG0000001", "hosts": ["dev-1"], "wave": "canary", "soak_ms": 1000 });
     let over = lab.twice(WaveOver, over).await.unwrap();
     assert_eq!((&over["hosts"], &over["good"]), (&json!(1), &json!(0)));
     let note = lab.change().notes.pop().unwrap().text;
@@ -232,4 +250,120 @@ async fn what_nobody_wrote_of_a_touched_host_is_not_proven_and_what_somebody_wro
     assert!(record("web-1").await.starts_with("failed, state not proven: E0891"));
     lab.order(Command::Finish { host: "web-2".to_owned(), outcome: HostOutcome::Installed });
     assert_eq!(record("web-2").await, "installed and verified");
+}
+
+#[tokio::test]
+async fn what_a_host_took_is_learned_once_and_makes_the_next_plan() {
+    let lab = Lab::new();
+    let found = || json!([null, null, lab.found("dev-1", OLD)]);
+    let plan = lab.plan(found(), json!({})).await;
+    lab.at_work(&plan).await;
+    lab.order(Command::Touch { host: "dev-1".to_owned() });
+    lab.order(Command::Finish { host: "dev-1".to_owned(), outcome: HostOutcome::Installed });
+    let now = u64::try_from(std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis()).unwrap();
+    let end = json!({
+        "change": "CHG0000001", "host": "dev-1", "end": "succeeded", "failure": null, "roster": plan["roster"],
+        "began": now - 3_600_000, "download_bytes": 7,
+    });
+    lab.twice(Record, end).await.unwrap();
+    let known = HistoryStore::new(lab.path()).read().unwrap();
+    assert_eq!(known.durations.samples(), 1, "told twice, learned once");
+    let slot = |plan: &Value| {
+        let roster: Roster = lab.read(&plan["roster"]);
+        roster.plan.slot("dev-1").unwrap().estimate
+    };
+    let (before, after) = (slot(&plan), slot(&lab.plan(found(), json!({})).await));
+    assert!(after.p50_ms > 2 * before.p50_ms && after.of_host == 1, "{before:?} {after:?}");
+}
+
+#[tokio::test]
+async fn what_a_baseline_rejects_or_delays_is_left_out_of_the_plan_and_told_host_by_host() {
+    let lab = Lab::new();
+    let all = || {
+        let rows = &[("jq", "1", "2"), ("zip", "3", "4")];
+        json!([lab.found("web-2", rows), lab.found("web-1", rows), lab.found("dev-1", OLD)])
+    };
+    let with = |hosts: Value, days: u32| {
+        let mut planning = planning();
+        let rules = json!({ "PatchRules": [{ "PatchFilterGroup": { "PatchFilters": [] }, "ApproveAfterDays": days }] });
+        planning["baselines"] = json!([
+            { "Name": "debian", "OperatingSystem": "DEBIAN", "RejectedPatches": ["zip"], "ApprovalRules": rules },
+            { "Name": "for web", "OperatingSystem": "DEBIAN", "PatchGroups": ["Web"], "ApprovedPatches": ["zip"],
+              "ApprovedPatchesEnableNonSecurity": true },
+        ]);
+        json!({ "hosts": hosts, "planning": planning })
+    };
+    let mut hosts = hosts();
+    for host in hosts.as_array_mut().unwrap() {
+        host["os"] = json!({ "id": "debian", "version": "12" });
+    }
+    hosts[1]["tags"] = json!({ "Patch Group": "Web" });
+    let plan = lab.plan(all(), with(hosts.clone(), 0)).await;
+    let roster: Roster = lab.read(&plan["roster"]);
+    let names = |host: &str| -> Vec<String> {
+        let part = roster.plan.plan().host(host).unwrap();
+        part.changes.iter().map(|change| change.id.name.clone()).collect()
+    };
+    assert_eq!(
+        (names("web-2"), names("web-1"), names("dev-1")),
+        (vec!["jq".into()], vec!["zip".into()], vec!["jq".into()])
+    );
+    assert_eq!(roster.hosts["web-1"].baseline.as_deref(), Some("for web"));
+    let told = |host: &str| {
+        let rows = &roster.not_now[host];
+        rows.iter().map(|row| (row.package.as_str(), row.reason)).collect::<Vec<_>>()
+    };
+    assert_eq!(told("web-2"), [("zip", WithheldReason::Rejected)]);
+    assert_eq!(told("web-1"), [("jq", WithheldReason::NotMatched)]);
+    assert!(!roster.not_now.contains_key("dev-1"));
+
+    let late = lab.plan(all(), with(hosts, 7)).await;
+    let roster: Roster = lab.read(&late["roster"]);
+    assert_eq!((&late["count"], roster.not_now["dev-1"][0].reason), (&json!(1), WithheldReason::Pending));
+    let why = |host: &str| {
+        let rows = late["left_out"].as_array().unwrap();
+        rows.iter().find(|row| row["host"] == host).unwrap()["why"].clone()
+    };
+    assert_eq!(why("dev-1"), "nothing of what it lacks is approved and free");
+}
+
+#[tokio::test]
+async fn who_waits_for_something_paused_stands_on_the_change_and_one_of_them_is_tried_first() {
+    let lab = Lab::new();
+    let ids: Vec<String> = (0..16).map(|at| format!("h{at:02}")).collect();
+    let relay = |at: usize| if at < 12 { "r1" } else { "r2" };
+    let host = |(at, id): (usize, &String)| json!({ "id": id, "target": { "kind": "ssh", "host": id }, "relay": relay(at), "site": relay(at), "criticality": if at < 12 { 1 } else { 2 } });
+    let hosts: Vec<Value> = ids.iter().enumerate().map(host).collect();
+    let mut planning = planning();
+    planning["waves"] = json!([{ "name": "broad", "size": "100%" }]);
+    planning["window_of"] = ids.iter().map(|id| (id.clone(), json!("week"))).collect();
+    let found: Vec<Value> = ids.iter().map(|id| lab.found(id, OLD)).collect();
+    let plan = lab.plan(json!(found), json!({ "hosts": hosts, "planning": planning })).await;
+    lab.at_work(&plan).await;
+    let cause = || Cause { code: "FETCH".to_owned(), message: "refused".to_owned() };
+    for id in &ids[..6] {
+        lab.order(Command::Finish { host: id.clone(), outcome: HostOutcome::NotBegun { cause: cause() } });
+    }
+    for id in &ids[12..] {
+        lab.order(Command::Finish { host: id.clone(), outcome: HostOutcome::Installed });
+    }
+    let admit = async |host: &str, pardon: &Value| {
+        let input = json!({ "change": "CHG0000001", "roster": plan["roster"], "host": host, "pardon": pardon });
+        lab.twice(Admit, input).await.unwrap()["why"].as_str().unwrap_or("admitted").to_owned()
+    };
+    for host in ["h06", "h07"] {
+        let why = admit(host, &json!("")).await;
+        assert!(why.starts_with("pause relay r1: RELAY: 6 of 6 hosts failed in relay r1, 0 of 4 elsewhere"), "{why}");
+    }
+    let input = json!({ "change": "CHG0000001", "roster": plan["roster"], "waves": plan["waves"] });
+    let paused = lab.twice(Paused, input).await.unwrap();
+    assert_eq!((&paused["count"], &paused["scopes"][0]["host"]), (&json!(1), &json!("h06")));
+    assert_eq!(paused["waves"][1]["hosts"][0]["id"], "h07");
+    let note = lab.change().notes.pop().unwrap().text;
+    assert!(note.starts_with("Paused: relay r1. 2 wait for it: h06, h07. h06 is tried first"), "{note}");
+    let later = admit("h07", &paused["pardon"]).await;
+    assert!(later.contains("; then: relay r1 is still paused: h06, which was tried first"), "{later}");
+    assert_eq!(admit("h06", &paused["pardon"]).await, "admitted");
+    lab.order(Command::Finish { host: "h06".to_owned(), outcome: HostOutcome::Installed });
+    assert_eq!(admit("h07", &paused["pardon"]).await, "admitted");
 }

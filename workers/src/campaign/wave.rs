@@ -1,11 +1,10 @@
 //! `campaign.wave`: a wave is over. What came of it goes on the change.
 
 use patchloom_core::Failure;
-use patchloom_domain::{Command, HostOutcome, Roster, Wave};
+use patchloom_domain::{Command, HostOutcome};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::artifact::ArtifactId;
 use crate::changes::{Desk, input};
 use crate::runtime::{BoxFuture, Handler, TaskContext};
 
@@ -16,8 +15,8 @@ const NAMED_MAX: usize = 20;
 #[serde(deny_unknown_fields)]
 struct Input {
     change: String,
-    roster: ArtifactId,
-    wave: Wave,
+    wave: String,
+    hosts: Vec<String>,
     #[serde(default)]
     soak_ms: u64,
 }
@@ -25,7 +24,7 @@ struct Input {
 /// `campaign.wave`: says on the change what came of a wave, and until when it is watched before the next one begins.
 ///
 /// # Shape
-/// In: `{change, roster, wave, soak_ms?}`. Out: `{wave, hosts, good, until}`; `until` in milliseconds since 1970.
+/// In: `{change, wave, hosts, soak_ms?}`. Out: `{wave, hosts, good, until}`; `until` in milliseconds since 1970.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct WaveOver;
 
@@ -36,21 +35,17 @@ impl Handler for WaveOver {
 
     fn run<'a>(&'a self, context: &'a TaskContext, value: Value) -> BoxFuture<'a, Result<Value, Failure>> {
         Box::pin(async move {
-            let asked: Input = input(value)?;
-            let roster: Roster = context.get_json(&asked.roster).await?;
+            let Input { change: number, wave, hosts, soak_ms } = input(value)?;
             let desk = Desk::open(context)?;
-            let change = desk.get(&asked.change)?;
-            let hosts: Vec<&str> = roster
-                .hosts
-                .iter()
-                .filter(|entry| entry.wave == asked.wave)
-                .map(|entry| entry.host.id.as_str())
-                .collect();
+            let change = desk.get(&number)?;
             let outcome = |host: &str| change.tasks.get(host).and_then(|task| task.outcome.as_ref());
-            let bad: Vec<&str> =
-                hosts.iter().copied().filter(|host| !outcome(host).is_some_and(HostOutcome::is_success)).collect();
+            let bad: Vec<&str> = hosts
+                .iter()
+                .map(String::as_str)
+                .filter(|host| !outcome(host).is_some_and(HostOutcome::is_success))
+                .collect();
             let good = hosts.len() - bad.len();
-            let mut text = format!("Wave {}: {good} of {} hosts came through.", asked.wave.name(), hosts.len());
+            let mut text = format!("Wave {wave}: {good} of {} hosts came through.", hosts.len());
             for host in bad.iter().take(NAMED_MAX) {
                 let what = outcome(host).map_or_else(|| "no outcome".to_owned(), ToString::to_string);
                 text.push_str(&format!("\n{host}: {what}"));
@@ -60,11 +55,11 @@ impl Handler for WaveOver {
             }
             // A wave of nobody is nothing to read about.
             if !hosts.is_empty() {
-                let key = format!("wave/{}/{}", context.key().run, asked.wave.name());
-                desk.order(&asked.change, Command::Note { text, key })?;
+                let key = format!("wave/{}/{wave}", context.key().run);
+                desk.order(&number, Command::Note { text, key })?;
             }
-            let until = desk.now().plus(asked.soak_ms).0;
-            Ok(json!({ "wave": asked.wave, "hosts": hosts.len(), "good": good, "until": until }))
+            let until = desk.now().plus(soak_ms).0;
+            Ok(json!({ "wave": wave, "hosts": hosts.len(), "good": good, "until": until }))
         })
     }
 }

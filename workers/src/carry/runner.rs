@@ -119,6 +119,7 @@ async fn done(uses: &str, input: Value, context: &TaskContext) -> Result<Result<
     crate::observe::register(&mut handlers, &nowhere)?;
     crate::patching::register(&mut handlers, None, &nowhere)?;
     crate::patching::register_inner(&mut handlers)?;
+    crate::campaign::register_inner(&mut handlers)?;
     let Some(handler) = handlers.get(uses) else {
         return Ok(Err(permanent("E0591", format!("the binary on the host knows no task type {uses}"))));
     };

@@ -1,5 +1,6 @@
 //! The inventory on disk: sources are read, what is recorded is kept, and a task reconciles the two.
 
+mod discover;
 mod gather;
 mod handler;
 mod prepare;
@@ -7,6 +8,7 @@ mod store;
 
 use std::path::PathBuf;
 
+pub use discover::{Looked, discover};
 pub use gather::{gather, read_text};
 pub(crate) use handler::contracts;
 pub use handler::{InventoryReconcile, register};

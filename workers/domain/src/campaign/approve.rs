@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::model::{Withheld, WithheldReason};
+use super::planner::Found;
 use crate::{
     Baseline, Host, Instant, MissingPatch, Moment, OperatingSystem, PatchApproval, PatchCandidate, PlannedChange,
     judge_patch,
@@ -103,6 +104,42 @@ pub(super) fn approved<'a>(
     changes
 }
 
+/// A patch that one host lacks and does not get.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct NotNow {
+    /// Its package.
+    pub package: String,
+    /// The version.
+    pub candidate: String,
+    /// The class of the reason.
+    pub reason: WithheldReason,
+    /// The reason for a person.
+    pub why: String,
+}
+
+/// What of all that a host lacks stays out of a plan, in the order in which it was found.
+#[must_use]
+pub fn not_now(host: &Host, found: &Found, baselines: &[Baseline], holds: &[VersionHold], now: Instant) -> Vec<NotNow> {
+    let (baseline, rules) = (baseline_of(host, baselines), Rules { baselines, holds, now });
+    let row = |patch: &MissingPatch, (reason, why): (WithheldReason, String)| NotNow {
+        package: patch.id.name.clone(),
+        candidate: patch.candidate.clone(),
+        reason,
+        why,
+    };
+    let held = found.withheld.iter().map(|patch| row(patch, withheld(patch)));
+    let judged = found.patches.iter().filter_map(|offer| Some(row(&offer.patch, stays_out(offer, baseline, rules)?)));
+    held.chain(judged).collect()
+}
+
+/// Why a patch that was found is not to be installed: the hold that names it, or one that its host keeps itself.
+pub(super) fn withheld(patch: &MissingPatch) -> (WithheldReason, String) {
+    match &patch.note {
+        Some(note) => (WithheldReason::HeldVersion, note.clone()),
+        None => (WithheldReason::HeldOnHost, "the package is held on the host".to_owned()),
+    }
+}
+
 fn stays_out(offer: &Offer, baseline: Option<&Baseline>, rules: Rules<'_>) -> Option<(WithheldReason, String)> {
     let patch = &offer.patch;
     let names = |hold: &&VersionHold| {
@@ -128,7 +165,8 @@ fn stays_out(offer: &Offer, baseline: Option<&Baseline>, rules: Rules<'_>) -> Op
 }
 
 /// The baseline for a host: of those for its system the one that names its patch group, else one that names none.
-fn baseline_of<'a>(host: &Host, baselines: &'a [Baseline]) -> Option<&'a Baseline> {
+#[must_use]
+pub fn baseline_of<'a>(host: &Host, baselines: &'a [Baseline]) -> Option<&'a Baseline> {
     let system = system_of(host)?;
     let groups = |baseline: &Baseline| -> Vec<String> {
         let listed = baseline.rest.get("PatchGroups").and_then(|groups| groups.as_array());

@@ -15,7 +15,7 @@ pub enum DriftKind {
     Mode,
     /// Limits or the cutoff rule.
     Limits,
-    /// Names, order or soak times of waves.
+    /// Names, order, soak times or tolerances of waves.
     Waves,
     /// A host came.
     HostAdded,
@@ -122,13 +122,16 @@ fn whole(before: &CampaignPlan, after: &CampaignPlan, found: &mut Vec<PlanDrift>
         };
         push(found, DriftKind::Limits, None, format!("{}; now {}", shown(before), shown(after)));
     }
-    let waves = |plan: &CampaignPlan| -> Vec<(String, u64)> {
-        plan.waves().iter().map(|wave| (wave.name.clone(), wave.soak_ms)).collect()
+    let waves = |plan: &CampaignPlan| -> Vec<(String, u64, Option<u32>)> {
+        plan.waves().iter().map(|wave| (wave.name.clone(), wave.soak_ms, wave.failures)).collect()
     };
     let (old, new) = (waves(before), waves(after));
     if old != new {
-        let shown = |waves: &[(String, u64)]| {
-            let each = waves.iter().map(|(name, soak)| format!("{name} (soak {} min)", soak / 60_000));
+        let shown = |waves: &[(String, u64, Option<u32>)]| {
+            let each = waves.iter().map(|(name, soak, failures)| {
+                let may = failures.map(|count| format!(", {count} may fail")).unwrap_or_default();
+                format!("{name} (soak {} min{may})", soak / 60_000)
+            });
             each.collect::<Vec<_>>().join(", ")
         };
         push(found, DriftKind::Waves, None, format!("waves {}; now {}", shown(&old), shown(&new)));

@@ -17,7 +17,7 @@ mod simulate;
 mod wave;
 mod window;
 
-pub use approve::{Offer, VersionHold};
+pub use approve::{NotNow, Offer, VersionHold, baseline_of, not_now};
 pub use diff::{DriftKind, PlanDrift, plan_drift};
 pub use durations::{Durations, HOSTS_REMEMBERED_MAX, LOOKS_MAX, PACKAGES_MAX, Part, Work};
 pub use estimate::Estimate;

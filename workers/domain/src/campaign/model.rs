@@ -33,6 +33,9 @@ pub struct PlannedWave {
     pub hosts: u32,
     /// How long after its last host nothing happens.
     pub soak_ms: u64,
+    /// So many of its hosts may fail, with one more nobody begins behind it; where it is not said, all may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failures: Option<u32>,
     /// That of all its hosts; none for canaries, which come from all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub environment: Option<Environment>,
@@ -304,41 +307,12 @@ impl CampaignPlan {
         &self.body.notes
     }
 
-    /// The content address of what an approval means: exact versions, hashes and ways back (the digest of [`plan`](Self::plan)),
-    /// limits, waves with their soak times, and each host's wave and window. Neither estimates and times within a window nor
-    /// reasons, notes, CVEs, deadlines and who is left out.
+    /// The content address of what an approval means: the digest of [`plan`](Self::plan), which covers exact versions, hashes
+    /// and ways back, and is bound to limits, waves with their soak times and tolerances, and each host's wave and window.
+    /// Neither estimates and times within a window nor reasons, notes, CVEs, deadlines and who is left out.
     #[must_use]
     pub fn digest(&self) -> PlanDigest {
-        #[derive(Serialize)]
-        struct Canonical<'a> {
-            format: &'static str,
-            plan: PlanDigest,
-            limits: (u32, Option<u32>, Option<u32>),
-            cutoff: CutoffRule,
-            waves: Vec<(&'a str, u64)>,
-            hosts: Vec<(&'a str, u32, &'a str, u64, u64, u64)>,
-        }
-        let body = &self.body;
-        let mut hosts: Vec<_> = body
-            .slots
-            .iter()
-            .map(|slot| {
-                let Occurrence { open, close, last_start } = slot.occurrence;
-                (slot.host.as_str(), slot.wave, slot.window.as_str(), open.0, close.0, last_start.0)
-            })
-            .collect();
-        hosts.sort_unstable();
-        let canonical = Canonical {
-            format: FORMAT,
-            plan: body.plan.digest(),
-            limits: (body.limits.max_parallel, body.limits.per_relay, body.limits.per_site),
-            cutoff: body.cutoff,
-            waves: body.waves.iter().map(|wave| (wave.name.as_str(), wave.soak_ms)).collect(),
-            hosts,
-        };
-        let text = serde_json::to_vec(&canonical).expect("strings and numbers always have a JSON form");
-        let text = format!("sha256:{}", hex(&Sha256::digest(&text)));
-        PlanDigest::try_from(text).expect("64 hex digits are a digest")
+        self.body.plan.digest()
     }
 
     /// The hosts' parts in the order in which they go: the `items` of a fan-out whose waves have the sizes of
@@ -349,8 +323,37 @@ impl CampaignPlan {
 }
 
 impl Body {
-    /// Checks that hosts and slots belong together.
-    pub fn finished(self) -> Result<CampaignPlan, CampaignPlanError> {
+    /// The content address of who goes when.
+    fn schedule(&self) -> PlanDigest {
+        #[derive(Serialize)]
+        struct Canonical<'a> {
+            format: &'static str,
+            limits: (u32, Option<u32>, Option<u32>),
+            cutoff: CutoffRule,
+            waves: Vec<(&'a str, u64, Option<u32>)>,
+            hosts: Vec<(&'a str, u32, &'a str, u64, u64, u64)>,
+        }
+        let row = |slot| {
+            let Slot { host, wave, window, occurrence, .. }: &Slot = slot;
+            let Occurrence { open, close, last_start } = occurrence;
+            (host.as_str(), *wave, window.as_str(), open.0, close.0, last_start.0)
+        };
+        let mut hosts: Vec<_> = self.slots.iter().map(row).collect();
+        hosts.sort_unstable();
+        let canonical = Canonical {
+            format: FORMAT,
+            limits: (self.limits.max_parallel, self.limits.per_relay, self.limits.per_site),
+            cutoff: self.cutoff,
+            waves: self.waves.iter().map(|wave| (wave.name.as_str(), wave.soak_ms, wave.failures)).collect(),
+            hosts,
+        };
+        let text = serde_json::to_vec(&canonical).expect("strings and numbers always have a JSON form");
+        let text = format!("sha256:{}", hex(&Sha256::digest(&text)));
+        PlanDigest::try_from(text).expect("64 hex digits are a digest")
+    }
+
+    /// Checks that hosts and slots belong together, and binds the plan to what it says of waves and windows.
+    pub fn finished(mut self) -> Result<CampaignPlan, CampaignPlanError> {
         let wrong = |host: &str, what| Err(CampaignPlanError::Shape { host: host.to_owned(), what });
         let mut names: Vec<&str> = self.slots.iter().map(|slot| slot.host.as_str()).collect();
         names.sort_unstable();
@@ -370,6 +373,8 @@ impl Body {
         if let Some(slot) = self.slots.iter().find(|slot| slot.wave >= waves) {
             return wrong(&slot.host, "stands in a wave that there is not");
         }
+        let schedule = self.schedule();
+        self.plan = self.plan.bound_to(schedule);
         Ok(CampaignPlan { body: self })
     }
 }

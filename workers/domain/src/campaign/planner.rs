@@ -4,12 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::approve::{Kept, Offer, Rules, VersionHold, approved};
+use super::approve::{Kept, Offer, Rules, VersionHold, approved, withheld};
 use super::durations::{Durations, Part, Work};
 use super::estimate::{Estimate, whole};
-use super::model::{
-    Body, CampaignPlan, CampaignPlanError, LeftOut, LeftOutReason, Limits, PlannedWave, Slot, WithheldReason,
-};
+use super::model::{Body, CampaignPlan, CampaignPlanError, LeftOut, LeftOutReason, Limits, PlannedWave, Slot};
 use super::rates::FailureRates;
 use super::repair::{Missed, repairs};
 use super::schedule::{Course, Fate, Frame, Job, Lanes, Schedule};
@@ -192,7 +190,8 @@ fn candidates<'a>(
             continue;
         };
         for patch in &one.withheld {
-            kept.add(patch, WithheldReason::HeldOnHost, "the package is held on the host".to_owned(), id);
+            let (reason, why) = withheld(patch);
+            kept.add(patch, reason, why, id);
         }
         let changes = approved(host, &one.patches, rules, kept);
         let window = input.window_of.get(*id).filter(|name| input.windows.contains_key(*name));
@@ -329,6 +328,7 @@ fn place(input: &PlanInput<'_>, settings: &PlanSettings, candidates: &[Candidate
                 name: wave.name.clone(),
                 hosts: u32::try_from(placed.slots.len() - before).unwrap_or(u32::MAX),
                 soak_ms: wave.soak_ms,
+                failures: wave.failures,
                 environment: wave.environment,
                 cluster_nodes_together: wave.together,
                 start,

@@ -77,18 +77,22 @@ pub struct WaveRule {
     /// How long after its last host nothing happens.
     #[serde(default)]
     pub soak_ms: u64,
+    /// So many of its hosts may fail, with one more nobody begins behind it; where it is not said, all may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failures: Option<u32>,
 }
 
 impl WaveRule {
-    /// Canary, pilot, broad.
+    /// Canary, pilot, broad: no failure of a canary is borne, one of a pilot.
     #[must_use]
     pub fn usual() -> Vec<Self> {
-        let rule = |name: &str, points: u32, minutes: u64| Self {
+        let rule = |name: &str, points: u32, minutes: u64, failures| Self {
             name: name.to_owned(),
             size: WaveSize::BasisPoints(points),
             soak_ms: minutes * 60_000,
+            failures,
         };
-        vec![rule("canary", 100, 30), rule("pilot", 1_000, 30), rule("broad", 10_000, 0)]
+        vec![rule("canary", 100, 30, Some(0)), rule("pilot", 1_000, 30, Some(1)), rule("broad", 10_000, 0, None)]
     }
 }
 
@@ -139,6 +143,8 @@ pub fn look(host: &Host) -> String {
 pub(super) struct Wave {
     pub name: String,
     pub soak_ms: u64,
+    /// So many of its hosts may fail.
+    pub failures: Option<u32>,
     /// That of all its hosts; none for canaries, which come from all.
     pub environment: Option<Environment>,
     /// Whether two nodes of one cluster may stand in it: the last of its environment.
@@ -205,7 +211,8 @@ fn canaries(members: &[Member], sorted: &[usize], rule: &WaveRule, notes: &mut V
     }
     // In the order of rank, not of looks.
     let members = sorted.iter().filter_map(|at| Some((*at, chosen.remove(at)?))).collect();
-    Wave { name: rule.name.clone(), soak_ms: rule.soak_ms, environment: None, together: false, members }
+    let (name, soak_ms, failures) = (rule.name.clone(), rule.soak_ms, rule.failures);
+    Wave { name, soak_ms, failures, environment: None, together: false, members }
 }
 
 /// What a rule takes: one wave, or one per environment where it reaches from one to the next.
@@ -232,6 +239,7 @@ fn parts(
             parts.push(Wave {
                 name: String::new(),
                 soak_ms: rule.soak_ms,
+                failures: rule.failures,
                 environment: Some(*environment),
                 together,
                 members: taken.into_iter().map(why).collect(),

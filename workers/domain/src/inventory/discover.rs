@@ -20,6 +20,111 @@ pub struct HostFacts {
     pub addresses: String,
     /// `dpkg --print-architecture`, or `uname -m`.
     pub arch: String,
+    /// The package manager: `apt`, `dnf`, `zypper` …
+    pub manager: String,
+    /// Where packages come from: proxies and sources in the words of the package manager's configuration.
+    pub sources: String,
+}
+
+/// Addresses that a range may stand for at most.
+pub const RANGE_MAX: usize = 4096;
+
+/// Prints all that is gathered, on any system with a shell; each part stands behind a line with its name.
+pub const GATHER: &str = r#"
+echo '@hostname'; hostname -f 2>/dev/null || hostname 2>/dev/null || uname -n
+echo '@os-release'; cat /etc/os-release 2>/dev/null || cat /usr/lib/os-release
+echo '@addresses'; ip -o addr 2>/dev/null || hostname -I 2>/dev/null || true
+echo '@arch'; dpkg --print-architecture 2>/dev/null || uname -m
+echo '@manager'; for m in apt-get dnf zypper yum; do command -v $m >/dev/null 2>&1 && { echo $m; break; }; done
+echo '@sources'
+apt-config dump Acquire::http::Proxy 2>/dev/null
+cat /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources 2>/dev/null
+cat /etc/dnf/dnf.conf /etc/yum.repos.d/*.repo /etc/zypp/repos.d/*.repo 2>/dev/null
+exit 0
+"#;
+
+impl HostFacts {
+    /// Reads what [`GATHER`] printed.
+    #[must_use]
+    pub fn read(target: Target, text: &str) -> Self {
+        let part = |name: &str| {
+            let lines = text.lines().skip_while(|line| line.strip_prefix('@') != Some(name)).skip(1);
+            lines.take_while(|line| !line.starts_with('@')).collect::<Vec<_>>().join("\n")
+        };
+        Self {
+            target,
+            hostname: part("hostname"),
+            os_release: part("os-release"),
+            addresses: part("addresses"),
+            arch: part("arch"),
+            manager: part("manager").trim().trim_end_matches("-get").to_owned(),
+            sources: part("sources"),
+        }
+    }
+
+    /// The relay that its packages come through: the proxy where there is one, else the host of the first source.
+    #[must_use]
+    pub fn relay(&self) -> Option<String> {
+        let lines = || self.sources.lines().map(str::trim).filter(|line| !line.starts_with('#'));
+        let proxy = lines().find_map(|line| {
+            let apt = line.strip_prefix("Acquire::http::Proxy ");
+            apt.or_else(|| line.strip_prefix("proxy")?.trim_start().strip_prefix('='))
+        });
+        let source = || {
+            lines().find(|line| {
+                ["deb ", "deb-src ", "URIs:", "baseurl", "mirrorlist", "metalink"]
+                    .iter()
+                    .any(|word| line.starts_with(word))
+            })
+        };
+        [proxy, source()].into_iter().flatten().find_map(url_host)
+    }
+}
+
+/// The host of the first address in a line, with its port where that is told.
+fn url_host(line: &str) -> Option<String> {
+    let rest = line.split_once("://")?.1;
+    let end = rest.find(['/', ' ', '"', ';']).unwrap_or(rest.len());
+    let host = rest[..end].rsplit('@').next().unwrap_or_default();
+    (!host.is_empty()).then(|| host.to_owned())
+}
+
+/// The addresses that a range stands for: `10.0.0.0/28` without net and broadcast, `10.0.0.5-20`, or the name itself.
+///
+/// # Errors
+/// A sentence that says what is wrong, where it is no range or one of more than [`RANGE_MAX`] addresses.
+/// # Example
+/// ```
+/// use patchloom_domain::inventory::addresses_of;
+/// assert_eq!(addresses_of("10.0.0.8/30").unwrap(), ["10.0.0.9", "10.0.0.10"]);
+/// assert_eq!(addresses_of("10.0.0.9-10").unwrap(), ["10.0.0.9", "10.0.0.10"]);
+/// assert_eq!(addresses_of("web-1").unwrap(), ["web-1"]);
+/// assert!(addresses_of("10.0.0.0/8").is_err());
+/// ```
+pub fn addresses_of(range: &str) -> Result<Vec<String>, String> {
+    use std::net::Ipv4Addr;
+    let wrong = || format!("'{range}' is no range of addresses: write 10.0.0.0/24, 10.0.0.5-20, an address or a name");
+    let (first, last) = if let Some((net, bits)) = range.split_once('/') {
+        let (net, bits): (Ipv4Addr, u32) = (net.parse().map_err(|_| wrong())?, bits.parse().map_err(|_| wrong())?);
+        if bits > 32 {
+            return Err(wrong());
+        }
+        let rest = u32::MAX.checked_shr(bits).unwrap_or(0);
+        let (low, high) = (u32::from(net) & !rest, u32::from(net) | rest);
+        // A net of two addresses or one has neither of its own nor one for all (RFC 3021).
+        if bits < 31 { (low + 1, high - 1) } else { (low, high) }
+    } else if let Some((Ok(from), to)) = range.split_once('-').map(|(from, to)| (from.parse::<Ipv4Addr>(), to)) {
+        let [a, b, c, _] = from.octets();
+        let to = to.parse().map(|to| Ipv4Addr::new(a, b, c, to)).or_else(|_| to.parse()).map_err(|_| wrong())?;
+        (u32::from(from), u32::from(to))
+    } else {
+        return Ok(vec![range.to_owned()]);
+    };
+    let count = usize::try_from(u64::from(last.saturating_sub(first)) + 1).unwrap_or(usize::MAX);
+    if last < first || count > RANGE_MAX {
+        return Err(format!("'{range}' stands for {count} addresses; 1 to {RANGE_MAX} are looked at at once"));
+    }
+    Ok((first..=last).map(|address| Ipv4Addr::from(address).to_string()).collect())
 }
 
 /// The values of an os-release that say what a host runs: `ID` and `VERSION_ID`.
@@ -68,8 +173,12 @@ pub fn discovered(facts: &HostFacts, mistakes: &mut Mistakes) -> Source {
             }
         }
         let (id, version) = os_release(&facts.os_release);
-        let observed =
-            [(Field::Os, id), (Field::OsVersion, version), (Field::Arch, Some(facts.arch.trim().to_owned()))];
+        let observed = [
+            (Field::Os, id),
+            (Field::OsVersion, version),
+            (Field::Arch, Some(facts.arch.trim().to_owned())),
+            (Field::Relay, facts.relay()),
+        ];
         for (field, value) in observed {
             let value = value.filter(|value| !value.is_empty());
             value.iter().for_each(|value| entry.put(field.clone(), value, Spot::Path("os-release".into()), &mut desk));
@@ -97,7 +206,44 @@ mod tests {
                         2: eth0    inet6 fe80::1/64 scope link"
                 .into(),
             arch: "amd64\n".into(),
+            manager: "apt".into(),
+            sources: String::new(),
         }
+    }
+
+    #[test]
+    fn what_a_host_prints_is_taken_apart_and_its_relay_found() {
+        let relay = |sources: &str| {
+            let text = format!(
+                "@hostname\nweb-1\n@os-release\nID=debian\n@addresses\n@arch\namd64\n@manager\napt-get\n@sources\n{sources}\n"
+            );
+            let facts = HostFacts::read(Target::Local, &text);
+            assert_eq!(
+                (facts.hostname.as_str(), facts.arch.as_str(), facts.manager.as_str()),
+                ("web-1", "amd64", "apt")
+            );
+            facts.relay()
+        };
+        let deb = "# deb http://old/ x\ndeb [trusted=yes] http://mirror.example/debian bookworm main";
+        assert_eq!(relay(deb).as_deref(), Some("mirror.example"));
+        assert_eq!(
+            relay(&format!("Acquire::http::Proxy \"http://relay-1:3142/\";\n{deb}")).as_deref(),
+            Some("relay-1:3142")
+        );
+        assert_eq!(relay("Types: deb\nURIs: https://me:pass@m.example/x").as_deref(), Some("m.example"));
+        assert_eq!(relay("[main]\nproxy=http://p:8080\n[r]\nbaseurl=http://r/x").as_deref(), Some("p:8080"));
+        assert_eq!(relay(""), None);
+    }
+
+    #[test]
+    fn ranges_stand_for_addresses_and_too_large_ones_are_refused() {
+        assert_eq!(addresses_of("10.0.0.0/24").unwrap().len(), 254);
+        assert_eq!(addresses_of("10.0.0.255-10.0.1.1").unwrap(), ["10.0.0.255", "10.0.1.0", "10.0.1.1"]);
+        assert_eq!((addresses_of("10.0.0.4/31").unwrap().len(), addresses_of("10.0.0.4/32").unwrap().len()), (2, 1));
+        for bad in ["10.0.0.9-2", "10.0.0.0/33", "10.0.0.1-999", "x/24", "0.0.0.0/0"] {
+            assert!(addresses_of(bad).is_err(), "{bad}");
+        }
+        assert_eq!(addresses_of("db-1.example").unwrap(), ["db-1.example"], "a name with a hyphen is no range");
     }
 
     #[test]

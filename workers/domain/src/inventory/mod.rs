@@ -24,7 +24,7 @@ mod selector;
 mod policy;
 mod reconcile;
 
-pub use discover::{HostFacts, discovered, os_release};
+pub use discover::{GATHER, HostFacts, RANGE_MAX, addresses_of, discovered, os_release};
 pub use entry::{Names, Source, SourceKind};
 pub use field::Field;
 pub use merge::{INVENTORY_HOSTS_MAX, Merged, TagPatch, merge};

@@ -175,7 +175,8 @@ fn expected_failures_are_those_of_the_rates() {
 #[test]
 fn a_tight_window_leaves_hosts_behind_and_a_wide_one_none() {
     let mut fleet = Fleet::grown(0, 0, 120);
-    fleet.settings.waves = vec![WaveRule { name: "all".to_owned(), size: WaveSize::BasisPoints(10_000), soak_ms: 0 }];
+    fleet.settings.waves =
+        vec![WaveRule { name: "all".to_owned(), size: WaveSize::BasisPoints(10_000), soak_ms: 0, failures: None }];
     fleet.settings.limits.max_parallel = 1;
     fleet.settings.reboot = RebootRule::Never;
     let calm = SimulationSettings { tolerate: WaveSize::BasisPoints(10_000), ..rounds(300) };

@@ -25,6 +25,7 @@ fn fleet() -> impl Strategy<Value = Fleet> {
                     name: format!("w{nth}"),
                     size: WaveSize::BasisPoints(waves.1),
                     soak_ms: waves.2 * MINUTE,
+                    failures: None,
                 })
                 .collect();
             rows.into_iter().enumerate().for_each(|(nth, row)| add(&mut fleet, nth, row));

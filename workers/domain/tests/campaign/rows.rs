@@ -63,7 +63,8 @@ fn what_is_not_said_of_a_host_is_taken_for_production_of_middling_weight() {
 #[test]
 fn a_window_that_is_full_sends_the_rest_to_the_next_one() {
     let mut fleet = Fleet::grown(0, 0, 200);
-    fleet.settings.waves = vec![WaveRule { name: "all".to_owned(), size: WaveSize::BasisPoints(10_000), soak_ms: 0 }];
+    fleet.settings.waves =
+        vec![WaveRule { name: "all".to_owned(), size: WaveSize::BasisPoints(10_000), soak_ms: 0, failures: None }];
     fleet.settings.limits.max_parallel = 1;
     fleet.windows.insert("night".to_owned(), nights(30, 1, 0));
     let plan = fleet.plan();

@@ -1,0 +1,206 @@
+//! What campaigns took and when versions were first seen: one JSON document in the data directory, replaced whole, under a lock.
+//! What is learned of it is the domain's matter alone.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant as Clock};
+
+use patchloom_core::Failure;
+use patchloom_domain::correlate::FirstSeen;
+use patchloom_domain::{Durations, Ending, FailureRates, Work};
+use serde::{Deserialize, Serialize};
+
+use crate::failure::{chain, permanent, transient};
+
+/// How long a writer waits for another one.
+const LOCK_WAIT: Duration = Duration::from_secs(10);
+/// How often it asks.
+const LOCK_POLL: Duration = Duration::from_millis(20);
+/// Samples are told apart by their keys: so many of the last ones are remembered.
+const KEYS_MAX: usize = 10_000;
+
+/// What was learned of the past.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct History {
+    /// Of durations.
+    pub durations: Durations,
+    /// Of failures.
+    pub rates: FailureRates,
+    /// When package versions were first seen on offer.
+    #[serde(default)]
+    pub seen: FirstSeen,
+    /// The samples that were learned last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    keys: Vec<String>,
+}
+
+/// How patching a host went.
+#[derive(Clone, Debug)]
+pub struct Sample {
+    /// Its name: the same is learned once.
+    pub key: String,
+    /// What was done.
+    pub work: Work,
+    /// How long it took.
+    pub took_ms: u64,
+    /// How it ended.
+    pub ending: Ending,
+}
+
+impl History {
+    /// Takes in a sample, unless it is known.
+    pub fn learn(&mut self, sample: &Sample) {
+        if self.keys.contains(&sample.key) {
+            return;
+        }
+        // A failure ends early or late; either says nothing of how long it takes to succeed.
+        if sample.ending == Ending::Good {
+            self.durations.learn(&sample.work, sample.took_ms);
+        }
+        self.rates.learn(&sample.work, &sample.ending);
+        self.keys.push(sample.key.clone());
+        let over = self.keys.len().saturating_sub(KEYS_MAX);
+        self.keys.drain(..over);
+    }
+}
+
+/// Why the history could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum HistoryError {
+    /// The document cannot be read as a history.
+    #[error("{} is damaged: {reason}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The file system refused, or another process writes and does not end.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// What we tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl HistoryError {
+    /// Its page in docs/errors.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        "E0986"
+    }
+}
+
+impl From<HistoryError> for Failure {
+    fn from(error: HistoryError) -> Self {
+        match &error {
+            HistoryError::Damaged { .. } => permanent(error.code(), chain(&error)),
+            HistoryError::Io { .. } => transient(error.code(), chain(&error)),
+        }
+    }
+}
+
+/// The history in one data directory.
+#[derive(Clone, Debug)]
+pub struct HistoryStore {
+    dir: PathBuf,
+}
+
+impl HistoryStore {
+    /// The store in the data directory `dir`.
+    #[must_use]
+    pub fn new(dir: &Path) -> Self {
+        Self { dir: dir.to_owned() }
+    }
+
+    /// Where it lies.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        self.dir.join("history.json")
+    }
+
+    /// All that was learned; nothing where no campaign ever ran.
+    ///
+    /// # Errors
+    /// [`HistoryError`].
+    pub fn read(&self) -> Result<History, HistoryError> {
+        let path = self.path();
+        match std::fs::read(&path) {
+            Ok(text) => {
+                serde_json::from_slice(&text).map_err(|error| HistoryError::Damaged { path, reason: error.to_string() })
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(History::default()),
+            Err(source) => Err(HistoryError::Io { action: "read", path, source }),
+        }
+    }
+
+    /// Changes what is known and returns it as it is then.
+    ///
+    /// # Durability
+    /// A call that returned is on disk.
+    /// # Errors
+    /// [`HistoryError`]: what cannot be read is not written over.
+    pub fn update(&self, change: impl FnOnce(&mut History)) -> Result<History, HistoryError> {
+        let _lock = self.lock()?;
+        let before = self.read()?;
+        let mut history = before.clone();
+        change(&mut history);
+        if history == before {
+            return Ok(history);
+        }
+        let path = self.path();
+        let io_error = |source| HistoryError::Io { action: "write", path: path.clone(), source };
+        let text = serde_json::to_vec(&history).map_err(|error| io_error(error.into()))?;
+        crate::durable::replace(&path, &text).map_err(io_error)?;
+        Ok(history)
+    }
+
+    fn lock(&self) -> Result<File, HistoryError> {
+        let path = self.dir.join(".history.lock");
+        let failed = |source| HistoryError::Io { action: "lock", path: path.clone(), source };
+        std::fs::create_dir_all(&self.dir).map_err(failed)?;
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
+        let deadline = Clock::now() + LOCK_WAIT;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(file),
+                Err(std::fs::TryLockError::WouldBlock) if Clock::now() < deadline => std::thread::sleep(LOCK_POLL),
+                Err(std::fs::TryLockError::WouldBlock) => return Err(failed(io::ErrorKind::TimedOut.into())),
+                Err(std::fs::TryLockError::Error(error)) => return Err(failed(error)),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(key: &str, took_ms: u64, ending: Ending) -> Sample {
+        let work = Work { host: "a".into(), look: "x".into(), packages: Vec::new(), bytes: 0, rebooted: false };
+        Sample { key: key.to_owned(), work, took_ms, ending }
+    }
+
+    #[test]
+    fn a_sample_is_learned_once_and_a_failure_teaches_no_duration() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = HistoryStore::new(dir.path());
+        assert_eq!(store.read().unwrap(), History::default());
+        for _ in 0..2 {
+            store.update(|history| history.learn(&sample("one", 60_000, Ending::Good))).unwrap();
+        }
+        let known = store.update(|history| history.learn(&sample("two", 5_000, Ending::Failed))).unwrap();
+        assert_eq!(known.durations.samples(), 1);
+        assert_eq!(HistoryStore::new(dir.path()).read().unwrap(), known);
+        std::fs::write(store.path(), "{").unwrap();
+        assert_eq!(store.read().unwrap_err().code(), "E0986");
+        assert!(store.update(|_| ()).is_err(), "what cannot be read is not written over");
+    }
+}
