@@ -7,6 +7,8 @@ use clap::Args;
 use patchloom_workers::carry::Carrier;
 use patchloom_workers::ssh::{HOST_DIR, SshOptions};
 
+use super::AwsArgs;
+
 /// Keys, known hosts and the binary to carry; which host, as whom and over which others, stands in the target.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Hosts over SSH")]
@@ -37,6 +39,9 @@ pub struct SshArgs {
     #[arg(long, value_name = "DIR", env = "PATCHLOOM_HOST_DIR", default_value = HOST_DIR, hide_short_help = true,
         value_parser = host_dir)]
     pub host_dir: String,
+    /// How hosts behind AWS Systems Manager are reached.
+    #[command(flatten)]
+    pub aws: AwsArgs,
 }
 
 fn host_dir(text: &str) -> Result<String, String> {
@@ -50,7 +55,7 @@ impl SshArgs {
     /// Whoever carries tasks to hosts.
     #[must_use]
     pub fn carrier(&self) -> Carrier {
-        Carrier::new(SshOptions {
+        let options = SshOptions {
             identity: self.ssh_identity.clone(),
             known_hosts: self.known_hosts.clone(),
             config: self.ssh_config.clone(),
@@ -58,6 +63,7 @@ impl SshArgs {
             carry: self.carry.clone(),
             host_dir: self.host_dir.clone(),
             ..SshOptions::default()
-        })
+        };
+        Carrier::with_aws(options, self.aws.options())
     }
 }

@@ -2,7 +2,8 @@
 
     PYTHONPATH=LIB python3 aws_cloud.py ADDRESS HOSTS.json
 
-HOSTS.json maps ids of instances to the words that run a shell there. Prints its port. Every request is held against
+HOSTS.json lists the words that run a shell on each host; each becomes an instance of EC2 with an agent. Prints its port and
+the ids of the instances. Every request is held against
 what botocore knows: its signature is computed anew, and what it asks is decoded, checked against the service model and,
 for EC2, written again by botocore's own serializer. What does not hold is answered with an error, which fails the test.
 Every answer of the stub is checked against the model too. Ends when its standard input ends.
@@ -17,6 +18,7 @@ import time
 import urllib.parse
 import uuid
 
+import boto3
 import botocore.loaders
 import botocore.serialize
 from botocore.auth import S3SigV4Auth, S3SigV4QueryAuth, SigV4Auth
@@ -31,6 +33,7 @@ SECRETS = {"AKIATEST": "secret/of+tests", "ASIALENT": "lent"}
 TOKENS = {"ASIALENT": "token-lent"}
 LOADER = botocore.loaders.Loader()
 MODELS = {name: ServiceModel(LOADER.load_service_model(name, "service-2"), name) for name in ("ssm", "ec2", "s3")}
+REGION = "eu-west-1"
 STDOUT_MAX, STDERR_MAX = 24000, 8000
 
 
@@ -377,10 +380,24 @@ class Quiet(WSGIRequestHandler):
 
 
 def main():
-    hosts = json.load(open(sys.argv[2]))
-    server = make_server(sys.argv[1], 0, Cloud(hosts), threaded=True, request_handler=Quiet)
-    print(server.server_port, flush=True)
+    cloud = Cloud({})
+    server = make_server(sys.argv[1], 0, cloud, threaded=True, request_handler=Quiet)
     threading.Thread(target=server.serve_forever, daemon=True).start()
+    who = {"aws_access_key_id": "AKIATEST", "aws_secret_access_key": SECRETS["AKIATEST"], "region_name": REGION}
+    who["endpoint_url"] = f"http://{sys.argv[1]}:{server.server_port}"
+    s3, ec2 = boto3.client("s3", **who), boto3.client("ec2", **who)
+    s3.create_bucket(Bucket="lab-bucket", CreateBucketConfiguration={"LocationConstraint": REGION})
+    ids = []
+    for at, shell in enumerate(json.load(open(sys.argv[2]))):
+        tags = [{"Key": "Name", "Value": f"host-{at + 1}"}, {"Key": "Patch Group", "Value": "web"}]
+        made = ec2.run_instances(
+            ImageId="ami-12c6146b", MinCount=1, MaxCount=1, InstanceType="t3.micro",
+            TagSpecifications=[{"ResourceType": "instance", "Tags": tags}],
+        )
+        ids.append(made["Instances"][0]["InstanceId"])
+        cloud.fleet.hosts[ids[-1]] = shell
+    cloud.calls.clear()
+    print(json.dumps({"port": server.server_port, "instances": ids}), flush=True)
     sys.stdin.read()
     os._exit(0)
 

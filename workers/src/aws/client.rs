@@ -101,7 +101,14 @@ impl Aws {
     /// # Errors
     /// [`Error::Region`], [`Error::Credentials`] or [`Error::Config`].
     pub fn new(options: &AwsOptions) -> Result<Self, Error> {
-        let env = settings::environment();
+        Self::in_environment(options, settings::environment())
+    }
+
+    /// The same in an environment that is not that of this process.
+    ///
+    /// # Errors
+    /// As [`Aws::new`].
+    pub fn in_environment(options: &AwsOptions, env: Environment) -> Result<Self, Error> {
         let settings = settings::settle(options, &env)?;
         Ok(Self { shared: Arc::new(Shared { settings, env, tls: OnceCell::new(), lent: Mutex::new(None) }) })
     }

@@ -13,6 +13,7 @@ mod xml;
 mod client;
 
 mod ec2;
+mod hosts;
 mod s3;
 mod ssm;
 
@@ -21,6 +22,6 @@ mod shell;
 pub use client::Aws;
 pub use ec2::{Purpose, VolumeSnapshot};
 pub use error::Error;
-pub use settings::{AwsOptions, Place};
+pub use settings::{AwsOptions, Environment, Place};
 pub(crate) use shell::Shell;
 pub use ssm::{Invocation, Standing};

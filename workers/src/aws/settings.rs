@@ -18,7 +18,7 @@ pub struct AwsOptions {
 }
 
 /// The variables of the environment, as far as they are set and not empty.
-pub(super) type Environment = BTreeMap<String, String>;
+pub type Environment = BTreeMap<String, String>;
 
 /// Where AWS is and who we are there.
 #[derive(Clone, Debug)]
