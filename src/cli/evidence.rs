@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, anyhow};
 use clap::{Args, Subcommand};
 use nkeys::KeyPair;
+use patchloom_workers::aws::{Aws, Place};
 use patchloom_workers::evidence::{self, BUNDLE_BYTES_MAX, Signature, Sound};
 use patchloom_workers::runtime::DataDir;
 use serde_json::json;
 
-use super::{Context, change};
+use super::{AwsArgs, Context, aws, change};
 use crate::fault::{Exit, Fault};
 
 /// Works with the evidence of changes.
@@ -28,7 +29,8 @@ pub enum EvidenceCommand {
 #[command(after_long_help = concat!(
     "Examples:\n",
     "  patchloom evidence export CHG0000007 --output CHG0000007.tar.zst\n",
-    "  patchloom evidence export last --output e.tar.zst --sign-key auditor.nk\n\n",
+    "  patchloom evidence export last --output e.tar.zst --sign-key auditor.nk\n",
+    "  patchloom evidence export CHG0000007 --to s3://proofs/2026/CHG0000007.tar.zst\n\n",
     "The same change gives the same bytes. A key is an nkeys seed of any kind (SU…, SA…), as `nk -gen user` makes it.\n\n",
     include_str!("exit_codes.txt")
 ))]
@@ -37,11 +39,17 @@ pub struct EvidenceExportArgs {
     #[arg(value_name = "CHANGE")]
     pub change: String,
     /// Where to
-    #[arg(long, value_name = "FILE")]
-    pub output: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "to")]
+    pub output: Option<PathBuf>,
+    /// Where to in S3: s3://BUCKET/KEY; a key that ends with / gets the number of the change
+    #[arg(long, value_name = "PLACE")]
+    pub to: Option<String>,
     /// Sign it with the seed in this file (ed25519)
     #[arg(long, value_name = "FILE")]
     pub sign_key: Option<PathBuf>,
+    /// Who we are for AWS.
+    #[command(flatten)]
+    pub aws: AwsArgs,
 }
 
 /// Verifies evidence.
@@ -99,20 +107,33 @@ fn export(args: &EvidenceExportArgs, context: &Context) -> Result<Exit, Fault> {
         let code = error.code().to_owned();
         Fault::new(code, Exit::Failed, anyhow!(error)).hint("`patchloom explain` says what to do about it")
     })?;
-    // Whole or not at all: a part of a bundle would look like a forged one.
-    let folder = args.output.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let signed = if args.sign_key.is_some() { ", signed" } else { "" };
+    if let Some(output) = &args.output {
+        keep(output, &number, &bundle)?;
+        context.print(&format!("{number}: {} bytes in {}{signed}\n", bundle.len(), output.display()))?;
+    }
+    if let Some(to) = &args.to {
+        let name = if to.ends_with('/') { format!("{to}{number}.tar.zst") } else { to.clone() };
+        let place = Place::parse(&name).map_err(aws::fault)?;
+        let bytes = bundle.len();
+        aws::asked(async { Aws::new(&args.aws.options())?.put_object(&place, bundle).await })?;
+        context.print(&format!("{number}: {bytes} bytes in {place}{signed}\n"))?;
+    }
+    Ok(Exit::Ok)
+}
+
+/// Writes a bundle whole or not at all: a part of one would look like a forged one.
+fn keep(output: &Path, number: &str, bundle: &[u8]) -> Result<(), Fault> {
+    let folder = output.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let partial = folder.join(format!(".{number}.{}.partial", std::process::id()));
     let written = std::fs::File::create(&partial)
-        .and_then(|mut file| file.write_all(&bundle).and_then(|()| file.sync_all()))
-        .and_then(|()| std::fs::rename(&partial, &args.output));
+        .and_then(|mut file| file.write_all(bundle).and_then(|()| file.sync_all()))
+        .and_then(|()| std::fs::rename(&partial, output));
     if written.is_err() {
         // What is left of it is of no use; that it cannot be deleted is no second fault.
         let _ = std::fs::remove_file(&partial);
     }
-    written.with_context(|| format!("cannot write {}", args.output.display())).map_err(unusable)?;
-    let signed = if args.sign_key.is_some() { ", signed" } else { "" };
-    context.print(&format!("{number}: {} bytes in {}{signed}\n", bundle.len(), args.output.display()))?;
-    Ok(Exit::Ok)
+    written.with_context(|| format!("cannot write {}", output.display())).map_err(unusable)
 }
 
 fn seed(path: &Path) -> Result<KeyPair, Fault> {

@@ -3,6 +3,7 @@
 //! One file per group of commands. [`Command`] holds the commands that need nothing but this machine;
 //! [`EngineCommand`] those that need the engine.
 
+mod aws;
 mod baseline;
 mod bench;
 mod campaign;
@@ -40,6 +41,7 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
+pub use aws::{AwsArgs, AwsCommand, AwsSnapshotArgs, AwsSnapshotsArgs, AwsStatesArgs};
 pub use baseline::{BaselineCommand, BaselineExportArgs, BaselineImportArgs, BaselineTestArgs};
 pub use bench::{BenchCommand, BenchCorrelateArgs, BenchEngineArgs, BenchFanoutArgs};
 pub use campaign::{CampaignCommand, CampaignRunArgs, CampaignShowArgs};
@@ -144,6 +146,9 @@ pub enum Command {
     /// Read hosts from files and clouds, record them, tell what differs
     #[command(subcommand)]
     Inventory(InventoryCommand),
+    /// Snapshot the volumes of instances of AWS, list and delete the snapshots, ask for patch states
+    #[command(subcommand)]
+    Aws(AwsCommand),
     /// Plan a campaign: who is patched when, in which wave and window, and what will not fit
     Plan(Box<PlanArgs>),
     /// Tell what scanners' findings mean on a host: fixable now, not offered, no fix, and by when
@@ -310,6 +315,7 @@ fn run(command: Command, context: &Context) -> Result<Exit, Fault> {
         Command::Correlate(args) => correlate::run(&args, context),
         Command::Failure(command) => failure::run(&command, context),
         Command::Hold(command) => hold::run(&command, context),
+        Command::Aws(command) => aws::run(&command, context),
         Command::Evidence(command) => evidence::run(&command, context),
         Command::Version(command) => version::run(&command, context),
         Command::Completions(args) => completions::run(&args, context),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::anyhow;
 use clap::Args;
-use patchloom_domain::{ChangeRequest, SshTarget, Target};
+use patchloom_domain::{ChangeRequest, SshTarget, SsmTarget, Target};
 
 use super::{Context, SshArgs};
 use crate::confirm;
@@ -35,6 +35,7 @@ pub(super) const ABOUT: &str = "Runs the whole life of a patch: scan, correlate,
         "  patchloom patch --root /mnt/image --apply        # patch it, or put it back\n",
         "  patchloom patch --apply --yes                    # this machine, as root, unasked\n",
         "  patchloom patch --ssh ops@web-1 --apply          # another machine, over SSH\n",
+        "  patchloom patch --ssm i-0f00f008a2dcbefe2        # one behind AWS Systems Manager\n",
         "  patchloom patch --apply --check /opt/app/smoke   # and back, should that fail after it\n\n",
         include_str!("exit_codes.txt")
     )
@@ -46,6 +47,9 @@ pub struct PatchArgs {
     /// A machine that is reached over SSH, instead of this one: [user@]host[:port]
     #[arg(long = "ssh", value_name = "HOST", value_parser = ssh_target, conflicts_with = "root")]
     pub ssh_host: Option<SshTarget>,
+    /// A machine that is reached through AWS Systems Manager, instead of this one: i-… or mi-…[@REGION]
+    #[arg(long, value_name = "INSTANCE", value_parser = ssm_target, conflicts_with_all = ["root", "ssh_host"])]
+    pub ssm: Option<SsmTarget>,
     /// A host to jump over to the other machine, [user@]host[:port]; may be repeated, from the first to the last
     #[arg(long, value_name = "HOST", requires = "ssh_host")]
     pub jump: Vec<String>,
@@ -99,6 +103,15 @@ fn ssh_target(text: &str) -> Result<SshTarget, String> {
     Ok(SshTarget { host: host.to_owned(), port, user, jump: Vec::new() })
 }
 
+/// Reads `INSTANCE[@REGION]`.
+fn ssm_target(text: &str) -> Result<SsmTarget, String> {
+    let (instance, region) = text.split_once('@').map_or((text, None), |(instance, region)| (instance, Some(region)));
+    if !instance.starts_with("i-") && !instance.starts_with("mi-") || region == Some("") {
+        return Err("write it as i-…, mi-… or i-…@REGION".to_owned());
+    }
+    Ok(SsmTarget { instance: instance.to_owned(), region: region.map(str::to_owned) })
+}
+
 /// What takes a target back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Way {
@@ -128,7 +141,7 @@ impl Way {
 pub fn run(args: &PatchArgs, context: &Context) -> Result<Exit, Fault> {
     let wish = wish(args)?;
     can_work(&wish)?;
-    let is_machine = matches!(wish.target, Target::Local | Target::Ssh(_));
+    let is_machine = matches!(wish.target, Target::Local | Target::Ssh(_) | Target::Ssm(_));
     let asks = wish.mode == Mode::Apply && is_machine && !args.yes;
     if asks && !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
         let error = anyhow!("cannot ask whether the machine may be changed without a terminal");
@@ -165,6 +178,7 @@ async fn work(host: &Host, wish: &Wish, asks: bool, args: &PatchArgs, context: &
         eprintln!("{}", change.draft.implementation_plan);
         confirm::ask(&match &wish.target {
             Target::Ssh(ssh) => format!("Change {ssh}?"),
+            Target::Ssm(ssm) => format!("Change {ssm}?"),
             Target::Local | Target::Root { .. } => "Change this machine?".to_owned(),
         })
         .map(Some)
@@ -193,10 +207,11 @@ async fn work(host: &Host, wish: &Wish, asks: bool, args: &PatchArgs, context: &
 }
 
 fn wish(args: &PatchArgs) -> Result<Wish, Fault> {
-    let target = match (&args.ssh_host, &args.root) {
-        (Some(ssh), _) => Target::Ssh(SshTarget { jump: args.jump.clone(), ..ssh.clone() }),
-        (None, None) => Target::Local,
-        (None, Some(root)) => {
+    let target = match (&args.ssm, &args.ssh_host, &args.root) {
+        (Some(ssm), _, _) => Target::Ssm(ssm.clone()),
+        (None, Some(ssh), _) => Target::Ssh(SshTarget { jump: args.jump.clone(), ..ssh.clone() }),
+        (None, None, None) => Target::Local,
+        (None, None, Some(root)) => {
             let path = root.canonicalize().map_err(|error| {
                 let error =
                     anyhow::Error::new(error).context(format!("cannot use {} as a root directory", root.display()));
@@ -225,7 +240,7 @@ fn can_work(wish: &Wish) -> Result<(), Fault> {
         Target::Local => (PathBuf::from("/"), "this machine".to_owned()),
         Target::Root { path } => (PathBuf::from(path), path.clone()),
         // Looked at when its tasks get there.
-        Target::Ssh(_) => return Ok(()),
+        Target::Ssh(_) | Target::Ssm(_) => return Ok(()),
     };
     let has = |name: &str| ["usr/bin", "bin", "usr/local/bin"].iter().any(|dir| base.join(dir).join(name).exists());
     let has_apt = has("apt-get") && has("dpkg-query") && base.join("var/lib/dpkg/status").exists();

@@ -7,6 +7,8 @@ use clap::Args;
 use patchloom_workers::carry::Carrier;
 use patchloom_workers::ssh::{HOST_DIR, SshOptions};
 
+use super::AwsArgs;
+
 /// Keys, known hosts and the binary to carry; which host, as whom and over which others, stands in the target.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Hosts over SSH")]
@@ -37,6 +39,9 @@ pub struct SshArgs {
     #[arg(long, value_name = "DIR", env = "PATCHLOOM_HOST_DIR", default_value = HOST_DIR, hide_short_help = true,
         value_parser = host_dir)]
     pub host_dir: String,
+    /// How hosts behind AWS Systems Manager are reached.
+    #[command(flatten)]
+    pub aws: AwsArgs,
 }
 
 fn host_dir(text: &str) -> Result<String, String> {
@@ -50,7 +55,7 @@ impl SshArgs {
     /// Whoever carries tasks to hosts.
     #[must_use]
     pub fn carrier(&self) -> Carrier {
-        Carrier::new(self.options())
+        Carrier::with_aws(self.options(), self.aws.options())
     }
 
     /// What this machine brings to a connection.

@@ -81,6 +81,7 @@ fn target_name(target: &Target) -> String {
         Target::Local => "local".to_owned(),
         Target::Root { path } => path.clone(),
         Target::Ssh(ssh) => ssh.to_string(),
+        Target::Ssm(ssm) => ssm.to_string(),
     }
 }
 

@@ -142,6 +142,7 @@ fn name(target: &Target) -> String {
         }
         Target::Root { path } => path.clone(),
         Target::Ssh(ssh) => ssh.to_string(),
+        Target::Ssm(ssm) => ssm.to_string(),
     }
 }
 

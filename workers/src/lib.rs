@@ -4,6 +4,7 @@
 
 pub mod apt;
 pub mod artifact;
+pub mod aws;
 pub mod carry;
 mod contract;
 mod dnf;

@@ -128,5 +128,6 @@ pub(crate) fn host_name(target: &Target) -> String {
         }
         Target::Root { path } => path.clone(),
         Target::Ssh(ssh) => ssh.host.clone(),
+        Target::Ssm(ssm) => ssm.instance.clone(),
     }
 }

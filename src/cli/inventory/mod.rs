@@ -10,10 +10,11 @@ use clap::{Args, Subcommand};
 use patchloom_core::calendar::Calendars;
 use patchloom_domain::Host;
 use patchloom_domain::inventory::{Field, Level, Mistakes, Selector, to_yaml};
+use patchloom_workers::aws::Aws;
 use patchloom_workers::inventory::{Document, Error, InventoryStore, Prepared, Sources, prepare, read_text};
 use serde_json::json;
 
-use super::Context;
+use super::{AwsArgs, Context, aws};
 use crate::fault::{Exit, Fault};
 use crate::output::time;
 
@@ -56,6 +57,7 @@ pub struct InventorySources {
     "Examples:\n",
     "  patchloom inventory import hosts.yaml\n",
     "  patchloom inventory import hosts.yaml ansible/hosts.ini ssm.json --policy groups.yaml --apply\n",
+    "  patchloom inventory import --aws --aws-region eu-west-1 --apply\n",
     "  patchloom inventory import cmdb.csv --tag CostCentre=business_unit --json\n\n",
     "Formats are found by content: our own YAML, CSV, Ansible inventories in INI and YAML (a\n",
     "directory is one of them), and what the aws command line prints; see docs/inventory.md. Nothing\n",
@@ -65,8 +67,14 @@ pub struct InventorySources {
 ))]
 pub struct InventoryImportArgs {
     /// Files, or directories that are Ansible inventories
-    #[arg(value_name = "FILE", required = true)]
+    #[arg(value_name = "FILE", required_unless_present = "aws")]
     pub files: Vec<PathBuf>,
+    /// Ask EC2 and Systems Manager too; their answers are kept in the data directory, as sources
+    #[arg(long)]
+    pub aws: bool,
+    /// Who we are for AWS.
+    #[command(flatten)]
+    pub who: AwsArgs,
     /// Patch groups and names.
     #[command(flatten)]
     pub sources: InventorySources,
@@ -189,7 +197,11 @@ pub(super) fn run(command: &InventoryCommand, context: &Context) -> Result<Exit,
 }
 
 fn import(args: &InventoryImportArgs, store: &InventoryStore, context: &Context) -> Result<Exit, Fault> {
-    let sources = sources(&args.files, &args.sources, Sources::default())?;
+    let mut files = args.files.clone();
+    if args.aws {
+        files.extend(live(&args.who, context)?);
+    }
+    let sources = sources(&files, &args.sources, Sources::default())?;
     let recorded = store.load().map_err(fault)?;
     let prepared = prepare(&sources, recorded.as_ref(), &windows(&args.sources)?).map_err(fault)?;
     passable(&prepared.mistakes, context)?;
@@ -206,6 +218,21 @@ fn import(args: &InventoryImportArgs, store: &InventoryStore, context: &Context)
     let (document, changed) = store.record(sources, prepared.desired.clone(), record).map_err(fault)?;
     told(&prepared, Some(&document), (args.json, changed), context)?;
     Ok(Exit::Ok)
+}
+
+/// Asks AWS, and keeps what it answers where later reads find it.
+fn live(who: &AwsArgs, context: &Context) -> Result<Vec<PathBuf>, Fault> {
+    let answers = aws::asked(async { Aws::new(&who.options())?.inventory().await })?;
+    let dir = context.own_dir()?.join("inventory/aws");
+    let io = |action, path: PathBuf| move |source| fault(Error::Io { action, path, source });
+    std::fs::create_dir_all(&dir).map_err(io("create", dir.clone()))?;
+    let mut files = Vec::new();
+    for (name, text) in answers {
+        let path = dir.join(name);
+        std::fs::write(&path, text).map_err(io("write", path.clone()))?;
+        files.push(path);
+    }
+    Ok(files)
 }
 
 fn show(args: &InventoryShowArgs, store: &InventoryStore, context: &Context) -> Result<Exit, Fault> {

@@ -23,6 +23,7 @@ pub(super) fn hosts(hosts: &[Host], screen: Screen) -> String {
             Target::Local => "local".to_owned(),
             Target::Root { path } => path.clone(),
             Target::Ssh(ssh) => ssh.to_string(),
+            Target::Ssm(ssm) => ssm.to_string(),
         };
         let environment = host.environment.map(|environment| word(&json!(environment)));
         let or = |value: Option<String>| value.map_or_else(|| "-".to_owned(), |value| value.trim().to_owned());

@@ -9,6 +9,7 @@
 //! assert_eq!(root.packages(), before);
 //! ```
 
+pub mod cloud;
 mod disk;
 pub mod fleet;
 mod hardship;

@@ -57,7 +57,7 @@ pub use outcome::{
     Cause, Drift, HostOutcome, PackageOutcome, PackageSet, PackageState, PackageVerdict, UndoWay, Verdict,
     judge_install,
 };
-pub use package::{InstalledPackage, MissingPatch, PackageId, SshTarget, Target};
+pub use package::{InstalledPackage, Machine, MissingPatch, PackageId, SshTarget, SsmTarget, Target};
 pub use plan::{
     CHANGES_PER_HOST_MAX, HOSTS_MAX, HostPlan, Mode, Plan, PlanDigest, PlanError, PlannedChange, UndoIntent,
 };

@@ -17,6 +17,59 @@ pub enum Target {
     },
     /// A machine that is reached over SSH.
     Ssh(SshTarget),
+    /// A machine that is reached through AWS Systems Manager.
+    Ssm(SsmTarget),
+}
+
+impl Target {
+    /// The other machine that it is, where it is one.
+    #[must_use]
+    pub fn machine(&self) -> Option<Machine> {
+        match self {
+            Self::Local | Self::Root { .. } => None,
+            Self::Ssh(ssh) => Some(Machine::Ssh(ssh.clone())),
+            Self::Ssm(ssm) => Some(Machine::Ssm(ssm.clone())),
+        }
+    }
+}
+
+/// A machine that is another one than this, and how it is reached. Written as what it holds: their fields tell them apart.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Machine {
+    /// Over SSH.
+    Ssh(SshTarget),
+    /// Through AWS Systems Manager.
+    Ssm(SsmTarget),
+}
+
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ssh(ssh) => ssh.fmt(f),
+            Self::Ssm(ssm) => ssm.fmt(f),
+        }
+    }
+}
+
+/// Which machine is reached through AWS Systems Manager. With whose keys is a matter of whoever asks, not of the machine.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SsmTarget {
+    /// `i-…` of EC2, or `mi-…` of a machine that was registered by an activation.
+    pub instance: String,
+    /// Its region; that of whoever asks unless told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+}
+
+impl fmt::Display for SsmTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.region {
+            Some(region) => write!(f, "{} in {region}", self.instance),
+            None => f.write_str(&self.instance),
+        }
+    }
 }
 
 /// Where and as whom a machine is reached over SSH. Which keys are used, and which host keys are known, is a matter of whoever

@@ -8,15 +8,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use patchloom_core::Failure;
-use patchloom_domain::SshTarget;
+use patchloom_domain::Machine;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::OnceCell;
 
 use super::message::{Reply, Request};
 use super::post::{Post, reply_of};
+use super::way::{Trouble, Way};
 use crate::artifact::hex;
+use crate::aws::AwsOptions;
 use crate::runtime::TaskContext;
-use crate::ssh::{Client, Error, SshOptions, Stdin};
+use crate::ssh::{Error, SshOptions, Stdin};
 
 /// How long a short question may take.
 pub(super) const ASK_LIMIT: Duration = Duration::from_secs(60);
@@ -54,10 +56,11 @@ pub struct Carrier {
 #[derive(Debug, Default)]
 struct Shared {
     options: SshOptions,
+    aws: AwsOptions,
     /// Our binary and its digest, once it was read.
     binary: OnceCell<(PathBuf, String)>,
     /// Hosts that have it.
-    ready: Mutex<BTreeSet<SshTarget>>,
+    ready: Mutex<BTreeSet<Machine>>,
 }
 
 impl Carrier {
@@ -67,26 +70,33 @@ impl Carrier {
         Self { shared: Arc::new(Shared { options, ..Shared::default() }) }
     }
 
+    /// A carrier that reaches hosts through Systems Manager with these options too; else the environment says who we are.
+    #[must_use]
+    pub fn with_aws(options: SshOptions, aws: AwsOptions) -> Self {
+        Self { shared: Arc::new(Shared { options, aws, ..Shared::default() }) }
+    }
+
     /// The way to a host for a task: connected, and our binary there.
-    pub(crate) async fn post<'a>(&self, context: &'a TaskContext, target: &SshTarget) -> Result<Post<'a>, Failure> {
+    pub(crate) async fn post<'a>(&self, context: &'a TaskContext, target: &Machine) -> Result<Post<'a>, Failure> {
         let cache = context.data().cache();
-        let client = Client::new(target, &self.shared.options, &cache).map_err(|error| error.failure())?;
+        let options = (&self.shared.options, &self.shared.aws);
+        let way = Way::new(target, options, &cache).map_err(|error| error.failure())?;
         let (local, digest) = self.binary().await.map_err(|error| error.failure())?;
         let name = format!("patchloom-{}", &digest[..16]);
         let dir = format!("{}/bin", self.shared.options.host_dir.trim_end_matches('/'));
         let remote = format!("{dir}/{name}");
-        let post = Post::new(context, self, client, (remote, self.shared.options.host_dir.clone()));
+        let post = Post::new(context, self, way, (remote, self.shared.options.host_dir.clone()));
         if self.ready().contains(target) {
             return Ok(post);
         }
         context.progress(0.0, format!("connecting to {target}"));
-        let client = post.client();
-        let there = client.run(&["sh", "-c", THERE, "there", post.binary(), digest], Stdin::Nothing, ASK_LIMIT).await;
+        let way = post.way();
+        let there = way.run(&["sh", "-c", THERE, "there", post.binary(), digest], Stdin::Nothing, ASK_LIMIT).await;
         if there.map_err(|error| error.failure())?.trim_ascii() != b"yes" {
             context.progress(0.0, format!("carrying the binary to {target}"));
             let file = File::open(local).map_err(|source| own_binary(local, source).failure())?;
             let argv = ["sh", "-c", PUT, "put", &dir, &name, digest];
-            let put = client.run(&argv, Stdin::File(file), BULK_LIMIT).await;
+            let put = way.run(&argv, Stdin::File(file), BULK_LIMIT).await;
             put.map_err(|error| error.failure())?;
         }
         hello(&post).await.map_err(|error| error.failure())?;
@@ -95,11 +105,11 @@ impl Carrier {
     }
 
     /// Looks anew at a host the next time: what it has may be gone.
-    pub(super) fn forget(&self, target: &SshTarget) {
+    pub(super) fn forget(&self, target: &Machine) {
         self.ready().remove(target);
     }
 
-    fn ready(&self) -> std::sync::MutexGuard<'_, BTreeSet<SshTarget>> {
+    fn ready(&self) -> std::sync::MutexGuard<'_, BTreeSet<Machine>> {
         self.shared.ready.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -144,24 +154,26 @@ impl io::Write for Hasher<'_> {
 }
 
 /// Whether the binary runs there, and is ours.
-async fn hello(post: &Post<'_>) -> Result<(), Error> {
-    let place = post.client().target().clone();
+async fn hello(post: &Post<'_>) -> Result<(), Trouble> {
+    let way = post.way();
     match post.ask(&Request::Hello, ASK_LIMIT).await {
         Ok((Reply::Hello { version, .. }, _)) if version == env!("CARGO_PKG_VERSION") => Ok(()),
         Ok((Reply::Hello { version, .. }, _)) => {
             let text = format!("it is version {version}, and this is {}", env!("CARGO_PKG_VERSION"));
-            Err(Error::Binary { place, text })
+            Err(way.unfit(text))
         }
-        Ok((other, _)) => Err(Error::Answer { place, text: format!("a greeting was answered with {other:?}") }),
+        Ok((other, _)) => Err(way.strange(format!("a greeting was answered with {other:?}"))),
         // It ran, or the loader did, and what it says is of it: another libc, another machine, a mount without exec.
-        Err(Error::Remote { code, text, .. }) => Err(Error::Binary { place, text: format!("{text} (code {code})") }),
-        Err(other) => Err(other),
+        Err(trouble) => Err(match trouble.remote() {
+            Some((code, text)) => way.unfit(format!("{text} (code {code})")),
+            None => trouble,
+        }),
     }
 }
 
 /// Splits an answer into its line and its bytes.
-pub(super) fn split(place: &SshTarget, said: Vec<u8>) -> Result<(Reply, Vec<u8>), Error> {
-    let answer = |text: String| Error::Answer { place: place.clone(), text };
+pub(super) fn split(way: &Way, said: Vec<u8>) -> Result<(Reply, Vec<u8>), Trouble> {
+    let answer = |text: String| way.strange(text);
     let end = said.iter().position(|&byte| byte == b'\n').ok_or_else(|| answer("it said nothing".to_owned()))?;
     let reply = reply_of(&said[..end]).map_err(|error| answer(error.to_string()))?;
     let mut bytes = said;

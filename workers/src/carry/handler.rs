@@ -1,7 +1,7 @@
 //! A handler whose tasks are carried to their host where that is another machine, and done here where it is not.
 
 use patchloom_core::Failure;
-use patchloom_domain::{Plan, SshTarget, Target};
+use patchloom_domain::{Machine, Plan, Target};
 use serde_json::Value;
 
 use super::Carrier;
@@ -39,7 +39,7 @@ impl<H: Handler> Handler for Carried<H> {
 async fn carry(
     carrier: &Carrier,
     context: &TaskContext,
-    target: &SshTarget,
+    target: &Machine,
     (uses, input): (&'static str, Value),
 ) -> Result<Value, Failure> {
     let post = carrier.post(context, target).await?;
@@ -51,16 +51,13 @@ async fn carry(
 }
 
 /// The other machine that a task is about; `None` where it is about none, or stands there already.
-async fn elsewhere(context: &TaskContext, input: &Value) -> Result<Option<SshTarget>, Failure> {
+async fn elsewhere(context: &TaskContext, input: &Value) -> Result<Option<Machine>, Failure> {
     let target = match input.get("target") {
         // What is no target at all is for the handler to complain of.
         Some(target) => serde_json::from_value::<Target>(target.clone()).ok(),
         None => target_of_plan(context, input).await?,
     };
-    Ok(match target.map(|target| context.here(&target)) {
-        Some(Target::Ssh(ssh)) => Some(ssh),
-        Some(Target::Local | Target::Root { .. }) | None => None,
-    })
+    Ok(target.and_then(|target| context.here(&target).machine()))
 }
 
 async fn target_of_plan(context: &TaskContext, input: &Value) -> Result<Option<Target>, Failure> {

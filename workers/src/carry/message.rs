@@ -1,7 +1,7 @@
 //! What worker and host say to each other: one line of JSON each way, bytes behind it.
 
 use patchloom_core::{Failure, Leg, Outcome, TaskKey, Told, UtcMs};
-use patchloom_domain::{PlanDigest, SshTarget};
+use patchloom_domain::{Machine, PlanDigest};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -19,7 +19,7 @@ pub(super) struct CarriedTask {
     /// How often it was handed out before.
     pub(super) redelivered: u32,
     /// The host as the worker reaches it.
-    pub(super) target: SshTarget,
+    pub(super) target: Machine,
     /// The worker's clock when it was sent.
     pub(super) sent: UtcMs,
     /// Its input.

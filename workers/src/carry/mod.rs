@@ -10,6 +10,7 @@ mod message;
 mod post;
 mod runner;
 mod station;
+mod way;
 
 pub use carrier::Carrier;
 pub(crate) use handler::Carried;

@@ -10,14 +10,14 @@ use tokio::time::{Instant, sleep};
 use super::Carrier;
 use super::carrier::{ASK_LIMIT, BULK_LIMIT, split};
 use super::message::{CarriedTask, End, Reply, Request, Status, Word, artifacts, name};
+use super::way::{Trouble, Way};
 use crate::artifact::{ArtifactError, ArtifactId};
 use crate::failure::{chain, permanent, transient};
 use crate::runtime::TaskContext;
-use crate::ssh::{Client, Error, Stdin};
+use crate::ssh::Stdin;
 
-/// First and longest wait between two looks at a task.
+/// First wait between two looks at a task.
 const LOOK_FIRST: Duration = Duration::from_millis(100);
-const LOOK_MAX: Duration = Duration::from_secs(2);
 
 /// A look that takes longer is a lost connection.
 const LOOK_LIMIT: Duration = Duration::from_secs(30);
@@ -35,7 +35,7 @@ pub(crate) type Touch<'a> = &'a (dyn Fn() -> Result<(), Failure> + Send + Sync);
 pub(crate) struct Post<'a> {
     context: &'a TaskContext,
     carrier: Carrier,
-    client: Client,
+    way: Way,
     binary: String,
     data: String,
 }
@@ -53,14 +53,14 @@ impl<'a> Post<'a> {
     pub(super) fn new(
         context: &'a TaskContext,
         carrier: &Carrier,
-        client: Client,
+        way: Way,
         (binary, data): (String, String),
     ) -> Self {
-        Self { context, carrier: carrier.clone(), client, binary, data }
+        Self { context, carrier: carrier.clone(), way, binary, data }
     }
 
-    pub(super) fn client(&self) -> &Client {
-        &self.client
+    pub(super) fn way(&self) -> &Way {
+        &self.way
     }
 
     pub(super) fn binary(&self) -> &str {
@@ -68,25 +68,22 @@ impl<'a> Post<'a> {
     }
 
     /// Asks the host.
-    pub(super) async fn ask(&self, request: &Request, limit: Duration) -> Result<(Reply, Vec<u8>), Error> {
+    pub(super) async fn ask(&self, request: &Request, limit: Duration) -> Result<(Reply, Vec<u8>), Trouble> {
         self.ask_with(request, &[], limit).await
     }
 
-    async fn ask_with(&self, request: &Request, bytes: &[u8], limit: Duration) -> Result<(Reply, Vec<u8>), Error> {
-        let place = self.client.target();
-        let mut line = serde_json::to_vec(request).map_err(|error| Error::Answer {
-            place: place.clone(),
-            text: format!("the question has no JSON: {error}"),
-        })?;
+    async fn ask_with(&self, request: &Request, bytes: &[u8], limit: Duration) -> Result<(Reply, Vec<u8>), Trouble> {
+        let line = serde_json::to_vec(request);
+        let mut line = line.map_err(|error| self.way.strange(format!("the question has no JSON: {error}")))?;
         line.push(b'\n');
         line.extend_from_slice(bytes);
         let argv = [self.binary.as_str(), "host", "ask", "--data-dir", &self.data];
-        let said = self.client.run(&argv, Stdin::Bytes(&line), limit).await;
-        if matches!(said, Err(Error::Remote { .. })) {
+        let said = self.way.run(&argv, Stdin::Bytes(&line), limit).await;
+        if said.as_ref().is_err_and(|trouble| trouble.remote().is_some()) {
             // Our binary may be gone: the next task looks for it anew.
-            self.carrier.forget(place);
+            self.carrier.forget(self.way.machine());
         }
-        split(place, said?)
+        split(&self.way, said?)
     }
 
     /// As [`Self::ask`], with what the host refuses as a failure.
@@ -98,7 +95,7 @@ impl<'a> Post<'a> {
     }
 
     fn strange(&self, reply: &Reply) -> Failure {
-        let text = format!("{} gave an answer to another question: {reply:?}", self.client.target());
+        let text = format!("{} gave an answer to another question: {reply:?}", self.way.machine());
         permanent("E0576", text.chars().take(400).collect::<String>())
     }
 
@@ -140,7 +137,7 @@ impl<'a> Post<'a> {
             uses: uses.to_owned(),
             key: self.context.key().clone(),
             redelivered: self.context.redelivered(),
-            target: self.client.target().clone(),
+            target: self.way.machine().clone(),
             sent: UtcMs(0),
             input,
         };
@@ -157,7 +154,8 @@ impl<'a> Post<'a> {
     async fn start(&self, task: &CarriedTask) -> Result<(), Failure> {
         let task = CarriedTask { sent: self.context.now(), ..task.clone() };
         match self.ask(&Request::Start { task: Box::new(task) }, ASK_LIMIT).await {
-            Ok((Reply::Status { .. }, _)) | Err(Error::Lost { .. }) => Ok(()),
+            Ok((Reply::Status { .. }, _)) => Ok(()),
+            Err(trouble) if trouble.is_lost() => Ok(()),
             Ok((Reply::Refused { failure }, _)) => Err(failure),
             Ok((other, _)) => Err(self.strange(&other)),
             Err(error) => Err(error.failure()),
@@ -216,17 +214,15 @@ impl<'a> Post<'a> {
             }
             self.hear_cancel(&mut state).await?;
             self.pause(&state, wait).await;
-            wait = (wait * 2).min(LOOK_MAX);
+            wait = (wait * 2).min(self.way.look_max());
         }
     }
 
-    async fn look_once(&self) -> Result<Status, Error> {
+    async fn look_once(&self) -> Result<Status, Trouble> {
         let request = Request::Look { name: name(self.context.key()) };
         match self.ask(&request, LOOK_LIMIT).await? {
             (Reply::Status { status }, _) => Ok(status),
-            (other, _) => {
-                Err(Error::Answer { place: self.client.target().clone(), text: self.strange(&other).message })
-            }
+            (other, _) => Err(self.way.strange(self.strange(&other).message)),
         }
     }
 
@@ -285,7 +281,7 @@ impl<'a> Post<'a> {
             Status::Absent => "the task is not on the host",
             Status::Dead | Status::Running { .. } | Status::Over { .. } => "the process of the task on the host died",
         };
-        transient("E0583", format!("{}: {text}; see the file log in its directory there", self.client.target()))
+        transient("E0583", format!("{}: {text}; see the file log in its directory there", self.way.machine()))
     }
 
     /// Brings home what the task made, and says how it ended.
@@ -363,7 +359,7 @@ impl<'a> Post<'a> {
                 Err(error) => return Err(error.failure()),
             }
             sleep(wait).await;
-            wait = (wait * 2).min(LOOK_MAX);
+            wait = (wait * 2).min(self.way.look_max());
         }
     }
 }
@@ -381,7 +377,8 @@ struct Following {
 
 /// A failure to start that may pass is seen again at the next look.
 fn passing(failure: Failure) -> Result<Failure, Failure> {
-    if matches!(failure.code.as_str(), "E0570" | "E0575") { Ok(failure) } else { Err(failure) }
+    let codes = ["E0570", "E0575", "E0952", "E0954", "E0958", "E0959"];
+    if codes.contains(&failure.code.as_str()) { Ok(failure) } else { Err(failure) }
 }
 
 fn own_store(error: &ArtifactError) -> Failure {

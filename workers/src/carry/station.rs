@@ -284,7 +284,7 @@ pub(crate) async fn wait_for_word(context: &TaskContext, dir: &Path, limit: Dura
 #[cfg(test)]
 mod tests {
     use patchloom_core::{Leg, Outcome, TaskKey};
-    use patchloom_domain::SshTarget;
+    use patchloom_domain::{Machine, SshTarget};
     use serde_json::json;
 
     use super::*;
@@ -301,7 +301,7 @@ mod tests {
                 leg: Leg::Forward,
             },
             redelivered: 0,
-            target: SshTarget { host: "web-1".to_owned(), port: None, user: None, jump: Vec::new() },
+            target: Machine::Ssh(SshTarget { host: "web-1".to_owned(), port: None, user: None, jump: Vec::new() }),
             sent: UtcMs(1),
             input,
         }

@@ -264,6 +264,7 @@ impl HostExec {
         let base = match target {
             Target::Local => Path::new("/"),
             Target::Ssh(ssh) => return Err(Error::Elsewhere { place: ssh.to_string() }),
+            Target::Ssm(ssm) => return Err(Error::Elsewhere { place: ssm.to_string() }),
             Target::Root { path } => {
                 let not_a_root = |reason: &str| Error::NotARoot { path: path.clone(), reason: reason.to_owned() };
                 if !Path::new(path).is_absolute() {
@@ -305,7 +306,7 @@ impl HostExec {
     #[must_use]
     pub fn place(&self) -> String {
         match &self.target {
-            Target::Local | Target::Ssh(_) => "this machine".to_owned(),
+            Target::Local | Target::Ssh(_) | Target::Ssm(_) => "this machine".to_owned(),
             Target::Root { path } => path.clone(),
         }
     }
@@ -314,7 +315,7 @@ impl HostExec {
     #[must_use]
     pub fn path(&self, inside: &str) -> PathBuf {
         match &self.target {
-            Target::Local | Target::Ssh(_) => PathBuf::from(inside),
+            Target::Local | Target::Ssh(_) | Target::Ssm(_) => PathBuf::from(inside),
             Target::Root { path } => Path::new(path).join(inside.trim_start_matches('/')),
         }
     }
@@ -324,7 +325,7 @@ impl HostExec {
     pub fn shared_path(&self, dir: &Path) -> PathBuf {
         match &self.target {
             Target::Root { .. } if self.is_root => PathBuf::from(enter::SHARED_INSIDE),
-            Target::Root { .. } | Target::Local | Target::Ssh(_) => dir.to_owned(),
+            Target::Root { .. } | Target::Local | Target::Ssh(_) | Target::Ssm(_) => dir.to_owned(),
         }
     }
 
@@ -377,7 +378,7 @@ impl HostExec {
     /// The words that really run.
     fn words(&self, order: &Order) -> Result<Vec<String>, Error> {
         match &self.target {
-            Target::Local | Target::Ssh(_) => Ok(order.argv.clone()),
+            Target::Local | Target::Ssh(_) | Target::Ssm(_) => Ok(order.argv.clone()),
             Target::Root { path } if self.is_root => {
                 let shared = order.shared.as_deref().map(Path::to_string_lossy);
                 let mut argv = order.argv.clone();
@@ -414,7 +415,7 @@ impl HostExec {
                     }
                 }
             }
-            Target::Root { .. } | Target::Local | Target::Ssh(_) => {
+            Target::Root { .. } | Target::Local | Target::Ssh(_) | Target::Ssm(_) => {
                 command.env_remove("LANGUAGE").env_remove("LANG");
                 if let Some(dir) = &order.dir {
                     command.current_dir(dir);

@@ -86,7 +86,7 @@ pub(super) async fn record(wanted: &Wanted<'_>, progress: &(dyn Fn(f64, String) 
         (Mode::Observe, _) => false,
         (Mode::Apply, Target::Root { .. }) => save_etc(wanted).map(|()| true)?,
         // Nothing is put back from it there, so that a file which cannot be copied keeps no patch away.
-        (Mode::Apply, Target::Local | Target::Ssh(_)) => save_etc(wanted).is_ok(),
+        (Mode::Apply, Target::Local | Target::Ssh(_) | Target::Ssm(_)) => save_etc(wanted).is_ok(),
     };
     let proof = UndoProof {
         host: wanted.plan.host.clone(),

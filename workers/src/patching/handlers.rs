@@ -166,13 +166,13 @@ impl Handler for SnapshotMake {
             let root = match (&part.target, plan.mode(), part.undo) {
                 (_, Mode::Observe, _) => return none("nothing changes in observe mode"),
                 (
-                    Target::Local | Target::Ssh(_),
+                    Target::Local | Target::Ssh(_) | Target::Ssm(_),
                     Mode::Apply,
                     UndoIntent::Packages | UndoIntent::PackagesThenSnapshot,
                 ) => {
                     return none("the running machine is taken back by its packages");
                 }
-                (Target::Local | Target::Ssh(_), Mode::Apply, UndoIntent::Snapshot) => {
+                (Target::Local | Target::Ssh(_) | Target::Ssm(_), Mode::Apply, UndoIntent::Snapshot) => {
                     return Err(permanent(
                         "E0557",
                         "the running machine cannot be snapshotted: plan its packages as the way back",

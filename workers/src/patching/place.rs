@@ -35,9 +35,9 @@ pub(super) enum Place<'a> {
 
 impl<'a> Place<'a> {
     pub(super) async fn of(carrier: &Carrier, context: &'a TaskContext, target: &Target) -> Result<Self, Failure> {
-        match target {
-            Target::Ssh(ssh) => Ok(Self::There(context, Box::new(carrier.post(context, ssh).await?))),
-            Target::Local | Target::Root { .. } => Ok(Self::Here(context)),
+        match target.machine() {
+            Some(machine) => Ok(Self::There(context, Box::new(carrier.post(context, &machine).await?))),
+            None => Ok(Self::Here(context)),
         }
     }
 

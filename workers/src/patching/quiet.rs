@@ -53,6 +53,7 @@ pub(super) fn target_name(target: &Target) -> String {
             format!("root {}", real.display())
         }
         Target::Ssh(ssh) => format!("ssh {ssh}"),
+        Target::Ssm(ssm) => format!("ssm {ssm}"),
     };
     Sha256::digest(text).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use patchloom_core::{Failure, TaskKey, Told, UtcMs};
-use patchloom_domain::{SshTarget, Target};
+use patchloom_domain::{Machine, Target};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -109,7 +109,7 @@ impl DataDir {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Station {
     /// As whoever sent the task reaches it.
-    pub target: SshTarget,
+    pub target: Machine,
     /// How far its clock is ahead of the sender's, in milliseconds, give or take what the way took.
     pub clock_ahead_ms: i64,
     /// Where the files of the task lie.
@@ -159,7 +159,7 @@ impl TaskContext {
     #[must_use]
     pub fn here(&self, target: &Target) -> Target {
         match (target, &self.station) {
-            (Target::Ssh(ssh), Some(station)) if *ssh == station.target => Target::Local,
+            (there, Some(station)) if there.machine().as_ref() == Some(&station.target) => Target::Local,
             _ => target.clone(),
         }
     }

@@ -8,3 +8,4 @@ mod words;
 pub use client::{Client, Stdin};
 pub use error::{Error, Unreachable};
 pub use options::{HOST_DIR, SshOptions};
+pub(crate) use words::quoted;

@@ -91,7 +91,7 @@ pub(super) fn quote(word: &str) -> String {
 }
 
 /// Words for a POSIX shell.
-pub(super) fn quoted(words: &[&str]) -> String {
+pub(crate) fn quoted(words: &[&str]) -> String {
     words.iter().map(|word| quote(word)).collect::<Vec<_>>().join(" ")
 }
 

@@ -158,6 +158,13 @@ pub fn discovered(facts: &HostFacts, mistakes: &mut Mistakes) -> Source {
                 entry.put(Field::Connection, "root", Spot::Path("target".into()), &mut desk);
                 entry.put(Field::Path, path, Spot::Path("target".into()), &mut desk);
             }
+            Target::Ssm(ssm) => {
+                entry.put(Field::Connection, "ssm", Spot::Path("target".into()), &mut desk);
+                entry.put(Field::Host, &ssm.instance, Spot::Path("target".into()), &mut desk);
+                if let Some(region) = &ssm.region {
+                    entry.put(Field::Region, region, Spot::Path("target".into()), &mut desk);
+                }
+            }
             Target::Ssh(ssh) => {
                 let values = [
                     (Field::Host, Some(ssh.host.clone())),

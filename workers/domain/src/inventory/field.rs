@@ -6,10 +6,12 @@ use std::fmt;
 /// One thing that can be said of a host, but for its id, names and addresses.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Field {
-    /// `ssh`, `local` or `root`.
+    /// `ssh`, `local`, `root` or `ssm`.
     Connection,
-    /// Name or address that SSH connects to.
+    /// Name or address that SSH connects to, or the id of an instance of Systems Manager.
     Host,
+    /// Region of Systems Manager.
+    Region,
     /// Port of SSH.
     Port,
     /// Account of SSH.
@@ -47,9 +49,10 @@ pub enum Field {
 }
 
 /// All fields but tags with their names, as YAML, CSV headers, mappings and selectors have them.
-pub(crate) const FIELDS: [(&str, Field); 18] = [
+pub(crate) const FIELDS: [(&str, Field); 19] = [
     ("connection", Field::Connection),
     ("host", Field::Host),
+    ("region", Field::Region),
     ("port", Field::Port),
     ("user", Field::User),
     ("jump", Field::Jump),
@@ -106,8 +109,13 @@ impl Field {
             return Err(format!("text of 1 to {TEXT_CHARS_MAX} characters, none of them a control character"));
         }
         match self {
-            Self::Connection => one_of(value, &["ssh", "local", "root"]),
+            Self::Connection => one_of(value, &["ssh", "local", "root", "ssm"]),
             Self::Host => host(value).ok_or_else(|| "the name or address of a host".to_owned()),
+            Self::Region => {
+                let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+                let region = (!value.is_empty() && value.chars().all(plain)).then(|| value.to_owned());
+                region.ok_or_else(|| "a region of AWS, such as eu-west-1".to_owned())
+            }
             Self::Port => match value.parse::<u16>() {
                 Ok(port) if port > 0 => Ok(port.to_string()),
                 _ => Err("a port: a number from 1 to 65535".to_owned()),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::entry::{Entry, Said, Source, SourceKind};
 use super::field::{self, Field};
 use super::mistake::{At, Level, Mistake, Mistakes, Says, Spot};
-use crate::{Criticality, Environment, GROUP_TAG_PREFIX, Host, HostOs, SshTarget, Target};
+use crate::{Criticality, Environment, GROUP_TAG_PREFIX, Host, HostOs, SshTarget, SsmTarget, Target};
 
 /// An inventory may have so many hosts.
 pub const INVENTORY_HOSTS_MAX: usize = 1_000_000;
@@ -287,6 +287,10 @@ fn target(values: &BTreeMap<&Field, &str>, id: Option<&str>, (addresses, names):
     match values.get(&Field::Connection).copied() {
         Some("local") => return Some(Target::Local),
         Some("root") => return value(&Field::Path).map(|path| Target::Root { path }),
+        Some("ssm") => {
+            let instance = value(&Field::Host).or(id.map(str::to_owned))?;
+            return Some(Target::Ssm(SsmTarget { instance, region: value(&Field::Region) }));
+        }
         Some(_) | None => {}
     }
     let known = || addresses.iter().find(|address| field::identifies(address)).or(names.first()).cloned();

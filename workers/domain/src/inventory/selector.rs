@@ -173,6 +173,7 @@ impl Key {
                 Target::Local => "local",
                 Target::Root { .. } => "root",
                 Target::Ssh(_) => "ssh",
+                Target::Ssm(_) => "ssm",
             }),
             // The fields and tags that are known.
             _ => {

@@ -43,9 +43,11 @@ const HOST: [&str; 16] = [
     "cluster",
     "tags",
 ];
-const TARGET: [(&str, Field); 6] = [
+const TARGET: [(&str, Field); 8] = [
     ("kind", Field::Connection),
     ("host", Field::Host),
+    ("instance", Field::Host),
+    ("region", Field::Region),
     ("port", Field::Port),
     ("user", Field::User),
     ("jump", Field::Jump),
