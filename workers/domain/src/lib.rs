@@ -65,6 +65,7 @@ mod changelog;
 pub mod correlate;
 mod failure;
 mod finding;
+mod residual;
 pub mod risk;
 mod roster;
 mod urgency;
@@ -76,6 +77,9 @@ pub use failure::{
     Manager, Observed, Outcome as CallOutcome, Remarked, Responsible, States, causes as failure_causes, diagnose,
 };
 pub use finding::{Finding, Knowledge, Severity, SeverityLevel};
+pub use residual::{
+    HostNow, KernelNow, LISTS_AGE_MS_MAX, OfferNow, Residual, ResidualReason, residual, residual_counts, unfixed_packages,
+};
 pub use roster::{Admission, Entry, Roster, Wave, WaveRules};
 pub use urgency::{CVES_UNKNOWN, HostUrgency, Judged, Priority, Urgency, host_urgency, patch_urgency};
 pub use version::{

@@ -91,6 +91,15 @@ pub(super) enum Mode {
     Apply,
 }
 
+impl From<Mode> for patchloom_domain::Mode {
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::Observe => Self::Observe,
+            Mode::Apply => Self::Apply,
+        }
+    }
+}
+
 impl Handler for PrepareCheck {
     fn uses(&self) -> &'static str {
         "prepare.check"

@@ -88,6 +88,8 @@ fn check() -> Contract {
 }
 
 fn rescan() -> Contract {
+    let counts = json!({ "type": "object", "additionalProperties": count() });
+    let left = json!({ "type": "object", "required": ["cve", "package", "installed", "fixed", "reason", "text"] });
     let difference = map(json!({
         "name": text(), "arch": text(), "expected": maybe_text(), "found": maybe_text(), "reason": text(),
     }));
@@ -100,7 +102,7 @@ fn rescan() -> Contract {
         json!({
             "artifact": artifact(), "report": artifact(), "ok": flag(), "planned": count(), "arrived": count(),
             "missed": list(difference.clone()), "drift": list(difference), "drift_count": count(), "fixed": count(),
-            "residual": count(), "summary": text(),
+            "residual": count(), "reasons": counts, "left": list(left), "summary": text(),
         }),
         &["E0541", "E0592", "E0701", "E0703"],
     )

@@ -6,7 +6,9 @@ mod contracts;
 mod correlate;
 mod locks;
 mod rescan;
+mod residue;
 mod scan;
+mod stale;
 
 use std::future::Future;
 
