@@ -319,7 +319,7 @@ fn not_booted(
         (Some(version), Some(fixed)) if Version::read(host.scheme, version).is_ok() => {
             !reaches(host.scheme, version, fixed)
         }
-        _ => newest_release(host).is_some_and(|newest| !is_release(&kernel.release, &newest)),
+        _ => newer_kernel(host.scheme, host.packages.values().copied(), kernel).is_some(),
     };
     is_old.then(|| ResidualReason::KernelNotBooted {
         running,
@@ -327,20 +327,21 @@ fn not_booted(
     })
 }
 
-/// The release of the newest kernel on the disk.
-fn newest_release(host: &HostNow<'_>) -> Option<String> {
-    let image = |package: &&&InstalledPackage| is_kernel(&package.id.name);
-    let release = |package: &&InstalledPackage| {
-        let fact = PackageFact {
-            name: package.id.name.clone(),
-            version: package.version.clone(),
-            ..PackageFact::default()
-        };
-        Some((Version::read(host.scheme, &package.version).ok()?, kernel_release(host.scheme, &fact)?))
+/// The release of the newest kernel on the disk, where another one runs.
+#[must_use]
+pub fn newer_kernel<'a>(
+    scheme: VersionScheme,
+    packages: impl Iterator<Item = &'a InstalledPackage>,
+    running: &KernelNow,
+) -> Option<String> {
+    let release = |package: &'a InstalledPackage| {
+        let (name, version) = (package.id.name.clone(), package.version.clone());
+        let fact = PackageFact { name, version, ..PackageFact::default() };
+        Some((Version::read(scheme, &package.version).ok()?, kernel_release(scheme, &fact)?))
     };
-    let releases = host.packages.values().filter(image).filter_map(release);
-    let newest = releases.reduce(|best, one| if one.0.reaches(&best.0) { one } else { best });
-    newest.map(|(_, release)| release)
+    let releases = packages.filter(|package| is_kernel(&package.id.name)).filter_map(release);
+    let (_, newest) = releases.reduce(|best, one| if one.0.reaches(&best.0) { one } else { best })?;
+    (!is_release(&running.release, &newest)).then_some(newest)
 }
 
 /// Whether `uname -r` names this release: it may add the architecture, or a flavour.

@@ -73,17 +73,18 @@ fn cves() -> Contract {
 
 fn check() -> Contract {
     let level = json!({ "enum": ["ok", "warn", "fail"] });
-    let seen = map(json!({ "name": text(), "level": level, "reason": text(), "remedy?": text() }));
+    let agent = map(json!({ "unit?": text(), "process?": text(), "command?": list(text()) }));
+    let seen = map(json!({ "name": text(), "level": level, "reason": text(), "remedy?": text(), "code?": text() }));
     let row = map(json!({ "name": text(), "passed": flag(), "detail": text() }));
     let preflight = map(json!({ "host": text(), "at": count(), "checks": list(row) }));
     contract(
         "Checks whether the package manager of a target is fit to be used.",
         json!({
             "target": target(), "mode?": mode(), "host?": maybe_text(), "download_bytes?": count(),
-            "lock_timeout_seconds?": count(),
+            "lock_timeout_seconds?": count(), "agents?": list(agent),
         }),
         json!({ "ok": flag(), "checks": list(seen), "warnings": count(), "preflight": preflight }),
-        &["E0531", "E0532", "E0533", "E0534", "E0535", "E0592"],
+        &["E0531", "E0532", "E0533", "E0534", "E0535", "E0592", "E0970", "E0972"],
     )
 }
 

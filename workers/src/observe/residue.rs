@@ -1,13 +1,13 @@
 //! Gathers what explains the findings that a patch left; the judgement itself is the domain's.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 
 use patchloom_core::Failure;
 use patchloom_domain::{
-    Finding, HostNow, KernelNow, Mode, OfferNow, PackageId, Residual, Target, VersionScheme, residual, unfixed_packages,
+    Finding, HostNow, Mode, OfferNow, PackageId, Residual, VersionScheme, residual, unfixed_packages,
 };
 
+use super::need::kernel;
 use super::scan::{PackageScan, is_broken};
 use super::stale;
 use crate::apt::candidates;
@@ -63,17 +63,6 @@ pub(super) async fn residuals(
         }
     }
     Ok(patched.findings.iter().filter_map(|finding| residual(finding, &host)).collect())
-}
-
-/// The kernel that runs, where the target is a running machine with a kernel of its own: in a container it is another's.
-fn kernel(exec: &HostExec) -> Option<KernelNow> {
-    if !matches!(exec.target(), Target::Local) {
-        return None;
-    }
-    let read = |name: &str| fs::read_to_string(format!("/proc/sys/kernel/{name}")).ok();
-    let now = KernelNow::read(&read("osrelease")?, &read("version").unwrap_or_default());
-    let places = [format!("/boot/vmlinuz-{}", now.release), format!("/lib/modules/{}", now.release)];
-    places.iter().any(|place| exec.path(place).exists()).then_some(now)
 }
 
 /// The versions of these packages that Patchloom holds on the host.
