@@ -113,12 +113,17 @@ fn applications() -> Contract {
     let commands: Value = list(list(text()));
     let probes = map(json!({
         "failed_units": maybe_count(), "listening": maybe_count(), "broken": count(), "commands": count(),
+        "probes": count(), "probes_well": count(),
+    }));
+    let probe = map(json!({
+        "name?": text(), "unit?": text(), "tcp?": text(), "http?": text(), "status?": count(), "body?": text(),
+        "command?": list(text()), "timeout_seconds?": count(),
     }));
     contract(
         "Looks at what runs before a patch, and tells after it what does not work any more.",
         json!({
             "target": target(), "phase": { "enum": ["before", "after"] }, "mode?": mode(), "baseline?": maybe_text(),
-            "commands?": commands,
+            "commands?": commands, "probes?": list(probe),
         }),
         json!({
             "artifact": artifact(), "probes?": probes, "ok?": { "type": ["boolean", "null"] },

@@ -7,6 +7,7 @@ mod correlate;
 mod fitness;
 mod locks;
 mod need;
+mod probes;
 mod rescan;
 mod residue;
 mod scan;
@@ -87,5 +88,7 @@ fn boxed<'a, T>(future: impl Future<Output = T> + Send + 'a) -> BoxFuture<'a, T>
     Box::pin(future)
 }
 
+#[cfg(test)]
+mod left_tests;
 #[cfg(test)]
 mod tests;

@@ -52,7 +52,7 @@ fn make() -> Contract {
     made["type"] = json!(["object", "null"]);
     contract(
         "Snapshots a root directory, where the plan intends it.",
-        json!({ "plan": artifact(), "host?": maybe_text() }),
+        json!({ "plan": artifact(), "host?": maybe_text(), "change?": maybe_text(), "ttl_seconds?": maybe_count() }),
         json!({ "snapshot": made, "why?": text() }),
         &["E0508", "E0551", "E0552", "E0553", "E0554", "E0555", "E0556", "E0557", "E0590", "E0609"],
     )

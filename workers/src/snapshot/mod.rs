@@ -4,6 +4,7 @@
 //! can). Never of the running machine: its way back is its packages. Knows nothing of packages, tasks or plans.
 
 mod btrfs;
+mod retain;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tree;
@@ -15,6 +16,8 @@ use std::path::{Path, PathBuf};
 
 use patchloom_domain::{Instant, SnapshotKind, SnapshotProof};
 use serde::{Deserialize, Serialize};
+
+pub use retain::{Fate, Held, Owner, TTL_MS};
 
 use crate::durable;
 
@@ -121,6 +124,12 @@ pub struct Snapshot {
     pub id: String,
     /// The run that it belongs to, and that drops it.
     pub owner: String,
+    /// The change that it stands behind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub change: Option<String>,
+    /// How long it lives from its making on; [`TTL_MS`] where nobody said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl_ms: Option<u64>,
     /// The directory it was made of.
     pub root: PathBuf,
     /// How it was made.
@@ -162,7 +171,7 @@ impl Snapshots {
     ///
     /// # Errors
     /// When there is no room, a path cannot be copied, or what was made differs from the root.
-    pub fn create(&self, id: &str, owner: &str, root: &Path, at: Instant) -> Result<Snapshot, Error> {
+    pub fn create(&self, id: &str, owner: &Owner, root: &Path, at: Instant) -> Result<Snapshot, Error> {
         if let Ok(known) = self.get(id) {
             return Ok(known);
         }
@@ -170,7 +179,9 @@ impl Snapshots {
         std::fs::create_dir_all(&home).map_err(io_error("make", &home))?;
         let mut snapshot = Snapshot {
             id: id.to_owned(),
-            owner: owner.to_owned(),
+            owner: owner.run.clone(),
+            change: owner.change.clone(),
+            ttl_ms: Some(owner.ttl_ms),
             root: root.to_owned(),
             kind: SnapshotKind::Copy,
             place: home.join("tree"),
