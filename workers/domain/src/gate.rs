@@ -66,6 +66,10 @@ pub struct UndoPackage {
 pub enum SnapshotKind {
     /// A btrfs subvolume snapshot.
     Btrfs,
+    /// A snapshot of a ZFS dataset.
+    Zfs,
+    /// A snapshot of a logical volume.
+    Lvm,
     /// A copy of the directory.
     Copy,
 }

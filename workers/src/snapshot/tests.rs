@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn sample(dir: &Path) -> PathBuf {
+pub(super) fn sample(dir: &Path) -> PathBuf {
     let root = dir.join("root");
     std::fs::create_dir_all(root.join("var/lib/dpkg")).unwrap();
     std::fs::write(root.join("var/lib/dpkg/status"), "Package: jq\nVersion: 1\n").unwrap();
