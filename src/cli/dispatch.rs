@@ -1,9 +1,8 @@
 //! Where the commands go that need the engine.
 
 use super::{
-    Context, EngineCommand, bench, campaign, carried, change, event, journal, patch, run as runs, serve, snapshot, task,
-    window,
-    worker, workflow,
+    Context, EngineCommand, bench, campaign, carried, change, event, journal, patch, run as runs, serve, snapshot,
+    task, window, worker, workflow,
 };
 use crate::fault::{Exit, Fault};
 

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use anyhow::anyhow;
 use clap::{Args, Subcommand};
-use patchloom_core::{RunId, UtcMs};
 use patchloom_core::run::Phase;
+use patchloom_core::{RunId, UtcMs};
 use patchloom_domain::Instant;
 use patchloom_engine::runtime::Inspected;
 use patchloom_workers::register::Register;

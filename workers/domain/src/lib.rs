@@ -78,8 +78,8 @@ pub use failure::{
 };
 pub use finding::{Finding, Knowledge, Severity, SeverityLevel};
 pub use residual::{
-    HostNow, KernelNow, LISTS_AGE_MS_MAX, OfferNow, Residual, ResidualReason, newer_kernel, residual,
-    residual_counts, unfixed_packages,
+    HostNow, KernelNow, LISTS_AGE_MS_MAX, OfferNow, Residual, ResidualReason, newer_kernel, residual, residual_counts,
+    unfixed_packages,
 };
 pub use roster::{Admission, Entry, Roster, Wave, WaveRules};
 pub use urgency::{CVES_UNKNOWN, HostUrgency, Judged, Priority, Urgency, host_urgency, patch_urgency};

@@ -300,7 +300,8 @@ fn not_in_use(finding: &Finding, package: &InstalledPackage, host: &HostNow<'_>)
 
 /// Whether a package is, or draws in, a kernel: only those work by a reboot. Headers and tools do not.
 fn is_kernel(name: &str) -> bool {
-    let rpm = ["kernel", "kernel-core", "kernel-default", "kernel-uek", "kernel-uek-core", "kernel-rt", "kernel-rt-core"];
+    let rpm =
+        ["kernel", "kernel-core", "kernel-default", "kernel-uek", "kernel-uek-core", "kernel-rt", "kernel-rt-core"];
     name.starts_with("linux-image-") || name.starts_with("linux-modules-") || rpm.contains(&name)
 }
 

@@ -92,7 +92,8 @@ fn policies(text: &str) -> BTreeMap<String, Policy> {
             name = heading;
             found.entry(name.to_owned()).or_default();
         } else if let Some(policy) = found.get_mut(name) {
-            let version = line.strip_prefix(" *** ").or_else(|| line.strip_prefix("     ")).filter(|t| !t.starts_with(' '));
+            let version =
+                line.strip_prefix(" *** ").or_else(|| line.strip_prefix("     ")).filter(|t| !t.starts_with(' '));
             if let Some(text) = line.trim_start().strip_prefix("Candidate: ") {
                 policy.candidate = Some(text.to_owned()).filter(|text| text != "(none)");
             } else if let Some(version) = version.and_then(|text| text.split_whitespace().next()) {

@@ -99,7 +99,8 @@ impl Carrier {
 
     /// What a small file of a host holds, without the space around it. Nothing is carried there.
     pub(crate) async fn read(&self, context: &TaskContext, target: &SshTarget, path: &str) -> Result<String, Failure> {
-        let client = Client::new(target, &self.shared.options, &context.data().cache()).map_err(|error| error.failure())?;
+        let client =
+            Client::new(target, &self.shared.options, &context.data().cache()).map_err(|error| error.failure())?;
         let said = client.run(&["cat", path], Stdin::Nothing, READ_LIMIT).await.map_err(|error| error.failure())?;
         Ok(String::from_utf8_lossy(&said).trim().to_owned())
     }

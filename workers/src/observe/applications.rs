@@ -171,7 +171,8 @@ fn complaints(seen: &Snapshot) -> BTreeSet<String> {
     let broken = seen.broken.iter().map(|package| format!("package {package} is half installed"));
     let commands =
         seen.commands.iter().filter(|(_, end)| *end != "0").map(|(words, end)| format!("{words} ends with {end}"));
-    let probes = seen.probes.iter().filter(|(_, wrong)| !wrong.is_empty()).map(|(name, _)| format!("{name} is not well"));
+    let probes =
+        seen.probes.iter().filter(|(_, wrong)| !wrong.is_empty()).map(|(name, _)| format!("{name} is not well"));
     units.chain(audit).chain(broken).chain(commands).chain(probes).collect()
 }
 
@@ -181,14 +182,18 @@ fn regressions(before: &Snapshot, after: &Snapshot) -> Vec<String> {
     let failed_before: BTreeSet<&String> =
         before.commands.iter().filter(|(_, end)| *end != "0").map(|(words, _)| words).collect();
     let is_old_command = |text: &String| failed_before.iter().any(|words| text.starts_with(words.as_str()));
-    let is_probe = |text: &String| text.strip_suffix(" is not well").is_some_and(|name| after.probes.contains_key(name));
+    let is_probe =
+        |text: &String| text.strip_suffix(" is not well").is_some_and(|name| after.probes.contains_key(name));
     // Which way a probe fails may change without meaning; that it fails now and did not is what counts.
-    let probes = after.probes.iter().filter(|(name, wrong)| {
-        !wrong.is_empty() && before.probes.get(*name).is_none_or(String::is_empty)
-    });
+    let probes = after
+        .probes
+        .iter()
+        .filter(|(name, wrong)| !wrong.is_empty() && before.probes.get(*name).is_none_or(String::is_empty));
     let probes: Vec<String> = probes.map(|(name, wrong)| format!("{name} {wrong}")).collect();
-    let mut found: Vec<String> =
-        complaints(after).into_iter().filter(|one| !had.contains(one) && !is_old_command(one) && !is_probe(one)).collect();
+    let mut found: Vec<String> = complaints(after)
+        .into_iter()
+        .filter(|one| !had.contains(one) && !is_old_command(one) && !is_probe(one))
+        .collect();
     found.extend(probes);
     if let (Some(before), Some(after)) = (&before.listening, &after.listening) {
         found.extend(before.difference(after).map(|socket| format!("nothing listens on {socket} any more")));

@@ -7,8 +7,8 @@ use patchloom_domain::Target;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::scan::{PackageScan, is_broken, state_of};
 use super::fitness::{self, AGENTS_MAX, Agent};
+use super::scan::{PackageScan, is_broken, state_of};
 use super::{boxed, decode, encode, locks, open};
 use crate::apt::{dpkg, lists};
 use crate::failure::permanent;

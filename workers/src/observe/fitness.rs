@@ -51,7 +51,8 @@ pub(super) async fn checks(
         true => seen("reboot", CheckLevel::Ok, "no reboot is due", ""),
         false => {
             let reason = format!("a reboot is due: {}", why.join("; "));
-            seen("reboot", CheckLevel::Warn, reason, "reboot it, or patch with the reboot policy if_needed").code("E0971")
+            seen("reboot", CheckLevel::Warn, reason, "reboot it, or patch with the reboot policy if_needed")
+                .code("E0971")
         }
     });
     checks.extend(time_sync(exec, cancel).await);
@@ -126,8 +127,13 @@ async fn alive(exec: &HostExec, agent: &Agent, cancel: &CancellationToken) -> Se
     };
     match lives {
         true => seen("agent", CheckLevel::Ok, format!("{what} is well"), ""),
-        false => seen("agent", CheckLevel::Fail, format!("{what} is not well"), "start it, or mend it, before the host is patched")
-            .code("E0972"),
+        false => seen(
+            "agent",
+            CheckLevel::Fail,
+            format!("{what} is not well"),
+            "start it, or mend it, before the host is patched",
+        )
+        .code("E0972"),
     }
 }
 

@@ -88,7 +88,8 @@ async fn each_finding_that_is_left_has_the_reason_that_the_root_has_for_it() {
     let answer = ask(&VerifyRescan, &context, input).await;
     let left: BTreeMap<&str, &Value> =
         answer["left"].as_array().unwrap().iter().map(|one| (one["package"].as_str().unwrap(), one)).collect();
-    let reasons: BTreeMap<&str, &str> = left.iter().map(|(name, one)| (*name, one["reason"].as_str().unwrap())).collect();
+    let reasons: BTreeMap<&str, &str> =
+        left.iter().map(|(name, one)| (*name, one["reason"].as_str().unwrap())).collect();
     let wanted = [
         ("jq", "held"),
         ("libc6", "not_restarted"),

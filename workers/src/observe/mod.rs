@@ -24,8 +24,8 @@ use serde_json::Value;
 pub use applications::VerifyApplications;
 pub use check::{CheckLevel, PrepareCheck, Seen};
 pub(crate) use contracts::contracts;
-pub(crate) use need::reboot_need;
 pub use correlate::{CorrelateCves, CorrelateMissing};
+pub(crate) use need::reboot_need;
 pub use rescan::VerifyRescan;
 pub use scan::{PackageScan, ScanFindings, ScanPackages};
 

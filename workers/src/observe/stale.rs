@@ -99,7 +99,9 @@ fn names(path: &str) -> Vec<String> {
     }
     let both = |path: &str| {
         let other = match path.strip_prefix("/usr") {
-            Some(bare) if ["/lib", "/bin/", "/sbin/"].iter().any(|start| bare.starts_with(start)) => Some(bare.to_owned()),
+            Some(bare) if ["/lib", "/bin/", "/sbin/"].iter().any(|start| bare.starts_with(start)) => {
+                Some(bare.to_owned())
+            }
             Some(_) => None,
             None => Some(format!("/usr{path}")),
         };

@@ -27,7 +27,11 @@ use crate::tell::{self, Fact};
 pub(super) const LOCK_TIMEOUT_SECONDS: u64 = 300;
 
 /// Reads the plan that an input names, and the part of its host.
-pub(super) async fn plan_of(context: &TaskContext, id: &ArtifactId, host: Option<&str>) -> Result<(Plan, HostPlan), Failure> {
+pub(super) async fn plan_of(
+    context: &TaskContext,
+    id: &ArtifactId,
+    host: Option<&str>,
+) -> Result<(Plan, HostPlan), Failure> {
     let plan: Plan = context.get_json(id).await?;
     let found = match (host, plan.hosts()) {
         (Some(host), _) => plan.host(host).cloned(),

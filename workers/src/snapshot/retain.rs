@@ -128,7 +128,18 @@ impl Snapshots {
         let since = modified.and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok()).unwrap_or_default();
         let at = Instant(u64::try_from(since.as_millis()).unwrap_or(0));
         let run = id.get(..RUN_ID_LENGTH).unwrap_or(&id).to_owned();
-        Held { run, change: None, root: None, kind: None, at, expires: at.plus(TTL_MS), complete: false, bytes: 0, kept, id }
+        Held {
+            run,
+            change: None,
+            root: None,
+            kind: None,
+            at,
+            expires: at.plus(TTL_MS),
+            complete: false,
+            bytes: 0,
+            kept,
+            id,
+        }
     }
 
     /// Deletes those whose time is over and that nobody may need; tells what became of each.

@@ -18,7 +18,11 @@ fn a_snapshot_is_made_once_restored_any_number_of_times_and_dropped_once() {
     let made = snapshots.create("a", &Owner::run("run-1"), &root, Instant(1)).unwrap();
     assert!(made.verified && made.proof().verified);
     std::fs::write(root.join("jq"), "2").unwrap();
-    assert_eq!(snapshots.create("a", &Owner::run("run-1"), &root, Instant(9)).unwrap(), made, "a repeat takes no new one");
+    assert_eq!(
+        snapshots.create("a", &Owner::run("run-1"), &root, Instant(9)).unwrap(),
+        made,
+        "a repeat takes no new one"
+    );
     for _ in 0..2 {
         snapshots.restore("a").unwrap();
         assert_eq!(std::fs::read_to_string(root.join("jq")).unwrap(), "1");

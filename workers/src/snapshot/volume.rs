@@ -111,9 +111,7 @@ pub(super) fn place(volume: &Volume, root: &Path, home: &Path, id: &str) -> Path
 pub(super) fn create(volume: &Volume, place: &Path, id: &str, tools: &Tools) -> Result<(), Error> {
     drop(volume, place, id, tools)?;
     match volume {
-        Volume::Zfs { dataset } => {
-            tool::run(&tools.zfs, &["snapshot", &format!("{dataset}@{PREFIX}{id}")]).map(|_| ())
-        }
+        Volume::Zfs { dataset } => tool::run(&tools.zfs, &["snapshot", &format!("{dataset}@{PREFIX}{id}")]).map(|_| ()),
         Volume::Lvm { group, name, .. } => {
             let size = lvm_size(group, name, tools)?;
             let (own, origin) = (format!("{PREFIX}{id}"), format!("{group}/{name}"));
@@ -202,7 +200,11 @@ pub(super) fn drop(volume: &Volume, place: &Path, id: &str, tools: &Tools) -> Re
         Volume::Zfs { dataset } => {
             let own = format!("{dataset}@{PREFIX}{id}");
             let names = tool::run(&tools.zfs, &["list", "-H", "-t", "snapshot", "-d", "1", "-o", "name", dataset])?;
-            if names.lines().any(|name| name == own) { tool::run(&tools.zfs, &["destroy", &own]).map(|_| ()) } else { Ok(()) }
+            if names.lines().any(|name| name == own) {
+                tool::run(&tools.zfs, &["destroy", &own]).map(|_| ())
+            } else {
+                Ok(())
+            }
         }
         Volume::Lvm { group, .. } => {
             let table = std::fs::read_to_string(&tools.mounts).unwrap_or_default();
@@ -211,8 +213,13 @@ pub(super) fn drop(volume: &Volume, place: &Path, id: &str, tools: &Tools) -> Re
             }
             let own = format!("{PREFIX}{id}");
             let report = tool::run(&tools.lvm, &["lvs", "--reportformat", "json", "-o", "lv_name", group])?;
-            let is_there = rows(&report, "lv").is_some_and(|rows| rows.iter().any(|row| row["lv_name"] == own.as_str()));
-            if is_there { tool::run(&tools.lvm, &["lvremove", "--yes", &format!("{group}/{own}")]).map(|_| ()) } else { Ok(()) }
+            let is_there =
+                rows(&report, "lv").is_some_and(|rows| rows.iter().any(|row| row["lv_name"] == own.as_str()));
+            if is_there {
+                tool::run(&tools.lvm, &["lvremove", "--yes", &format!("{group}/{own}")]).map(|_| ())
+            } else {
+                Ok(())
+            }
         }
     }
 }
