@@ -26,6 +26,7 @@ mod patch;
 mod plan;
 mod run;
 mod serve;
+mod snapshot;
 mod ssh;
 mod store;
 mod task;
@@ -70,6 +71,7 @@ pub use run::{
     RunTuneArgs, RunWatchArgs, RunWhyArgs, Signal,
 };
 pub use serve::ServeArgs;
+pub use snapshot::{SnapshotCommand, SnapshotListArgs, SnapshotPruneArgs};
 pub use ssh::SshArgs;
 pub use task::{TaskCommand, TaskListArgs, TaskShowArgs};
 pub use version::{Relation, SchemeChoice, VersionCommand, VersionCompareArgs};
@@ -198,6 +200,9 @@ pub enum EngineCommand {
     /// Read and decide change requests
     #[command(subcommand)]
     Change(ChangeCommand),
+    /// List snapshots that runs took, and delete those whose time is over
+    #[command(subcommand)]
+    Snapshot(SnapshotCommand),
     /// Tell events: they start runs, and complete steps that wait for them
     #[command(subcommand)]
     Event(EventCommand),

@@ -36,6 +36,7 @@ pub(super) const ABOUT: &str = "Runs the whole life of a patch: scan, correlate,
         "  patchloom patch --apply --yes                    # this machine, as root, unasked\n",
         "  patchloom patch --ssh ops@web-1 --apply          # another machine, over SSH\n",
         "  patchloom patch --ssm i-0f00f008a2dcbefe2        # one behind AWS Systems Manager\n",
+        "  patchloom patch --ssh web-1 --apply --reboot if-needed   # and boot it where it has to be\n",
         "  patchloom patch --apply --check /opt/app/smoke   # and back, should that fail after it\n\n",
         include_str!("exit_codes.txt")
     )
@@ -71,6 +72,15 @@ pub struct PatchArgs {
     /// How many seconds to wait for another package manager to finish
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     pub lock_timeout: u32,
+    /// Whether a host over SSH is booted anew after its patch, inside the window of its change
+    #[arg(long, value_enum, default_value_t = Reboot::Never)]
+    pub reboot: Reboot,
+    /// How many seconds a host may take to come back; then it has failed
+    #[arg(long, value_name = "SECONDS", default_value_t = 900)]
+    pub reboot_deadline: u32,
+    /// A unit of systemd that must be active before the target is touched; may be repeated
+    #[arg(long = "agent", value_name = "UNIT")]
+    pub agents: Vec<String>,
     /// Print the whole report as JSON instead of a summary
     #[arg(long)]
     pub json: bool,
@@ -110,6 +120,28 @@ fn ssm_target(text: &str) -> Result<SsmTarget, String> {
         return Err("write it as i-…, mi-… or i-…@REGION".to_owned());
     }
     Ok(SsmTarget { instance: instance.to_owned(), region: region.map(str::to_owned) })
+}
+
+/// Whether a host is booted anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Reboot {
+    /// Never; the report tells that it is due
+    Never,
+    /// Where the patch works only then: a kernel, the first process, what packages mark
+    IfNeeded,
+    /// After every patch
+    Always,
+}
+
+impl Reboot {
+    /// The word of the workflow's input.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Never => "never",
+            Self::IfNeeded => "if_needed",
+            Self::Always => "always",
+        }
+    }
 }
 
 /// What takes a target back.
@@ -231,6 +263,9 @@ fn wish(args: &PatchArgs) -> Result<Wish, Fault> {
         checks: args.checks.clone(),
         undo: args.undo.word(),
         lock_timeout_seconds: args.lock_timeout,
+        reboot: args.reboot.word(),
+        reboot_deadline_seconds: args.reboot_deadline,
+        agents: args.agents.clone(),
     })
 }
 

@@ -41,6 +41,12 @@ pub struct Wish {
     pub undo: &'static str,
     /// How long another package manager is waited for.
     pub lock_timeout_seconds: u32,
+    /// Whether the host is booted anew, as the workflow names it.
+    pub reboot: &'static str,
+    /// How long it may take to come back.
+    pub reboot_deadline_seconds: u32,
+    /// Units that must be active before.
+    pub agents: Vec<String>,
 }
 
 /// Which run it is.
@@ -135,6 +141,9 @@ pub async fn take(host: &Host, wish: &Wish) -> Result<Taken, Fault> {
             "commands": wish.checks.iter().map(|line| ["sh", "-c", line]).collect::<Vec<_>>(),
             "undo": wish.undo,
             "lock_timeout_seconds": wish.lock_timeout_seconds,
+            "reboot": wish.reboot,
+            "reboot_deadline_seconds": wish.reboot_deadline_seconds,
+            "agents": wish.agents.iter().map(|unit| json!({ "unit": unit })).collect::<Vec<_>>(),
         }),
         key: None,
         labels: [("target".into(), name.as_str().into()), ("mode".into(), word(wish.mode).into())].into(),

@@ -348,6 +348,9 @@ fn checks(tree: &Tree) -> Vec<Check> {
         let state = if ok { CheckState::Passed } else { CheckState::Failed };
         let text = rescan["summary"].as_str().unwrap_or_default().to_owned();
         all.push(Check { phase: "after".to_owned(), name: "packages".to_owned(), state, text });
+        // That a run which only observes leaves everything is known.
+        let told = |finding: &&Value| finding["reason"] != "only_observed";
+        all.extend(rescan["left"].as_array().into_iter().flatten().filter(told).map(left));
     }
     let applications = tree.output("verify/applications");
     if let Some(ok) = applications["ok"].as_bool() {
@@ -357,6 +360,15 @@ fn checks(tree: &Tree) -> Vec<Check> {
         all.push(Check { phase: "after".to_owned(), name: "applications".to_owned(), state, text });
     }
     all
+}
+
+/// A finding that the patch left, with its reason and what to do.
+fn left(finding: &Value) -> Check {
+    let word = |name: &str| finding[name].as_str().unwrap_or_default();
+    let remedy = word("remedy");
+    let more = if remedy.is_empty() { String::new() } else { format!("; {remedy}") };
+    let text = format!("{} of {}: {}{more}", word("cve"), word("package"), word("text"));
+    Check { phase: "after".to_owned(), name: word("reason").to_owned(), state: CheckState::Warned, text }
 }
 
 fn failure(tree: &Tree) -> Option<Failure> {

@@ -82,7 +82,17 @@ async fn live(script: &Arc<Script>, mode: Mode, yes: bool) -> Result<Ended, Stri
     assert!(script.engine.set(host.handle().clone()).is_ok(), "a script is played once");
     let target = Target::Root { path: scene.root.path().display().to_string() };
     let (checks, undo) = (Vec::new(), "packages_then_snapshot");
-    let wish = Wish { target, mode, offline: true, checks, undo, lock_timeout_seconds: 300 };
+    let wish = Wish {
+        target,
+        mode,
+        offline: true,
+        checks,
+        undo,
+        lock_timeout_seconds: 300,
+        reboot: "never",
+        reboot_deadline_seconds: 1,
+        agents: Vec::new(),
+    };
     let taken = lifecycle::take(&host, &wish).await.map_err(|fault| format!("{fault:?}"))?;
     let progress = Progress::new(std::io::sink(), Screen::PLAIN);
     let mut asked = false;

@@ -3,6 +3,7 @@
 //! What is asserted is what a user could see: the exit code, the report, and above all the package set of the host.
 
 mod bench;
+mod reboot;
 
 use patchloom_bed::fleet::left_out;
 

@@ -4,10 +4,12 @@
 //! authorized and at work, its window is open, the way back is proven, the checks of the host passed and no version is held.
 
 mod carry;
+mod reboot;
 
 use serde::{Deserialize, Serialize};
 
 pub use carry::{CarriedPermit, CarryRefusal};
+pub use reboot::{RebootPermit, RebootPolicy, may_reboot};
 
 use crate::{
     Actor, ChangeRequest, ChangeState, Decision, Holds, HostPlan, Instant, Mode, PackageId, Plan, PlanDigest,
@@ -64,6 +66,10 @@ pub struct UndoPackage {
 pub enum SnapshotKind {
     /// A btrfs subvolume snapshot.
     Btrfs,
+    /// A snapshot of a ZFS dataset.
+    Zfs,
+    /// A snapshot of a logical volume.
+    Lvm,
     /// A copy of the directory.
     Copy,
 }
@@ -255,6 +261,16 @@ pub enum Refusal {
         /// Which, and why.
         held: Vec<String>,
     },
+    /// Too little of the window is left for a host to come back in.
+    #[error("{left_ms} ms of the window of {change} are left, a reboot takes {reserve_ms}")]
+    RebootReserve {
+        /// The change.
+        change: String,
+        /// What is left.
+        left_ms: u64,
+        /// What must be left.
+        reserve_ms: u64,
+    },
 }
 
 impl Refusal {
@@ -276,6 +292,7 @@ impl Refusal {
             Self::PreflightStale { .. } => "E0631",
             Self::PreflightFailed { .. } => "E0632",
             Self::VersionHeld { .. } => "E0874",
+            Self::RebootReserve { .. } => "E0974",
         }
     }
 }
@@ -331,6 +348,17 @@ pub fn refusals(
     preflight: Option<&Preflight>,
     holds: &Holds,
 ) -> Vec<Refusal> {
+    let mut all = standing(change, plan, host, now);
+    let Some(host_plan) = plan.host(host).filter(|_| change.tasks.contains_key(host)) else { return all };
+    all.extend(undo_refusal(host_plan, plan.mode(), &plan.digest(), undo));
+    all.extend(preflight_refusal(host, now, preflight));
+    let held = holds.of_plan(host_plan, &change.number);
+    all.extend((!held.is_empty()).then(|| Refusal::VersionHeld { host: host.to_owned(), held }));
+    all
+}
+
+/// What speaks against touching `host` at all: the change, its plan, its window.
+fn standing(change: &ChangeRequest, plan: &Plan, host: &str, now: Instant) -> Vec<Refusal> {
     let digest = plan.digest();
     let number = || change.number.clone();
     let mut all = Vec::new();
@@ -357,14 +385,9 @@ pub fn refusals(
         let window = change.draft.window;
         all.push(Refusal::WindowClosed { change: number(), start: window.start, end: window.end });
     }
-    let Some(host_plan) = plan.host(host).filter(|_| change.tasks.contains_key(host)) else {
+    if plan.host(host).is_none() || !change.tasks.contains_key(host) {
         all.push(Refusal::HostNotCovered { change: number(), host: host.to_owned() });
-        return all;
-    };
-    all.extend(undo_refusal(host_plan, plan.mode(), &digest, undo));
-    all.extend(preflight_refusal(host, now, preflight));
-    let held = holds.of_plan(host_plan, &change.number);
-    all.extend((!held.is_empty()).then(|| Refusal::VersionHeld { host: host.to_owned(), held }));
+    }
     all
 }
 

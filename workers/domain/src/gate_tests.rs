@@ -257,3 +257,24 @@ fn a_version_that_is_held_shuts_it_and_another_version_does_not() {
     let refusals = ask(&given).expect_err("shut");
     assert!(refusals.iter().any(|refusal| refusal.to_string().contains("dep 2 (it broke)")), "{refusals:?}");
 }
+
+#[test]
+fn a_reboot_needs_the_same_change_and_window_and_time_enough_to_come_back() {
+    let given = ready(Mode::Apply);
+    let end = given.change.draft.window.end;
+    let ask = |change: &ChangeRequest, plan: &Plan, host: &str, now: Instant| {
+        let answer = may_reboot(change, plan, host, now, 600_000);
+        answer.map_err(|all| all.iter().map(Refusal::code).collect::<Vec<_>>())
+    };
+    let permit = ask(&given.change, &given.plan, "web1", given.now).expect("the reserve is there");
+    assert_eq!(permit.until(), Instant(end.0 - 600_000));
+    assert!(ask(&given.change, &given.plan, "web1", Instant(end.0 - 600_000)).is_ok(), "the whole reserve is left");
+    let late = ask(&given.change, &given.plan, "web1", Instant(end.0 - 599_999));
+    assert_eq!(late.unwrap_err(), ["E0974"]);
+    assert_eq!(ask(&given.change, &given.plan, "web1", end).unwrap_err(), ["E0626", "E0974"]);
+    assert_eq!(ask(&given.change, &given.plan, "other", given.now).unwrap_err(), ["E0624"]);
+    let other = plan(Mode::Apply, UndoIntent::Snapshot);
+    assert!(ask(&given.change, &other, "web1", given.now).unwrap_err().contains(&"E0623"));
+    let observed = ready(Mode::Observe);
+    assert!(ask(&observed.change, &observed.plan, "web1", observed.now).unwrap_err().contains(&"E0620"));
+}

@@ -45,8 +45,8 @@ pub use evidence::{
     verify_evidence,
 };
 pub use gate::{
-    CarriedPermit, CarryRefusal, Check, PREFLIGHT_AGE_MS_MAX, PackageUndo, Permit, Preflight, Refusal, SnapshotKind,
-    SnapshotProof, UndoPackage, UndoProof, permit, refusals,
+    CarriedPermit, CarryRefusal, Check, PREFLIGHT_AGE_MS_MAX, PackageUndo, Permit, Preflight, RebootPermit,
+    RebootPolicy, Refusal, SnapshotKind, SnapshotProof, UndoPackage, UndoProof, may_reboot, permit, refusals,
 };
 pub use hold::{
     HOLD_CAUSES_MAX, HOLDS_MAX, Hold, HoldCause, HoldError, HoldKey, HoldRelease, HoldScope, Holds, blamed,
@@ -65,6 +65,7 @@ mod changelog;
 pub mod correlate;
 mod failure;
 mod finding;
+mod residual;
 pub mod risk;
 mod roster;
 mod urgency;
@@ -78,6 +79,10 @@ pub use failure::{
     diagnose,
 };
 pub use finding::{Finding, Knowledge, Severity, SeverityLevel};
+pub use residual::{
+    HostNow, KernelNow, LISTS_AGE_MS_MAX, OfferNow, Residual, ResidualReason, newer_kernel, residual, residual_counts,
+    unfixed_packages,
+};
 pub use roster::{Admission, Entry, Pardon, PausedScope, Roster};
 pub use urgency::{CVES_UNKNOWN, HostUrgency, Judged, Priority, Urgency, host_urgency, patch_urgency};
 pub use version::{

@@ -50,28 +50,58 @@ pub async fn describe(
     Ok(found)
 }
 
+/// What `apt-cache policy` says of a package.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Policy {
+    /// The version that apt would install.
+    pub(crate) candidate: Option<String>,
+    /// All versions that it knows, the newest first.
+    pub(crate) versions: Vec<String>,
+}
+
 /// The version that apt would install of each package, by `apt-cache policy`.
 pub(crate) async fn offered(
     exec: &HostExec,
     names: &[String],
     cancel: &CancellationToken,
 ) -> Result<BTreeMap<String, String>, Error> {
-    let mut found = BTreeMap::new();
+    let found = policy(exec, names, cancel).await?;
+    Ok(found.into_iter().filter_map(|(name, policy)| Some((name, policy.candidate?))).collect())
+}
+
+/// What apt knows of each package; one that it does not know is missing in the answer.
+pub(crate) async fn policy(
+    exec: &HostExec,
+    names: &[String],
+    cancel: &CancellationToken,
+) -> Result<BTreeMap<String, Policy>, Error> {
     if names.is_empty() {
-        return Ok(found);
+        return Ok(BTreeMap::new());
     }
     let mut argv = vec!["apt-cache".to_owned(), "policy".to_owned()];
     argv.extend_from_slice(names);
-    let text = ask(exec, &Order::reading(argv), cancel).await?;
+    Ok(policies(&ask(exec, &Order::reading(argv), cancel).await?))
+}
+
+/// `name:`, `  Candidate: 2`, and in the version table ` *** 1 500` or `     2 990`, with the archives of each below it.
+fn policies(text: &str) -> BTreeMap<String, Policy> {
+    let mut found: BTreeMap<String, Policy> = BTreeMap::new();
     let mut name = "";
     for line in text.lines() {
         if let Some(heading) = line.strip_suffix(':').filter(|line| !line.starts_with(' ')) {
             name = heading;
-        } else if let Some(version) = line.trim_start().strip_prefix("Candidate: ").filter(|text| *text != "(none)") {
-            found.insert(name.to_owned(), version.to_owned());
+            found.entry(name.to_owned()).or_default();
+        } else if let Some(policy) = found.get_mut(name) {
+            let version =
+                line.strip_prefix(" *** ").or_else(|| line.strip_prefix("     ")).filter(|t| !t.starts_with(' '));
+            if let Some(text) = line.trim_start().strip_prefix("Candidate: ") {
+                policy.candidate = Some(text.to_owned()).filter(|text| text != "(none)");
+            } else if let Some(version) = version.and_then(|text| text.split_whitespace().next()) {
+                policy.versions.push(version.to_owned());
+            }
         }
     }
-    Ok(found)
+    found
 }
 
 fn parse(text: &str, found: &mut BTreeMap<(String, String), Candidate>) {
@@ -102,6 +132,17 @@ fn parse(text: &str, found: &mut BTreeMap<(String, String), Candidate>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_policy_has_its_candidate_and_all_versions_of_its_table() {
+        let text = "jq:\n  Installed: 1.6-2.1\n  Candidate: 1.6-2.1\n  Package pin: 1.6-2.1\n  Version table:\n     \
+                    1.6-2.1+deb12u2 1001\n        500 http://a bookworm/main amd64 Packages\n *** 1.6-2.1 1001\n        \
+                    100 /var/lib/dpkg/status\nzip:\n  Installed: (none)\n  Candidate: (none)\n  Version table:\n";
+        let found = policies(text);
+        let versions = vec!["1.6-2.1+deb12u2".to_owned(), "1.6-2.1".to_owned()];
+        assert_eq!(found["jq"], Policy { candidate: Some("1.6-2.1".to_owned()), versions });
+        assert_eq!(found["zip"], Policy::default());
+    }
 
     #[test]
     fn source_name_and_version_come_from_the_source_field_where_they_differ() {

@@ -1,6 +1,6 @@
 //! apt and dpkg of a target, read: what is installed, what is offered, what its packages say. Changes nothing there.
 
-mod candidates;
+pub(crate) mod candidates;
 pub mod cves;
 mod deb;
 pub mod dpkg;

@@ -23,6 +23,9 @@ use crate::ssh::{Error, SshOptions, Stdin};
 /// How long a short question may take.
 pub(super) const ASK_LIMIT: Duration = Duration::from_secs(60);
 
+/// How long a file of a line may take.
+const READ_LIMIT: Duration = Duration::from_secs(20);
+
 /// How long the binary or an artifact may take: it may be large, and the way slow.
 pub(super) const BULK_LIMIT: Duration = Duration::from_secs(15 * 60);
 
@@ -102,6 +105,14 @@ impl Carrier {
         hello(&post).await.map_err(|error| error.failure())?;
         self.ready().insert(target.clone());
         Ok(post)
+    }
+
+    /// What a small file of a host holds, without the space around it. Nothing is carried there.
+    pub(crate) async fn read(&self, context: &TaskContext, target: &Machine, path: &str) -> Result<String, Failure> {
+        let options = (&self.shared.options, &self.shared.aws);
+        let way = Way::new(target, options, &context.data().cache()).map_err(|error| error.failure())?;
+        let said = way.run(&["cat", path], Stdin::Nothing, READ_LIMIT).await.map_err(|error| error.failure())?;
+        Ok(String::from_utf8_lossy(&said).trim().to_owned())
     }
 
     /// Looks anew at a host the next time: what it has may be gone.

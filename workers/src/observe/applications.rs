@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::check::Mode;
+use super::probes::{PROBES_MAX, Probe};
 use super::scan::{PackageScan, is_broken};
 use super::{boxed, decode, encode, host_failure, open, optional};
 use crate::artifact::ArtifactId;
@@ -32,7 +33,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// The state of a listening socket in /proc/net/tcp.
 const LISTEN: &str = "0A";
 
-/// `verify.applications {target, phase: before|after, baseline?, mode?, commands?}`.
+/// `verify.applications {target, phase: before|after, baseline?, mode?, commands?, probes?}`.
 ///
 /// `before` → `{artifact, probes}`: the baseline. `after` with that `baseline` → `{artifact, ok, regressions,
 /// preexisting, recovered}`; without a baseline `ok` is null. In mode `apply` a regression (on a running machine: one that is still there after 20 seconds) fails the task with E0545.
@@ -50,6 +51,8 @@ struct Input {
     baseline: Option<ArtifactId>,
     #[serde(default)]
     commands: Vec<Vec<String>>,
+    #[serde(default)]
+    probes: Vec<Probe>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -74,6 +77,9 @@ struct Snapshot {
     broken: BTreeSet<String>,
     /// Commands by their words, with what they ended with.
     commands: BTreeMap<String, String>,
+    /// Probes by their names, with what is wrong; empty where all is well.
+    #[serde(default)]
+    probes: BTreeMap<String, String>,
 }
 
 impl Handler for VerifyApplications {
@@ -88,17 +94,23 @@ impl Handler for VerifyApplications {
                 let message = format!("commands of {} must be at most {COMMANDS_MAX}, none empty", self.uses());
                 return Err(permanent("E0592", message));
             }
+            if input.probes.len() > PROBES_MAX {
+                return Err(permanent("E0592", format!("probes of {} must be at most {PROBES_MAX}", self.uses())));
+            }
+            if let Some(wrong) = input.probes.iter().find_map(|probe| probe.check().err()) {
+                return Err(permanent("E0592", wrong));
+            }
             let exec = open(context, &input.target)?;
             context.progress(0.1, "looking at what runs");
             match (input.phase, &input.baseline) {
-                (Phase::Before, _) => before(&exec, context, &input.commands).await,
+                (Phase::Before, _) => before(&exec, context, &input).await,
                 (Phase::After, Some(baseline)) => {
                     let baseline: Snapshot = context.get_json(baseline).await?;
                     after(&exec, context, &input, &baseline).await
                 }
                 (Phase::After, None) => {
                     // Run by itself there is nothing to compare with: what is wrong is told, and judged by nobody.
-                    let seen = look(&exec, context, &input.commands).await?;
+                    let seen = look(&exec, context, &input).await?;
                     let complaints = complaints(&seen);
                     let artifact = context.put_json(&seen).await?;
                     encode(&json!({ "artifact": artifact, "ok": null, "regressions": [], "preexisting": complaints }))
@@ -108,8 +120,8 @@ impl Handler for VerifyApplications {
     }
 }
 
-async fn before(exec: &HostExec, context: &TaskContext, commands: &[Vec<String>]) -> Result<Value, Failure> {
-    let seen = look(exec, context, commands).await?;
+async fn before(exec: &HostExec, context: &TaskContext, input: &Input) -> Result<Value, Failure> {
+    let seen = look(exec, context, input).await?;
     encode(&json!({
         "artifact": context.put_json(&seen).await?,
         "probes": {
@@ -117,6 +129,8 @@ async fn before(exec: &HostExec, context: &TaskContext, commands: &[Vec<String>]
             "listening": seen.listening.as_ref().map(BTreeSet::len),
             "broken": seen.broken.len(),
             "commands": seen.commands.len(),
+            "probes": seen.probes.len(),
+            "probes_well": seen.probes.values().filter(|wrong| wrong.is_empty()).count(),
         },
     }))
 }
@@ -126,7 +140,7 @@ async fn after(exec: &HostExec, context: &TaskContext, input: &Input, baseline: 
     // In a root directory nothing runs that could come back.
     let settle = if matches!(exec.target(), Target::Local) { SETTLE } else { Duration::ZERO };
     let (seen, regressions) = loop {
-        let seen = look(exec, context, &input.commands).await?;
+        let seen = look(exec, context, input).await?;
         let regressions = regressions(baseline, &seen);
         // A service that is being restarted is down for a moment: that alone is no regression.
         if regressions.is_empty() || started.elapsed() >= settle || context.cancel().is_cancelled() {
@@ -157,7 +171,9 @@ fn complaints(seen: &Snapshot) -> BTreeSet<String> {
     let broken = seen.broken.iter().map(|package| format!("package {package} is half installed"));
     let commands =
         seen.commands.iter().filter(|(_, end)| *end != "0").map(|(words, end)| format!("{words} ends with {end}"));
-    units.chain(audit).chain(broken).chain(commands).collect()
+    let probes =
+        seen.probes.iter().filter(|(_, wrong)| !wrong.is_empty()).map(|(name, _)| format!("{name} is not well"));
+    units.chain(audit).chain(broken).chain(commands).chain(probes).collect()
 }
 
 fn regressions(before: &Snapshot, after: &Snapshot) -> Vec<String> {
@@ -166,26 +182,42 @@ fn regressions(before: &Snapshot, after: &Snapshot) -> Vec<String> {
     let failed_before: BTreeSet<&String> =
         before.commands.iter().filter(|(_, end)| *end != "0").map(|(words, _)| words).collect();
     let is_old_command = |text: &String| failed_before.iter().any(|words| text.starts_with(words.as_str()));
-    let mut found: Vec<String> =
-        complaints(after).into_iter().filter(|one| !had.contains(one) && !is_old_command(one)).collect();
+    let is_probe =
+        |text: &String| text.strip_suffix(" is not well").is_some_and(|name| after.probes.contains_key(name));
+    // Which way a probe fails may change without meaning; that it fails now and did not is what counts.
+    let probes = after
+        .probes
+        .iter()
+        .filter(|(name, wrong)| !wrong.is_empty() && before.probes.get(*name).is_none_or(String::is_empty));
+    let probes: Vec<String> = probes.map(|(name, wrong)| format!("{name} {wrong}")).collect();
+    let mut found: Vec<String> = complaints(after)
+        .into_iter()
+        .filter(|one| !had.contains(one) && !is_old_command(one) && !is_probe(one))
+        .collect();
+    found.extend(probes);
     if let (Some(before), Some(after)) = (&before.listening, &after.listening) {
         found.extend(before.difference(after).map(|socket| format!("nothing listens on {socket} any more")));
     }
     found
 }
 
-async fn look(exec: &HostExec, context: &TaskContext, commands: &[Vec<String>]) -> Result<Snapshot, Failure> {
+async fn look(exec: &HostExec, context: &TaskContext, input: &Input) -> Result<Snapshot, Failure> {
     let scan = PackageScan::read(exec, context).await?;
     let complaints = manager_of(exec).audit(exec, context.cancel()).await?.unwrap_or_default();
     let running = matches!(exec.target(), Target::Local);
     let mut ended = BTreeMap::new();
-    for argv in commands {
+    for argv in &input.commands {
         let order = Order::reading(argv.clone()).timeout(COMMAND_TIMEOUT).keep(16 << 10);
         let ran = exec.run(&order, context.cancel()).await.map_err(|error| host_failure(&error))?;
         let end = ran.code().map_or_else(|| format!("{:?}", ran.exit), |code| code.to_string());
         ended.insert(argv.join(" "), end);
     }
+    let mut probes = BTreeMap::new();
+    for probe in &input.probes {
+        probes.insert(probe.name(), probe.look(exec, context.cancel()).await.unwrap_or_default());
+    }
     Ok(Snapshot {
+        probes,
         at: context.now(),
         target: exec.target().clone(),
         failed_units: if running { failed_units(exec, context).await } else { None },
@@ -264,6 +296,7 @@ mod tests {
             audit: BTreeSet::new(),
             broken: BTreeSet::new(),
             commands: commands.iter().map(|&(words, end)| (words.to_owned(), end.to_owned())).collect(),
+            probes: BTreeMap::new(),
         }
     }
 
@@ -277,6 +310,17 @@ mod tests {
             regressions(&before, &worse),
             ["check a ends with 3", "unit new.service failed", "nothing listens on tcp 80 any more"]
         );
+    }
+
+    #[test]
+    fn a_probe_that_was_well_and_is_not_is_a_regression_and_one_that_never_was_is_none() {
+        let with = |rows: &[(&str, &str)]| Snapshot {
+            probes: rows.iter().map(|&(name, wrong)| (name.to_owned(), wrong.to_owned())).collect(),
+            ..snapshot(&[], &[], &[])
+        };
+        let before = with(&[("shop", ""), ("old", "answers 500")]);
+        assert_eq!(regressions(&before, &with(&[("shop", ""), ("old", "answers 502")])), Vec::<String>::new());
+        assert_eq!(regressions(&before, &with(&[("shop", "answers 500"), ("old", "")])), ["shop answers 500"]);
     }
 
     #[test]

@@ -7,9 +7,11 @@ use patchloom_domain::Target;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::fitness::{self, AGENTS_MAX, Agent};
 use super::scan::{PackageScan, is_broken, state_of};
 use super::{boxed, decode, encode, locks, open};
 use crate::apt::lists;
+use crate::failure::permanent;
 use crate::host::HostExec;
 use crate::manager::{PackageManager, manager_of};
 use crate::runtime::{BoxFuture, Handler, TaskContext};
@@ -48,7 +50,7 @@ pub enum CheckLevel {
 /// One check with what was found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seen {
-    /// `lock`, `audit`, `states`, `disk`, `lists`, `clock`.
+    /// `lock`, `audit`, `states`, `disk`, `inodes`, `boot`, `lists`, `clock`, `clocks`, `time_sync`, `reboot`, `agent`.
     pub name: String,
     /// How it ended.
     pub level: CheckLevel,
@@ -57,13 +59,33 @@ pub struct Seen {
     /// What to do about it; empty where nothing.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub remedy: String,
+    /// Its page in docs/errors; empty where all is well.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub code: String,
 }
 
-fn seen(name: &str, level: CheckLevel, reason: impl Into<String>, remedy: &str) -> Seen {
-    Seen { name: name.to_owned(), level, reason: reason.into(), remedy: remedy.to_owned() }
+impl Seen {
+    /// With the page that explains it.
+    #[must_use]
+    pub(super) fn code(self, code: &str) -> Self {
+        Self { code: code.to_owned(), ..self }
+    }
 }
 
-/// `prepare.check {target, mode?, host?, download_bytes?, lock_timeout_seconds?}` → `{ok, checks, warnings, preflight}`.
+/// A check of this file, with the code of its kind; others tell their own.
+pub(super) fn seen(name: &str, level: CheckLevel, reason: impl Into<String>, remedy: &str) -> Seen {
+    let code = match (level, name) {
+        (CheckLevel::Ok, _) => "",
+        (_, "lock") => "E0531",
+        (_, "audit" | "states") => "E0532",
+        (_, "disk") => "E0533",
+        (_, "lists") => "E0534",
+        (_, _) => "E0535",
+    };
+    Seen { name: name.to_owned(), level, reason: reason.into(), remedy: remedy.to_owned(), code: code.to_owned() }
+}
+
+/// `prepare.check {target, mode?, host?, download_bytes?, lock_timeout_seconds?, agents?}` → `{ok, checks, warnings, preflight}`.
 ///
 /// In mode `apply` a held lock is waited for, and a failed check fails the task, with the code of the first. In mode
 /// `observe` failed checks are told and nothing is stopped: nothing will change.
@@ -81,6 +103,9 @@ struct Input {
     download_bytes: u64,
     #[serde(default)]
     lock_timeout_seconds: u64,
+    /// What must be alive: `{unit}`, `{process}` or `{command}` each.
+    #[serde(default)]
+    agents: Vec<Agent>,
 }
 
 /// Whether hosts may change.
@@ -92,6 +117,15 @@ pub(super) enum Mode {
     Apply,
 }
 
+impl From<Mode> for patchloom_domain::Mode {
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::Observe => Self::Observe,
+            Mode::Apply => Self::Apply,
+        }
+    }
+}
+
 impl Handler for PrepareCheck {
     fn uses(&self) -> &'static str {
         "prepare.check"
@@ -100,6 +134,9 @@ impl Handler for PrepareCheck {
     fn run<'a>(&'a self, context: &'a TaskContext, input: Value) -> BoxFuture<'a, Result<Value, Failure>> {
         boxed(async move {
             let input: Input = decode(self.uses(), input)?;
+            if input.agents.len() > AGENTS_MAX {
+                return Err(permanent("E0592", format!("agents of {} must be at most {AGENTS_MAX}", self.uses())));
+            }
             let exec = open(context, &input.target)?;
             if input.mode == Mode::Apply {
                 wait_for_lock(&exec, context, Duration::from_secs(input.lock_timeout_seconds)).await;
@@ -113,6 +150,7 @@ impl Handler for PrepareCheck {
             checks.extend(disk(&exec, manager, input.download_bytes));
             checks.extend([list_age(manager, &lists, context.now()), clock(&lists, context.now())]);
             checks.extend(context.station().map(|station| clocks(station.clock_ahead_ms)));
+            checks.extend(fitness::checks(&exec, &scan, &input.agents, context.cancel()).await);
             let failed: Vec<&Seen> = checks.iter().filter(|check| check.level == CheckLevel::Fail).collect();
             let answer = json!({
                 "ok": failed.is_empty(),
@@ -155,18 +193,11 @@ fn preflight(input: &Input, exec: &HostExec, now: UtcMs, checks: &[Seen]) -> Val
 }
 
 fn blocked(exec: &HostExec, first: &Seen, failed: &[&Seen], answer: &Value) -> Failure {
-    let code = match first.name.as_str() {
-        "lock" => "E0531",
-        "audit" | "states" => "E0532",
-        "disk" => "E0533",
-        "lists" => "E0534",
-        _ => "E0535",
-    };
     // A lock was waited for as long as was asked; the others are not mended by waiting.
     let class = FailureClass::Permanent;
     let reasons: Vec<&str> = failed.iter().map(|check| check.reason.as_str()).collect();
     let message = format!("{} is not ready to be patched: {}", exec.place(), reasons.join("; "));
-    Failure { code: code.to_owned(), class, message, details: answer["checks"].clone() }
+    Failure { code: first.code.clone(), class, message, details: answer["checks"].clone() }
 }
 
 fn lock(exec: &HostExec) -> Seen {

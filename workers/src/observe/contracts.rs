@@ -73,21 +73,24 @@ fn cves() -> Contract {
 
 fn check() -> Contract {
     let level = json!({ "enum": ["ok", "warn", "fail"] });
-    let seen = map(json!({ "name": text(), "level": level, "reason": text(), "remedy?": text() }));
+    let agent = map(json!({ "unit?": text(), "process?": text(), "command?": list(text()) }));
+    let seen = map(json!({ "name": text(), "level": level, "reason": text(), "remedy?": text(), "code?": text() }));
     let row = map(json!({ "name": text(), "passed": flag(), "detail": text() }));
     let preflight = map(json!({ "host": text(), "at": count(), "checks": list(row) }));
     contract(
         "Checks whether the package manager of a target is fit to be used.",
         json!({
             "target": target(), "mode?": mode(), "host?": maybe_text(), "download_bytes?": count(),
-            "lock_timeout_seconds?": count(),
+            "lock_timeout_seconds?": count(), "agents?": list(agent),
         }),
         json!({ "ok": flag(), "checks": list(seen), "warnings": count(), "preflight": preflight }),
-        &["E0531", "E0532", "E0533", "E0534", "E0535", "E0592"],
+        &["E0531", "E0532", "E0533", "E0534", "E0535", "E0592", "E0970", "E0972"],
     )
 }
 
 fn rescan() -> Contract {
+    let counts = json!({ "type": "object", "additionalProperties": count() });
+    let left = json!({ "type": "object", "required": ["cve", "package", "installed", "fixed", "reason", "text"] });
     let difference = map(json!({
         "name": text(), "arch": text(), "expected": maybe_text(), "found": maybe_text(), "reason": text(),
     }));
@@ -100,7 +103,7 @@ fn rescan() -> Contract {
         json!({
             "artifact": artifact(), "report": artifact(), "ok": flag(), "planned": count(), "arrived": count(),
             "missed": list(difference.clone()), "drift": list(difference), "drift_count": count(), "fixed": count(),
-            "residual": count(), "summary": text(),
+            "residual": count(), "reasons": counts, "left": list(left), "summary": text(),
         }),
         &["E0541", "E0592", "E0701", "E0703"],
     )
@@ -110,12 +113,17 @@ fn applications() -> Contract {
     let commands: Value = list(list(text()));
     let probes = map(json!({
         "failed_units": maybe_count(), "listening": maybe_count(), "broken": count(), "commands": count(),
+        "probes": count(), "probes_well": count(),
+    }));
+    let probe = map(json!({
+        "name?": text(), "unit?": text(), "tcp?": text(), "http?": text(), "status?": count(), "body?": text(),
+        "command?": list(text()), "timeout_seconds?": count(),
     }));
     contract(
         "Looks at what runs before a patch, and tells after it what does not work any more.",
         json!({
             "target": target(), "phase": { "enum": ["before", "after"] }, "mode?": mode(), "baseline?": maybe_text(),
-            "commands?": commands,
+            "commands?": commands, "probes?": list(probe),
         }),
         json!({
             "artifact": artifact(), "probes?": probes, "ok?": { "type": ["boolean", "null"] },

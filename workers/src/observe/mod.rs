@@ -4,9 +4,14 @@ mod applications;
 mod check;
 mod contracts;
 mod correlate;
+mod fitness;
 mod locks;
+mod need;
+mod probes;
 mod rescan;
+mod residue;
 mod scan;
+mod stale;
 
 use std::future::Future;
 
@@ -20,6 +25,7 @@ pub use applications::VerifyApplications;
 pub use check::{CheckLevel, PrepareCheck, Seen};
 pub(crate) use contracts::contracts;
 pub use correlate::{CorrelateCves, CorrelateMissing};
+pub(crate) use need::reboot_need;
 pub use rescan::VerifyRescan;
 pub use scan::{PackageScan, ScanFindings, ScanPackages};
 
@@ -82,5 +88,7 @@ fn boxed<'a, T>(future: impl Future<Output = T> + Send + 'a) -> BoxFuture<'a, T>
     Box::pin(future)
 }
 
+#[cfg(test)]
+mod left_tests;
 #[cfg(test)]
 mod tests;

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use patchloom_core::Failure;
-use patchloom_domain::{DebVersion, Finding, InstalledPackage, PackageId, Target};
+use patchloom_domain::{Finding, InstalledPackage, PackageId, Residual, Target, residual_counts};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::check::Mode;
+use super::residue::{Patched, residuals};
 use super::scan::{PackageScan, is_broken};
 use super::{boxed, decode, encode, open, optional};
 use crate::artifact::ArtifactId;
@@ -19,7 +20,7 @@ use crate::tell::{self, Fact, host_name};
 const SHOWN_MAX: usize = 20;
 
 /// `verify.rescan {target, host?, plan?, mode?, before?, findings?}` → `{artifact, ok, planned, arrived, missed, drift,
-/// residual, fixed, summary, report}`.
+/// residual, reasons, left, fixed, summary, report}`; each finding that is left has its reason.
 ///
 /// `plan` is the artifact of a plan, in which the part of `host` counts, or that of the target; `before` of a package scan, `findings` of a list of [`Finding`]. In mode `apply` a
 /// planned version that is not there fails the task with E0541; in mode `observe` nothing was to change, and a package
@@ -73,16 +74,6 @@ struct Difference {
     reason: String,
 }
 
-/// A finding that is still there, and why.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Residual {
-    cve: String,
-    package: String,
-    installed: String,
-    fixed: Option<String>,
-    reason: String,
-}
-
 impl Handler for VerifyRescan {
     fn uses(&self) -> &'static str {
         "verify.rescan"
@@ -113,14 +104,20 @@ impl Handler for VerifyRescan {
             let now = index(&scan);
             let missed: Vec<Difference> = planned.iter().filter_map(|change| missed(change, &now)).collect();
             let drift = before.as_ref().map(|before| drift(before, &now, &planned, input.mode)).unwrap_or_default();
-            let residual: Vec<Residual> =
-                findings.iter().filter_map(|finding| residual(finding, &now, &planned, input.mode)).collect();
+            let host = input.host.clone().unwrap_or_else(|| host_name(&input.target));
+            let patched = Patched {
+                host: &host,
+                mode: input.mode.into(),
+                planned: planned.iter().map(|change| &change.id).collect(),
+                findings: &findings,
+            };
+            let residual = residuals(&exec, context, &scan, patched).await?;
             let ok = match input.mode {
                 Mode::Apply => missed.is_empty() && scan.present().all(|package| !is_broken(package)),
                 Mode::Observe => drift.is_empty(),
             };
             let arrived = planned.len() - missed.len();
-            let summary = summary(input.mode, planned.len(), arrived, drift.len(), residual.len());
+            let summary = summary(input.mode, planned.len(), arrived, drift.len(), &residual);
             let answer = json!({
                 "artifact": context.put_json(&scan).await?,
                 "report": context.put_json(&json!({ "missed": missed, "drift": drift, "residual": residual })).await?,
@@ -132,6 +129,8 @@ impl Handler for VerifyRescan {
                 "drift_count": drift.len(),
                 "fixed": findings.len() - residual.len(),
                 "residual": residual.len(),
+                "reasons": residual_counts(&residual).into_iter().collect::<BTreeMap<_, _>>(),
+                "left": residual.iter().take(SHOWN_MAX).collect::<Vec<_>>(),
                 "summary": summary,
             });
             let host = host_name(&input.target);
@@ -214,42 +213,22 @@ fn drift(
     ids.into_iter().filter_map(differ).collect()
 }
 
-fn residual(
-    finding: &Finding,
-    now: &BTreeMap<&PackageId, &InstalledPackage>,
-    planned: &[&ChangeView],
-    mode: Mode,
-) -> Option<Residual> {
-    let package = find(now, &finding.package)?;
-    let at_least = |fixed: &String| {
-        let versions = (package.version.parse::<DebVersion>(), fixed.parse::<DebVersion>());
-        matches!(versions, (Ok(now), Ok(fixed)) if now >= fixed)
-    };
-    if finding.fixed.as_ref().is_some_and(at_least) && !is_broken(package) {
-        return None;
+/// What is left, counted by reason: `2 findings remain (1 kernel_not_booted, 1 held)`.
+fn remaining(residual: &[Residual]) -> String {
+    let counts: Vec<String> = residual_counts(residual).iter().map(|(name, count)| format!("{count} {name}")).collect();
+    match counts.is_empty() {
+        true => "0 findings remain".to_owned(),
+        false => format!("{} findings remain ({})", residual.len(), counts.join(", ")),
     }
-    let in_plan = planned.iter().any(|change| change.id == finding.package);
-    let reason = match (mode, in_plan, package.held) {
-        (_, _, true) => "the package is on hold",
-        (Mode::Observe, _, false) => "nothing was installed: this run only observes",
-        (Mode::Apply, true, false) => "the patch did not take",
-        (Mode::Apply, false, false) => "the patch was not part of the plan",
-    };
-    Some(Residual {
-        cve: finding.cve.clone(),
-        package: finding.package.name.clone(),
-        installed: package.version.clone(),
-        fixed: finding.fixed.clone(),
-        reason: reason.to_owned(),
-    })
 }
 
-fn summary(mode: Mode, planned: usize, arrived: usize, drift: usize, residual: usize) -> String {
+fn summary(mode: Mode, planned: usize, arrived: usize, drift: usize, residual: &[Residual]) -> String {
+    let remain = remaining(residual);
     match mode {
-        Mode::Apply => format!("{arrived} of {planned} planned versions are there, {residual} findings remain"),
-        Mode::Observe if drift == 0 => format!("nothing changed, as intended; {residual} findings remain"),
+        Mode::Apply => format!("{arrived} of {planned} planned versions are there, {remain}"),
+        Mode::Observe if drift == 0 => format!("nothing changed, as intended; {remain}"),
         Mode::Observe => {
-            format!("{drift} packages were changed by somebody else meanwhile; {residual} findings remain")
+            format!("{drift} packages were changed by somebody else meanwhile; {remain}")
         }
     }
 }

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::runtime::{DataDir, Handler, TaskContext};
 
-fn context(dir: &tempfile::TempDir) -> TaskContext {
+pub(super) fn context(dir: &tempfile::TempDir) -> TaskContext {
     let key = TaskKey {
         run: RunId("018f3c5e-0000-7000-8000-000000000001".parse().unwrap()),
         step: "s".into(),
@@ -21,7 +21,7 @@ fn context(dir: &tempfile::TempDir) -> TaskContext {
 }
 
 /// What a handler answers; both sides keep the contract.
-async fn ask(handler: &impl Handler, context: &TaskContext, input: Value) -> Value {
+pub(super) async fn ask(handler: &impl Handler, context: &TaskContext, input: Value) -> Value {
     let contracts = crate::contracts();
     let contract = contracts.get(handler.uses()).unwrap();
     let output = handler.run(context, input.clone()).await.unwrap();

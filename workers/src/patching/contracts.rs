@@ -29,6 +29,7 @@ pub(crate) fn contracts() -> Vec<(&'static str, Contract)> {
         ("prepare.snapshot_drop", dropped),
         ("prepare.prove", prove()),
         ("patch.install", install()),
+        ("patch.reboot", reboot()),
         ("patch.rollback", rollback()),
     ]
 }
@@ -51,7 +52,7 @@ fn make() -> Contract {
     made["type"] = json!(["object", "null"]);
     contract(
         "Snapshots a root directory, where the plan intends it.",
-        json!({ "plan": artifact(), "host?": maybe_text() }),
+        json!({ "plan": artifact(), "host?": maybe_text(), "change?": maybe_text(), "ttl_seconds?": maybe_count() }),
         json!({ "snapshot": made, "why?": text() }),
         &["E0508", "E0551", "E0552", "E0553", "E0554", "E0555", "E0556", "E0557", "E0590", "E0609"],
     )
@@ -112,6 +113,22 @@ fn install() -> Contract {
             "LOCKED",
             "UNVERIFIED",
         ],
+    )
+}
+
+fn reboot() -> Contract {
+    contract(
+        "Boots a host anew after its patch, where the policy wants it and the gate allows it.",
+        json!({
+            "plan": artifact(), "host?": maybe_text(), "change": text(),
+            "policy?": { "enum": ["never", "if_needed", "always"] }, "reserve_seconds?": maybe_count(),
+            "deadline_seconds?": maybe_count(), "command?": list(text()),
+        }),
+        json!({
+            "host": text(), "rebooted": flag(), "needed": flag(), "why": list(text()), "refused?": list(text()),
+            "boot_id_before?": text(), "boot_id_after?": text(), "took_ms?": count(),
+        }),
+        &["E0508", "E0575", "E0579", "E0604", "E0609", "E0975", "E0976"],
     )
 }
 

@@ -20,14 +20,18 @@ use crate::failure::{chain, permanent, transient};
 use crate::holds;
 use crate::host::HostExec;
 use crate::runtime::{BoxFuture, Handler, TaskContext};
-use crate::snapshot::Snapshots;
+use crate::snapshot::{Owner, Snapshots, TTL_MS};
 use crate::tell::{self, Fact};
 
 /// How long a task waits for a package manager that another process uses.
 pub(super) const LOCK_TIMEOUT_SECONDS: u64 = 300;
 
 /// Reads the plan that an input names, and the part of its host.
-async fn plan_of(context: &TaskContext, id: &ArtifactId, host: Option<&str>) -> Result<(Plan, HostPlan), Failure> {
+pub(super) async fn plan_of(
+    context: &TaskContext,
+    id: &ArtifactId,
+    host: Option<&str>,
+) -> Result<(Plan, HostPlan), Failure> {
     let plan: Plan = context.get_json(id).await?;
     let found = match (host, plan.hosts()) {
         (Some(host), _) => plan.host(host).cloned(),
@@ -137,12 +141,17 @@ impl Handler for Backups {
 struct SnapshotInput {
     plan: ArtifactId,
     host: Option<String>,
+    /// The change that it stands behind; empty where there is none.
+    #[serde(default)]
+    change: Option<String>,
+    #[serde(default)]
+    ttl_seconds: Option<u64>,
 }
 
 /// `prepare.snapshot`: snapshots the root directory, where the plan intends it and the target is one.
 ///
 /// # Shape
-/// In: `{plan, host?}`. Out: `{snapshot: {id, kind, verified, bytes} | null, why?}`.
+/// In: `{plan, host?, change?, ttl_seconds?}`. Out: `{snapshot: {id, kind, verified, bytes} | null, why?}`.
 #[derive(Clone, Debug, Default)]
 pub struct SnapshotMake {
     /// Where copies go; `backups/snapshots` of the data directory unless told.
@@ -160,7 +169,7 @@ impl Handler for SnapshotMake {
 
     fn run<'a>(&'a self, context: &'a TaskContext, value: Value) -> BoxFuture<'a, Result<Value, Failure>> {
         Box::pin(async move {
-            let SnapshotInput { plan, host } = input(value)?;
+            let SnapshotInput { plan, host, change, ttl_seconds } = input(value)?;
             let (plan, part) = plan_of(context, &plan, host.as_deref()).await?;
             let none = |why: &str| Ok(json!({ "snapshot": null, "why": why }));
             let root = match (&part.target, plan.mode(), part.undo) {
@@ -185,7 +194,12 @@ impl Handler for SnapshotMake {
             };
             context.progress(0.1, format!("taking a snapshot of {root}"));
             let key = context.key();
-            let (id, owner) = (format!("{}-{}-{}", key.run, key.step, key.item), key.run.to_string());
+            let id = format!("{}-{}-{}", key.run, key.step, key.item);
+            let owner = Owner {
+                run: key.run.to_string(),
+                change: change.filter(|number| !number.is_empty()),
+                ttl_ms: ttl_seconds.map_or(TTL_MS, |seconds| seconds.saturating_mul(1000)),
+            };
             let (store, at) = (snapshots(self.dir.as_ref(), context), now(context));
             let made = tokio::task::spawn_blocking(move || store.create(&id, &owner, root.as_ref(), at)).await;
             let made = made.map_err(|error| transient("E0590", format!("the snapshot was interrupted: {error}")))?;

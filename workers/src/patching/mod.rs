@@ -12,6 +12,7 @@ mod install;
 mod marker;
 mod place;
 mod quiet;
+mod reboot;
 mod rebuild;
 mod report;
 mod rollback;
@@ -34,6 +35,7 @@ pub(crate) use place::register_inner;
 
 pub use backup::{Backup, SavedFile};
 pub use handlers::{Backups, Install, Prove, Rollback, SnapshotDrop, SnapshotMake};
+pub use reboot::Reboot;
 pub use state::HostState;
 
 /// Adds all handlers of this module; copies of root directories go to `snapshots`, or into the data directory. What is
@@ -51,6 +53,7 @@ pub fn register(
     handlers.add(SnapshotDrop { dir: snapshots.clone() })?;
     handlers.add(Prove { dir: snapshots.clone() })?;
     handlers.add(Install { carrier: carrier.clone() })?;
+    handlers.add(Reboot { carrier: carrier.clone() })?;
     handlers.add(Rollback { dir: snapshots, carrier: carrier.clone() })
 }
 

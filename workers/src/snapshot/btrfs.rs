@@ -1,11 +1,10 @@
 //! Snapshots of btrfs subvolumes by the `btrfs` tool. Knows nothing of what lies in them.
 
 use std::collections::BTreeSet;
-use std::io::Read;
+use std::ffi::OsStr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 use super::{Error, io_error, skip, tree};
 
@@ -17,9 +16,6 @@ const SUBVOLUME_INODE: u64 = 256;
 
 /// Where snapshots lie, beside a subvolume or inside one that is mounted.
 const DIR: &str = ".patchloom-snapshots";
-
-/// How long one call of the tool may take.
-const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Names inside a root that are ours and belong to no snapshot.
 pub(super) fn own_names() -> BTreeSet<PathBuf> {
@@ -90,29 +86,10 @@ pub(super) fn drop(place: &Path) -> Result<(), Error> {
 }
 
 fn tool(words: &[&str], paths: &[&Path]) -> Result<(), Error> {
-    let what = words.join(" ");
-    let failed = |said: String| Error::Btrfs { what: what.clone(), said };
-    let mut command = Command::new("btrfs");
-    command.args(words).args(paths).env("LC_ALL", "C");
-    let spawned = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
-    let mut child = spawned.map_err(|error| failed(error.to_string()))?;
-    let deadline = Instant::now() + TIMEOUT;
-    let status = loop {
-        match child.try_wait().map_err(|error| failed(error.to_string()))? {
-            Some(status) => break status,
-            None if Instant::now() > deadline => {
-                // Best effort: it is reported as failed whether or not it could be stopped.
-                let _ = child.kill();
-                let _ = child.wait();
-                return Err(failed(format!("it took more than {}s", TIMEOUT.as_secs())));
-            }
-            None => std::thread::sleep(Duration::from_millis(5)),
-        }
-    };
-    let mut said = String::new();
-    if let Some(stderr) = child.stderr.take() {
-        // What cannot be read is not said.
-        let _ = stderr.take(64 << 10).read_to_string(&mut said);
+    let args: Vec<&OsStr> = words.iter().map(OsStr::new).chain(paths.iter().map(|path| path.as_os_str())).collect();
+    match super::tool::run(Path::new("btrfs"), &args) {
+        Ok(_) => Ok(()),
+        Err(Error::Tool { said, .. }) => Err(Error::Btrfs { what: words.join(" "), said }),
+        Err(other) => Err(other),
     }
-    if status.success() { Ok(()) } else { Err(failed(said.trim().to_owned())) }
 }

@@ -1,12 +1,17 @@
 //! Snapshots of root directories: made before a change, restored when it fails, dropped when it is over.
 //!
-//! A btrfs subvolume is snapshotted by the file system, any other directory is copied (cloned where the file system
-//! can). Never of the running machine: its way back is its packages. Knows nothing of packages, tasks or plans.
+//! A btrfs subvolume, a ZFS dataset and a logical volume are snapshotted by what holds them, any other directory is copied
+//! (cloned where the file system can). Never of the running machine: its way back is its packages. Knows nothing of packages, tasks or plans.
 
 mod btrfs;
+mod retain;
 #[cfg(test)]
 mod tests;
+mod tool;
 pub(crate) mod tree;
+mod volume;
+#[cfg(test)]
+mod volume_tests;
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -15,6 +20,9 @@ use std::path::{Path, PathBuf};
 
 use patchloom_domain::{Instant, SnapshotKind, SnapshotProof};
 use serde::{Deserialize, Serialize};
+
+pub use retain::{Fate, Held, Owner, TTL_MS};
+pub use volume::{Tools, Volume};
 
 use crate::durable;
 
@@ -85,6 +93,24 @@ pub enum Error {
         /// What it said.
         said: String,
     },
+    /// The tool of a volume manager failed.
+    #[error("{what} failed: {said}")]
+    Tool {
+        /// What it should have done.
+        what: String,
+        /// What it said.
+        said: String,
+    },
+    /// A volume group has too little room for a snapshot.
+    #[error("a snapshot takes {need} bytes of the volume group {group}, which has {free} free")]
+    VolumesFull {
+        /// The group.
+        group: String,
+        /// Bytes needed.
+        need: u64,
+        /// Bytes free.
+        free: u64,
+    },
     /// The file system refused.
     #[error("cannot {action} {}", path.display())]
     Io {
@@ -103,7 +129,8 @@ impl Error {
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
-            Self::NoRoom { .. } => "E0551",
+            Self::NoRoom { .. } | Self::VolumesFull { .. } => "E0551",
+            Self::Tool { .. } => "E0977",
             Self::Inside { .. } => "E0552",
             Self::Incomplete { .. } => "E0553",
             Self::Differs { .. } => "E0554",
@@ -121,12 +148,21 @@ pub struct Snapshot {
     pub id: String,
     /// The run that it belongs to, and that drops it.
     pub owner: String,
+    /// The change that it stands behind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub change: Option<String>,
+    /// How long it lives from its making on; [`TTL_MS`] where nobody said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl_ms: Option<u64>,
     /// The directory it was made of.
     pub root: PathBuf,
     /// How it was made.
     pub kind: SnapshotKind,
     /// Where it lies.
     pub place: PathBuf,
+    /// The volume that its root is, where it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<Volume>,
     /// When.
     pub at: Instant,
     /// Bytes and entries copied; zero where the file system shares them.
@@ -149,20 +185,27 @@ impl Snapshot {
 #[derive(Clone, Debug)]
 pub struct Snapshots {
     dir: PathBuf,
+    tools: Tools,
 }
 
 impl Snapshots {
     /// The snapshots in `dir`.
     #[must_use]
     pub fn new(dir: impl Into<PathBuf>) -> Self {
-        Self { dir: dir.into() }
+        Self { dir: dir.into(), tools: Tools::default() }
+    }
+
+    /// With tools that lie elsewhere.
+    #[must_use]
+    pub fn with(self, tools: Tools) -> Self {
+        Self { tools, ..self }
     }
 
     /// Makes the snapshot `id` of `root`; one that is complete stays as it is, an unfinished one is finished.
     ///
     /// # Errors
     /// When there is no room, a path cannot be copied, or what was made differs from the root.
-    pub fn create(&self, id: &str, owner: &str, root: &Path, at: Instant) -> Result<Snapshot, Error> {
+    pub fn create(&self, id: &str, owner: &Owner, root: &Path, at: Instant) -> Result<Snapshot, Error> {
         if let Ok(known) = self.get(id) {
             return Ok(known);
         }
@@ -170,10 +213,13 @@ impl Snapshots {
         std::fs::create_dir_all(&home).map_err(io_error("make", &home))?;
         let mut snapshot = Snapshot {
             id: id.to_owned(),
-            owner: owner.to_owned(),
+            owner: owner.run.clone(),
+            change: owner.change.clone(),
+            ttl_ms: Some(owner.ttl_ms),
             root: root.to_owned(),
             kind: SnapshotKind::Copy,
             place: home.join("tree"),
+            volume: None,
             at,
             entries: 0,
             bytes: 0,
@@ -187,7 +233,10 @@ impl Snapshots {
                 self.write(&snapshot)?;
                 btrfs::create(root, &snapshot.place)?;
             }
-            None => self.copy(&mut snapshot)?,
+            None => match volume::of(root, &self.tools) {
+                Some(volume) => self.of_volume(&mut snapshot, volume)?,
+                None => self.copy(&mut snapshot)?,
+            },
         }
         verify(&snapshot)?;
         snapshot.verified = true;
@@ -214,7 +263,13 @@ impl Snapshots {
         if snapshot.kind == SnapshotKind::Btrfs && btrfs::swap(&snapshot.root, &snapshot.place)? {
             return Ok(snapshot);
         }
-        tree::mirror(&snapshot.place, &snapshot.root, &btrfs::own_names())?;
+        if let Some(known) = &snapshot.volume {
+            volume::ready(known, &snapshot.place, id, &self.tools)?;
+            if volume::roll_back(known, id, &self.tools) {
+                return Ok(snapshot);
+            }
+        }
+        tree::mirror(&snapshot.place, &snapshot.root, &own_names())?;
         sync(&snapshot.root)?;
         Ok(snapshot)
     }
@@ -228,8 +283,10 @@ impl Snapshots {
         if let Ok(why) = std::fs::read_to_string(home.join(KEEP)) {
             return Err(Error::Kept { id: id.to_owned(), why });
         }
-        if let Some(snapshot) = self.read(id).filter(|snapshot| snapshot.kind == SnapshotKind::Btrfs) {
-            btrfs::drop(&snapshot.place)?;
+        match self.read(id) {
+            Some(snapshot) if snapshot.kind == SnapshotKind::Btrfs => btrfs::drop(&snapshot.place)?,
+            Some(Snapshot { volume: Some(known), place, .. }) => volume::drop(&known, &place, id, &self.tools)?,
+            Some(_) | None => {}
         }
         match std::fs::remove_dir_all(&home) {
             Ok(()) => Ok(true),
@@ -251,6 +308,20 @@ impl Snapshots {
             None if path.exists() => std::fs::remove_file(&path).map_err(io_error("delete", &path)),
             Some(_) | None => Ok(()),
         }
+    }
+
+    fn of_volume(&self, snapshot: &mut Snapshot, of: Volume) -> Result<(), Error> {
+        snapshot.kind = match of {
+            Volume::Zfs { .. } => SnapshotKind::Zfs,
+            Volume::Lvm { .. } => SnapshotKind::Lvm,
+        };
+        snapshot.place = volume::place(&of, &snapshot.root, &self.home(&snapshot.id), &snapshot.id);
+        snapshot.volume = Some(of.clone());
+        // What is only in memory would be missing in it.
+        sync(&snapshot.root)?;
+        // As with btrfs: what a crash leaves is found by its document.
+        self.write(snapshot)?;
+        volume::create(&of, &snapshot.place, &snapshot.id, &self.tools)
     }
 
     fn copy(&self, snapshot: &mut Snapshot) -> Result<(), Error> {
@@ -318,6 +389,13 @@ fn verify(snapshot: &Snapshot) -> Result<(), Error> {
     }
     let what = "the package database changed while it was made".to_owned();
     Err(Error::Differs { id: snapshot.id.clone(), root: snapshot.root.clone(), what })
+}
+
+/// Names inside a root that belong to no snapshot: ours, and the one under which ZFS shows its own.
+fn own_names() -> BTreeSet<PathBuf> {
+    let mut names = btrfs::own_names();
+    names.insert(PathBuf::from(".zfs"));
+    names
 }
 
 fn skip(names: &[&str]) -> BTreeSet<PathBuf> {
