@@ -43,6 +43,12 @@ pub struct Wish {
     pub checks: Vec<String>,
     /// How long another package manager is waited for.
     pub lock_timeout_seconds: u32,
+    /// Whether hosts are booted anew: `never`, `if_needed`, `always`.
+    pub reboot: &'static str,
+    /// How long a host may take to come back.
+    pub reboot_deadline_seconds: u32,
+    /// Units of systemd that must be active before a host is touched.
+    pub agents: Vec<String>,
 }
 
 /// Starts a campaign, or takes up the one of its name that was cut off.
@@ -70,6 +76,9 @@ pub async fn take(host: &Host, wish: &Wish) -> Result<Taken, Fault> {
             "refresh_ms": wish.refresh_ms,
             "commands": wish.checks.iter().map(|line| ["sh", "-c", line]).collect::<Vec<_>>(),
             "lock_timeout_seconds": wish.lock_timeout_seconds,
+            "reboot": wish.reboot,
+            "reboot_deadline_seconds": wish.reboot_deadline_seconds,
+            "agents": wish.agents.iter().map(|unit| json!({ "unit": unit })).collect::<Vec<_>>(),
         }),
         key: None,
         labels: [("name".into(), wish.name.as_str().into()), ("mode".into(), mode.into())].into(),

@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use patchloom_domain::inventory::Selector;
 use patchloom_domain::{ChangeRequest, Host as Machine, UndoIntent};
 
-use super::patch::Way;
+use super::patch::{CareArgs, Way};
 use super::plan::RuleArgs;
 use super::{Context, SshArgs};
 use crate::campaign::{self, Account, Wish};
@@ -79,6 +79,9 @@ pub struct CampaignRunArgs {
     /// How many seconds to wait for another package manager to finish
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     pub lock_timeout: u32,
+    /// What a host needs besides its packages.
+    #[command(flatten)]
+    pub care: CareArgs,
     /// Print the account as JSON
     #[arg(long)]
     pub json: bool,
@@ -247,6 +250,9 @@ fn wish(args: &CampaignRunArgs) -> Result<Wish, Fault> {
             .or_else(|| args.refresh_older_than.map(|hours| u64::from(hours) * 60 * 60 * 1000)),
         checks: args.checks.clone(),
         lock_timeout_seconds: args.lock_timeout,
+        reboot: args.care.reboot.word(),
+        reboot_deadline_seconds: args.care.reboot_deadline,
+        agents: args.care.agents.clone(),
     })
 }
 

@@ -72,15 +72,9 @@ pub struct PatchArgs {
     /// How many seconds to wait for another package manager to finish
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     pub lock_timeout: u32,
-    /// Whether a host over SSH is booted anew after its patch, inside the window of its change
-    #[arg(long, value_enum, default_value_t = Reboot::Never)]
-    pub reboot: Reboot,
-    /// How many seconds a host may take to come back; then it has failed
-    #[arg(long, value_name = "SECONDS", default_value_t = 900)]
-    pub reboot_deadline: u32,
-    /// A unit of systemd that must be active before the target is touched; may be repeated
-    #[arg(long = "agent", value_name = "UNIT")]
-    pub agents: Vec<String>,
+    /// What a host needs besides its packages.
+    #[command(flatten)]
+    pub care: CareArgs,
     /// Print the whole report as JSON instead of a summary
     #[arg(long)]
     pub json: bool,
@@ -122,6 +116,20 @@ fn ssm_target(text: &str) -> Result<SsmTarget, String> {
     Ok(SsmTarget { instance: instance.to_owned(), region: region.map(str::to_owned) })
 }
 
+/// What must be alive on a host before it is touched, and whether it is booted after.
+#[derive(Clone, Debug, Args)]
+pub struct CareArgs {
+    /// Whether a host over SSH is booted anew after its patch, inside the window of its change
+    #[arg(long, value_enum, default_value_t = Reboot::Never)]
+    pub reboot: Reboot,
+    /// How many seconds a host may take to come back; then it has failed
+    #[arg(long, value_name = "SECONDS", default_value_t = 900)]
+    pub reboot_deadline: u32,
+    /// A unit of systemd that must be active before the target is touched; may be repeated
+    #[arg(long = "agent", value_name = "UNIT")]
+    pub agents: Vec<String>,
+}
+
 /// Whether a host is booted anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Reboot {
@@ -135,7 +143,8 @@ pub enum Reboot {
 
 impl Reboot {
     /// The word of the workflow's input.
-    fn word(self) -> &'static str {
+    #[must_use]
+    pub fn word(self) -> &'static str {
         match self {
             Self::Never => "never",
             Self::IfNeeded => "if_needed",
@@ -263,9 +272,9 @@ fn wish(args: &PatchArgs) -> Result<Wish, Fault> {
         checks: args.checks.clone(),
         undo: args.undo.word(),
         lock_timeout_seconds: args.lock_timeout,
-        reboot: args.reboot.word(),
-        reboot_deadline_seconds: args.reboot_deadline,
-        agents: args.agents.clone(),
+        reboot: args.care.reboot.word(),
+        reboot_deadline_seconds: args.care.reboot_deadline,
+        agents: args.care.agents.clone(),
     })
 }
 

@@ -87,7 +87,9 @@ impl Handler for Reboot {
                 (None, Mode::Apply, RebootPolicy::IfNeeded | RebootPolicy::Always) => {
                     return Ok(not(match part.target {
                         Target::Root { .. } => "a root directory boots nothing",
-                        _ => "the machine that the engine runs on is left to a person",
+                        Target::Local | Target::Ssh(_) | Target::Ssm(_) => {
+                            "the machine that the engine runs on is left to a person"
+                        }
                     }));
                 }
             };
