@@ -26,9 +26,9 @@ const AT_ONCE: usize = 16;
     "  patchloom inventory discover 10.0.0.0/24 --user patch --output hosts.yaml\n",
     "  patchloom inventory discover 10.0.0.5-20 db-1.example --known-hosts known_hosts\n",
     "  patchloom inventory discover --file addresses.txt --json\n\n",
-    "A machine whose host key is not known is asked nothing: its fingerprints are told, to be compared with\n",
-    "those that its owner knows; then add the key to the known hosts. Ends with 1 where somebody answered\n",
-    "and could not be looked at. The file of --output can be imported: patchloom inventory import FILE.\n\n",
+    "A machine whose host key is not known is asked nothing: its fingerprints are told. Compare them\n",
+    "with those that its owner knows, then add the key to the known hosts. Ends with 1 where somebody\n",
+    "answered and could not be looked at. Import what --output wrote: patchloom inventory import FILE.\n\n",
     include_str!("../exit_codes.txt")
 ))]
 pub struct InventoryDiscoverArgs {

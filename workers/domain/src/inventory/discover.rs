@@ -102,7 +102,7 @@ fn url_host(line: &str) -> Option<String> {
 /// assert!(addresses_of("10.0.0.0/8").is_err());
 /// ```
 pub fn addresses_of(range: &str) -> Result<Vec<String>, String> {
-    use std::net::Ipv4Addr;
+    use core::net::Ipv4Addr;
     let wrong = || format!("'{range}' is no range of addresses: write 10.0.0.0/24, 10.0.0.5-20, an address or a name");
     let (first, last) = if let Some((net, bits)) = range.split_once('/') {
         let (net, bits): (Ipv4Addr, u32) = (net.parse().map_err(|_| wrong())?, bits.parse().map_err(|_| wrong())?);
