@@ -154,7 +154,8 @@ pub(super) fn fault(error: Error) -> Fault {
         _ => Exit::Failed,
     };
     let code = error.code();
-    Fault::new(code, exit, anyhow::Error::new(error)).hint(format!("`patchloom explain {code}` says what to do about it"))
+    Fault::new(code, exit, anyhow::Error::new(error))
+        .hint(format!("`patchloom explain {code}` says what to do about it"))
 }
 
 pub(super) fn run(command: &AwsCommand, context: &Context) -> Result<Exit, Fault> {
@@ -239,10 +240,7 @@ fn told(found: &[VolumeSnapshot], as_json: bool, context: &Context) -> Result<Ex
     for one in found {
         let tag = |name: &str| one.tags.get(&format!("patchloom:{name}")).map_or("-", String::as_str);
         let (instance, run, expires) = (tag("instance"), tag("run"), tag("expires"));
-        text.push_str(&format!(
-            "{}  {}  {}  {instance}  run {run}  until {expires}\n",
-            one.id, one.volume, one.state
-        ));
+        text.push_str(&format!("{}  {}  {}  {instance}  run {run}  until {expires}\n", one.id, one.volume, one.state));
     }
     context.print(if found.is_empty() { "no snapshots\n" } else { &text })?;
     Ok(Exit::Ok)

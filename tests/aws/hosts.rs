@@ -91,7 +91,8 @@ fn all_real_updates_are_installed_through_systems_manager_although_a_command_is_
     let said = bench.patch(&["--apply", "--yes"]);
     assert_eq!(said.ended(), (Some(0), "succeeded"), "{}", said.talk);
     assert_eq!(bench.fleet.packages("host-1"), wanted, "exactly the planned versions, and nothing else");
-    let installs = bench.fleet.host("host-1").inside("grep -l host.install /var/lib/patchloom/tasks/*/task.json | wc -l");
+    let installs =
+        bench.fleet.host("host-1").inside("grep -l host.install /var/lib/patchloom/tasks/*/task.json | wc -l");
     assert_eq!(String::from_utf8_lossy(&installs.stdout).trim(), "1", "it was carried once");
     assert_eq!(bench.cloud.tell("cloud/left/terminate"), "0", "both were lost");
 }

@@ -51,9 +51,7 @@ async fn snapshots_of_an_instance_are_made_once_and_deleted_by_their_owner_alone
     let ids = vec![made[0].id.clone()];
     let whole = aws.await_snapshots(&ids, Duration::from_secs(60)).await.unwrap();
     assert_eq!(whole[0].state, "completed");
-    for (name, value) in
-        [("owner", "us"), ("run", "r1"), ("change", "CHG0000007"), ("instance", instance.as_str())]
-    {
+    for (name, value) in [("owner", "us"), ("run", "r1"), ("change", "CHG0000007"), ("instance", instance.as_str())] {
         assert_eq!(whole[0].tags.get(&format!("patchloom:{name}")).map(String::as_str), Some(value), "{whole:?}");
     }
     let refused = aws.delete_snapshot(&other[0].id, "us").await.unwrap_err();

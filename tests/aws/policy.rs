@@ -37,8 +37,7 @@ fn the_policy_in_the_manual_allows_every_request_of_the_client_and_no_other() {
         asked.extend(operations(&std::fs::read_to_string(entry.unwrap().path()).unwrap()));
     }
     assert!(asked.len() > 12, "{asked:?}");
-    let wanted: BTreeSet<String> =
-        asked.iter().flat_map(|operation| actions(operation)).map(str::to_owned).collect();
+    let wanted: BTreeSet<String> = asked.iter().flat_map(|operation| actions(operation)).map(str::to_owned).collect();
     let manual = std::fs::read_to_string(root.join("docs/aws.md")).unwrap();
     let json = manual.split("```json\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a policy in JSON");
     let policy: Value = serde_json::from_str(json).unwrap();

@@ -288,8 +288,7 @@ fn instance(node: Node<'_, '_>) -> Value {
     }
     let state = child(node, "instanceState").and_then(|state| text_of(state, "name"));
     found.insert("State".to_owned(), json!({ "Name": state }));
-    let tags: Vec<Value> =
-        tags(node).into_iter().map(|(key, value)| json!({ "Key": key, "Value": value })).collect();
+    let tags: Vec<Value> = tags(node).into_iter().map(|(key, value)| json!({ "Key": key, "Value": value })).collect();
     found.insert("Tags".to_owned(), Value::Array(tags));
     Value::Object(found)
 }

@@ -178,10 +178,7 @@ impl Error {
     /// Whether the same question may be answered later.
     #[must_use]
     pub fn is_passing(&self) -> bool {
-        matches!(
-            self,
-            Self::Unreachable { .. } | Self::Throttled { .. } | Self::Unmanaged { .. } | Self::Lost { .. }
-        )
+        matches!(self, Self::Unreachable { .. } | Self::Throttled { .. } | Self::Unmanaged { .. } | Self::Lost { .. })
     }
 
     /// As a task fails with it.

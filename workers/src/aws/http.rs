@@ -114,8 +114,7 @@ async fn talk<S>(stream: S, request: Request<Full<Bytes>>, limit: Duration) -> R
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(before)?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(before)?;
     let exchange = async {
         let response = sender.send_request(request).await.map_err(after)?;
         read(response).await

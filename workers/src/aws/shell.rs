@@ -277,7 +277,8 @@ fn read(ended: &Invocation) -> Result<Read, Unread> {
         Unread::Strange(format!("{what}: its command ended as {}, code {}: {}", ended.words, ended.code, said.trim()))
     };
     let mut lines = ended.stdout.lines();
-    let head = lines.next().and_then(|line| line.strip_prefix(MARK)).ok_or_else(|| strange("it said nothing of ours"))?;
+    let head =
+        lines.next().and_then(|line| line.strip_prefix(MARK)).ok_or_else(|| strange("it said nothing of ours"))?;
     if let Some(text) = head.trim_start().strip_prefix("transfer ") {
         return Err(Unread::Transfer(text.to_owned()));
     }

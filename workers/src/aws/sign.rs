@@ -204,11 +204,31 @@ mod tests {
     fn the_signatures_of_the_published_suite_come_out() {
         // The names of the cases in AWS's Signature Version 4 test suite.
         let suite = [
-            ("get-vanilla", request("GET", "/", &[], &[]), "5fa00fa31553b73ebf1942676e86291e8372ff2a2260956d9b8aae1d763fbf31"),
-            ("get-vanilla-query-order-key-case", request("GET", "/", &[("Param2", "value2"), ("Param1", "value1")], &[]), "b97d918cfa904a5beff61c982a1b6f458b799221646efd99d3219ec94cdf2500"),
-            ("get-header-value-trim", request("GET", "/", &[], &[("my-header1", " value1"), ("my-header2", " \"a   b   c\"")]), "acc3ed3afb60bb290fc8d2dd0098b9911fcaa05412b367055dee359757a9c736"),
-            ("post-vanilla", request("POST", "/", &[], &[]), "5da7c1a2acd57cee7505fc6676e4e544621c30862966e37dddb68e92efbe5d6b"),
-            ("post-vanilla-query", request("POST", "/", &[("Param1", "value1")], &[]), "28038455d6de14eafc1f9222cf5aa6f1a96197d7deb8263271d420d138af7f11"),
+            (
+                "get-vanilla",
+                request("GET", "/", &[], &[]),
+                "5fa00fa31553b73ebf1942676e86291e8372ff2a2260956d9b8aae1d763fbf31",
+            ),
+            (
+                "get-vanilla-query-order-key-case",
+                request("GET", "/", &[("Param2", "value2"), ("Param1", "value1")], &[]),
+                "b97d918cfa904a5beff61c982a1b6f458b799221646efd99d3219ec94cdf2500",
+            ),
+            (
+                "get-header-value-trim",
+                request("GET", "/", &[], &[("my-header1", " value1"), ("my-header2", " \"a   b   c\"")]),
+                "acc3ed3afb60bb290fc8d2dd0098b9911fcaa05412b367055dee359757a9c736",
+            ),
+            (
+                "post-vanilla",
+                request("POST", "/", &[], &[]),
+                "5da7c1a2acd57cee7505fc6676e4e544621c30862966e37dddb68e92efbe5d6b",
+            ),
+            (
+                "post-vanilla-query",
+                request("POST", "/", &[("Param1", "value1")], &[]),
+                "28038455d6de14eafc1f9222cf5aa6f1a96197d7deb8263271d420d138af7f11",
+            ),
         ];
         for (name, request, signature) in suite {
             let header = authorization(&request, SCOPE, &someone());

@@ -56,9 +56,11 @@ impl Standing {
         match (status, details.as_str()) {
             ("Pending" | "InProgress" | "Delayed" | "Cancelling", _) => Self::Open,
             ("Success", _) => Self::Ran,
-            (_, "Undeliverable" | "DeliveryTimedOut" | "InvalidPlatform" | "AccessDenied" | "LimitExceeded" | "RateExceeded") => {
-                Self::Undelivered
-            }
+            (
+                _,
+                "Undeliverable" | "DeliveryTimedOut" | "InvalidPlatform" | "AccessDenied" | "LimitExceeded"
+                | "RateExceeded",
+            ) => Self::Undelivered,
             (_, "Terminated" | "ExecutionTimedOut" | "Incomplete") | ("Cancelled" | "TimedOut", _) => Self::Unknown,
             ("Failed", _) => Self::Ran,
             (_, _) => Self::Unknown,
@@ -135,7 +137,8 @@ impl Aws {
         let answer = self.ask_ssm("ssm:SendCommand", &body, false).await.map_err(|error| match error {
             // Not registered, gone, or its agent does not answer: AWS has one word for all.
             Error::Refused { code, text, .. } if code == "InvalidInstanceId" => {
-                let text = if text.is_empty() { "it is not registered there, or its agent is down".to_owned() } else { text };
+                let text =
+                    if text.is_empty() { "it is not registered there, or its agent is down".to_owned() } else { text };
                 Error::Unmanaged { instance: (*instance).to_owned(), text }
             }
             other => other,

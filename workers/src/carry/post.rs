@@ -50,12 +50,7 @@ pub(crate) enum Standing {
 }
 
 impl<'a> Post<'a> {
-    pub(super) fn new(
-        context: &'a TaskContext,
-        carrier: &Carrier,
-        way: Way,
-        (binary, data): (String, String),
-    ) -> Self {
+    pub(super) fn new(context: &'a TaskContext, carrier: &Carrier, way: Way, (binary, data): (String, String)) -> Self {
         Self { context, carrier: carrier.clone(), way, binary, data }
     }
 
