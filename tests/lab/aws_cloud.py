@@ -198,13 +198,6 @@ class Fleet:
         data = {kind: {"TypeName": kind, "SchemaVersion": "1.0", "Content": content}}
         return {"Entities": [{"Id": name, "Data": data} for name in sorted(self.hosts)]}
 
-    def ListInventoryEntries(self, params):
-        self.instance(params["InstanceId"])
-        return {
-            "TypeName": params["TypeName"], "InstanceId": params["InstanceId"], "SchemaVersion": "1.0",
-            "CaptureTime": "2026-11-22T00:00:00Z", "Entries": [{"Name": "bash", "Version": "5.2.15", "Architecture": "x86_64"}],
-        }
-
     def DescribeInstancePatchStates(self, params):
         now = time.time()
         return {
