@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Subcommand};
 use patchloom_workers::aws::{Aws, AwsOptions, Error, Purpose, VolumeSnapshot};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Context;
 use crate::fault::{Exit, Fault};
@@ -48,6 +49,8 @@ pub enum AwsCommand {
     Snapshots(AwsSnapshotsArgs),
     /// Tell how Patch Manager sees instances: installed, missing and failed patches
     States(AwsStatesArgs),
+    /// Tell Systems Manager how an instance complies, by a report of ours
+    Comply(AwsComplyArgs),
 }
 
 /// Snapshots an instance.
@@ -138,6 +141,27 @@ pub struct AwsStatesArgs {
     pub aws: AwsArgs,
 }
 
+/// Tells compliance.
+#[derive(Clone, Debug, Args)]
+#[command(after_long_help = concat!(
+    "Examples:\n",
+    "  patchloom aws comply i-0f00f008a2dcbefe2 report.json\n\n",
+    "Each patch of the report becomes an item of Custom:Patchloom, compliant where it was installed.\n",
+    "What was told before is replaced.\n\n",
+    include_str!("exit_codes.txt")
+))]
+pub struct AwsComplyArgs {
+    /// Its id
+    #[arg(value_name = "INSTANCE")]
+    pub instance: String,
+    /// The report.json of a run
+    #[arg(value_name = "FILE")]
+    pub report: PathBuf,
+    /// Who we are.
+    #[command(flatten)]
+    pub aws: AwsArgs,
+}
+
 /// Runs what asks AWS to its end.
 pub(super) fn asked<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Fault> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
@@ -163,6 +187,7 @@ pub(super) fn run(command: &AwsCommand, context: &Context) -> Result<Exit, Fault
         AwsCommand::Snapshot(args) => snapshot(args, context),
         AwsCommand::Snapshots(args) => snapshots(args, context),
         AwsCommand::States(args) => states(args, context),
+        AwsCommand::Comply(args) => comply(args, context),
     }
 }
 
@@ -229,6 +254,42 @@ fn states(args: &AwsStatesArgs, context: &Context) -> Result<Exit, Fault> {
     }
     context.print(&text)?;
     Ok(Exit::Ok)
+}
+
+fn comply(args: &AwsComplyArgs, context: &Context) -> Result<Exit, Fault> {
+    let read = || -> anyhow::Result<Value> { Ok(serde_json::from_slice(&std::fs::read(&args.report)?)?) };
+    let bad = |error: anyhow::Error| {
+        let error = error.context(format!("cannot read {} as a report", args.report.display()));
+        Fault::new("E0906", Exit::BadInput, error).hint("name the report.json of `patchloom patch`")
+    };
+    let report = read().map_err(bad)?;
+    let missing = report["missing"].as_array().ok_or_else(|| bad(anyhow::anyhow!("it lists no patches")))?;
+    let items = items(missing);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    asked(async { Aws::new(&args.aws.options())?.put_compliance(&args.instance, "Patchloom", now, &items).await })?;
+    context.print(&format!(
+        "told {} of {}\n",
+        crate::output::text::count(items.len(), "item", "items"),
+        args.instance
+    ))?;
+    Ok(Exit::Ok)
+}
+
+/// The patches of a report as Systems Manager keeps compliance. None at all is told too: nobody looks as if never asked.
+fn items(missing: &[Value]) -> Vec<Value> {
+    let item = |row: &Value| {
+        let text = |key: &str| row[key].as_str().unwrap_or_default();
+        let severity = if row["security"] == true { "HIGH" } else { "UNSPECIFIED" };
+        let status = if row["outcome"] == "installed" { "COMPLIANT" } else { "NON_COMPLIANT" };
+        let title = format!("{} {}", text("name"), text("candidate"));
+        json!({ "Id": text("name"), "Title": title, "Severity": severity, "Status": status })
+    };
+    match missing {
+        [] => vec![json!({
+            "Id": "patches", "Title": "nothing is missing", "Severity": "UNSPECIFIED", "Status": "COMPLIANT",
+        })],
+        rows => rows.iter().map(item).collect(),
+    }
 }
 
 fn told(found: &[VolumeSnapshot], as_json: bool, context: &Context) -> Result<Exit, Fault> {

@@ -42,7 +42,7 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
-pub use aws::{AwsArgs, AwsCommand, AwsSnapshotArgs, AwsSnapshotsArgs, AwsStatesArgs};
+pub use aws::{AwsArgs, AwsCommand, AwsComplyArgs, AwsSnapshotArgs, AwsSnapshotsArgs, AwsStatesArgs};
 pub use baseline::{BaselineCommand, BaselineExportArgs, BaselineImportArgs, BaselineTestArgs};
 pub use bench::{BenchCommand, BenchCorrelateArgs, BenchEngineArgs, BenchFanoutArgs};
 pub use campaign::{CampaignCommand, CampaignRunArgs, CampaignShowArgs};

@@ -85,14 +85,16 @@ fn all_real_updates_are_installed_through_systems_manager_although_a_command_is_
         let row = wanted.iter_mut().find(|(name, _)| name.split(':').next() == Some(pair.name.as_str()));
         *row.expect("what waits is installed in its former version").1 = format!("{} ii", pair.new);
     }
-    // Slowed down, an answer that does not come, a command whose end nobody knows.
+    // Slowed down; and two commands that begin a task on the host and end so that nobody knows whether they did.
     bench.cloud.tell("cloud/fault/throttle/3");
+    bench.cloud.tell("cloud/fault/terminate/2");
     let said = bench.patch(&["--apply", "--yes"]);
     assert_eq!(said.ended(), (Some(0), "succeeded"), "{}", said.talk);
     assert_eq!(bench.fleet.packages("host-1"), wanted, "exactly the planned versions, and nothing else");
     let installs =
         bench.fleet.host("host-1").inside("grep -l host.install /var/lib/patchloom/tasks/*/task.json | wc -l");
     assert_eq!(String::from_utf8_lossy(&installs.stdout).trim(), "1", "it was carried once");
+    assert_eq!(bench.cloud.tell("cloud/left/terminate"), "0", "both were lost");
 }
 
 #[test]

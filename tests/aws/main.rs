@@ -123,11 +123,22 @@ async fn what_systems_manager_knows_is_read_page_by_page_and_told_back() {
     let (aws, instance) = (client(&cloud), cloud.instances()[0].clone());
     let states = aws.patch_states(std::slice::from_ref(&instance)).await.unwrap();
     assert_eq!(states[0]["MissingCount"], 3);
-    let entries = aws.inventory_entries(&instance, "AWS:Application").await.unwrap();
-    assert_eq!(entries[0]["Name"], "bash");
-    let items = [json!({ "Id": "openssl", "Title": "openssl 3.0.17", "Severity": "HIGH", "Status": "NON_COMPLIANT" })];
-    aws.put_compliance(&instance, "Patchloom", 1_795_000_000, &items).await.unwrap();
-    assert!(cloud.tell("cloud/compliance").contains("Custom:Patchloom"));
+    let home = tempfile::tempdir().unwrap();
+    let report = home.path().join("report.json");
+    let missing = |name: &str, security: bool, outcome: Option<&str>| json!({ "name": name, "candidate": "3.0.17", "security": security, "outcome": outcome });
+    for (rows, told) in [
+        (
+            vec![missing("openssl", true, None), missing("bash", false, Some("installed"))],
+            ["NON_COMPLIANT", "COMPLIANT"],
+        ),
+        (vec![], ["COMPLIANT", "nothing is missing"]),
+    ] {
+        std::fs::write(&report, json!({ "run": "r1", "missing": rows }).to_string()).unwrap();
+        let said = patchloom(home.path(), &cloud.env(), &["aws", "comply", &instance, report.to_str().unwrap()]);
+        assert!(said.status.success(), "{}{}", text(&said), cloud.log());
+        let kept = cloud.tell("cloud/compliance");
+        assert!(kept.contains("Custom:Patchloom") && told.iter().all(|word| kept.contains(word)), "{kept}");
+    }
     assert_eq!(cloud.log(), "", "botocore agrees with each request");
 }
 

@@ -7,8 +7,7 @@ use serde_json::Value;
 
 /// The operations that a source file names.
 fn operations(text: &str) -> BTreeSet<String> {
-    let quoted = text.split('"').skip(1).step_by(2);
-    quoted
+    text.split('"')
         .filter_map(|word| word.split_once(':'))
         .filter(|(service, name)| {
             ["ec2", "ssm", "s3"].contains(service)

@@ -88,15 +88,6 @@ impl Aws {
         Ok(json!({ "Entities": self.pages_of("ssm:GetInventory", wanted, "Entities").await? }))
     }
 
-    /// The entries of a type of the inventory of one instance.
-    ///
-    /// # Errors
-    /// [`Error`]
-    pub async fn inventory_entries(&self, instance: &str, type_name: &str) -> Result<Vec<Value>, Error> {
-        let wanted = json!({ "InstanceId": instance, "TypeName": type_name, "MaxResults": 50 });
-        self.pages_of("ssm:ListInventoryEntries", wanted, "Entries").await
-    }
-
     /// How Patch Manager sees instances: counts of installed, missing and failed patches.
     ///
     /// # Errors

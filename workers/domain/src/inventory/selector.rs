@@ -325,7 +325,7 @@ fn check(term: &Term, column: usize) -> Result<(), SelectorError> {
             "environment" => Some(&["dev", "test", "prod"]),
             "exposed" => Some(&["true", "false"]),
             "criticality" => Some(&["1", "2", "3", "4", "5"]),
-            "via" => Some(&["ssh", "local", "root"]),
+            "via" => Some(&["ssh", "local", "root", "ssm"]),
             "address" if value.parse::<IpAddr>().is_err() && !net() => {
                 let reason = "an address is IPv4 or IPv6, or a net such as 10.0.0.0/8";
                 return Err(wrong(column, format!("`{value}` is no address"), reason, "mend it"));
