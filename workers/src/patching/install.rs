@@ -11,6 +11,7 @@ use patchloom_domain::{
 };
 use serde_json::{Value, json};
 
+use super::adjust::{self, Adjusted};
 use super::marker::{self, Marker, Phase};
 use super::report::{self, Line};
 use super::state::{self, HostState};
@@ -86,32 +87,32 @@ pub(super) async fn simulate(site: &Site<'_>, plan: &HostPlan) -> Result<(), Fai
     let fixed = ["apt-get", "-s", "-y", "-q", "--no-remove", "-o", "APT::Install-Recommends=false", "install"];
     let order = Order::reading(fixed.map(str::to_owned).into_iter().chain(specs(plan)));
     let ran = state::run(site.host, order.timeout(Duration::from_secs(300)), site.context.cancel()).await?;
-    let found = simulate::parse(&ran.stdout.text).map_err(|error| permanent(error.code(), chain(&error)))?;
+    let answer = simulate::parse(&ran.stdout.text).map_err(|error| permanent(error.code(), chain(&error)))?;
     let row = |name: &str, from: Option<&str>, to: &str| (name.to_owned(), from.map(str::to_owned), to.to_owned());
     let planned: BTreeSet<_> =
         plan.changes.iter().map(|c| row(&c.id.name, c.installed.as_deref(), &c.candidate)).collect();
     let would: BTreeSet<_> =
-        found.installs.iter().map(|i| row(&i.name, i.installed.as_deref(), &i.candidate)).collect();
-    if planned == would && found.removes.is_empty() {
+        answer.installs.iter().map(|i| row(&i.name, i.installed.as_deref(), &i.candidate)).collect();
+    if planned == would && answer.removes.is_empty() {
         return Ok(());
     }
     let untouched = judge_install(&Default::default(), &Default::default(), &[], "");
-    let (why, class) = cause::find(&ran.text(), &[], &untouched);
+    let found = cause::find(&ran.text(), &[], &untouched);
     let details = json!({
         "not_done": planned.difference(&would).collect::<Vec<_>>(),
         "not_planned": would.difference(&planned).collect::<Vec<_>>(),
-        "removed": found.removes,
+        "removed": answer.removes,
         "said": tail(&ran),
     });
-    if why.code != "UNVERIFIED" {
-        return Err(Failure { code: why.code, class, message: why.message, details });
+    if found.cause.code != "UNVERIFIED" {
+        return Err(Failure { code: found.cause.code, class: found.class, message: found.cause.message, details });
     }
     let message = format!(
         "apt would not do exactly what is planned on {}: {} changes missing, {} others, {} removals",
         site.host.place(),
         planned.difference(&would).count(),
         would.difference(&planned).count(),
-        found.removes.len()
+        answer.removes.len()
     );
     Err(Failure { details, ..permanent("DRIFT", message) })
 }
@@ -156,6 +157,7 @@ pub(super) async fn install(
         None => begin(site, permit, &path).await?,
     };
     touch().await?;
+    let mut adjusted = marker.adjusted.clone();
     let mut attempt = Attempt {
         site,
         plan,
@@ -166,11 +168,14 @@ pub(super) async fn install(
         lines: Vec::new(),
     };
     let verdict = attempt.carry_out(continued).await?;
+    let why = if verdict.is_complete() { None } else { Some(attempt.weigh(&verdict, &mut adjusted).await?) };
     let evidence = context
         .put_json(&json!({ "argv": marker.argv, "ran": attempt.ran, "output": attempt.said, "status": attempt.lines, "verdict": verdict }))
         .await?;
-    if !verdict.is_complete() {
-        return Err(attempt.failure(&verdict, evidence.as_str()));
+    if let Some(why) = why {
+        let failure = attempt.failure(why, &verdict, evidence.as_str(), &adjusted);
+        marker::write(&path, &Marker { adjusted, ..marker })?;
+        return Err(failure);
     }
     let cleaned = state::clean(site.host, &marker.before, false);
     let conffiles = attempt.conffiles();
@@ -186,6 +191,7 @@ pub(super) async fn install(
         "residue": state::new_residue(site.host, &marker.before),
         "conffiles": conffiles,
         "cleaned": cleaned,
+        "adjusted": adjusted,
     });
     marker::finish(&path, marker, Phase::Done { output: output.clone() })?;
     Ok(output)
@@ -219,6 +225,7 @@ async fn begin(site: &Site<'_>, permit: &Permit, path: &Path) -> Result<Marker, 
         argv: install_words(plan),
         pid: std::process::id(),
         before,
+        adjusted: Vec::new(),
         phase: Phase::Started,
     };
     marker::write(path, &marker)?;
@@ -227,6 +234,13 @@ async fn begin(site: &Site<'_>, permit: &Permit, path: &Path) -> Result<Marker, 
 
 fn install_words(plan: &HostPlan) -> Vec<String> {
     ["--no-remove", "install"].map(str::to_owned).into_iter().chain(specs(plan)).collect()
+}
+
+/// Why an install is not done.
+struct Why {
+    code: String,
+    message: String,
+    class: FailureClass,
 }
 
 /// One way from wherever the host is to its planned versions.
@@ -320,25 +334,41 @@ impl Attempt<'_> {
         self.lines.iter().filter_map(path).collect()
     }
 
-    fn failure(&self, verdict: &Verdict, evidence: &str) -> Failure {
+    fn errors(&self) -> Vec<String> {
         let error = |line: &Line| match line {
             Line::Error { package, text } => Some(format!("{package}: {text}")),
             Line::Download { .. } | Line::Package { .. } | Line::Conffile { .. } => None,
         };
-        let errors: Vec<_> = self.lines.iter().filter_map(error).collect();
-        let (Cause { code, message }, class) = cause::find(&self.said, &errors, verdict);
-        let cancelled = self.site.context.cancel().is_cancelled();
-        let class = if cancelled { FailureClass::Permanent } else { class };
+        self.lines.iter().filter_map(error).collect()
+    }
+
+    /// Why it is not done; where something may be adjusted that was not yet, that is done, and a further try may help.
+    async fn weigh(&mut self, verdict: &Verdict, adjusted: &mut Vec<Adjusted>) -> Result<Why, Failure> {
+        let cause::Found { cause: Cause { code, mut message }, class, adjustment } =
+            cause::find(&self.said, &self.errors(), verdict);
+        message = format!("{message} ({})", verdict.summary());
+        let cancel = self.site.context.cancel();
+        if let Some((what, cause)) = adjustment.filter(|_| !cancel.is_cancelled())
+            && adjust::make(self.site.host, (what, cause), adjusted, &mut self.ran, cancel).await?
+        {
+            message.push_str(&format!("; {}: the install is tried again", what.says()));
+            return Ok(Why { code, message, class: FailureClass::Transient });
+        }
+        Ok(Why { code, message, class: if cancel.is_cancelled() { FailureClass::Permanent } else { class } })
+    }
+
+    fn failure(&self, why: Why, verdict: &Verdict, evidence: &str, adjusted: &[Adjusted]) -> Failure {
         let details = json!({
             "evidence": evidence,
             "before": package_set_digest(&self.before.packages),
             "after": self.after,
             "verdict": verdict.summary(),
-            "errors": errors,
+            "errors": self.errors(),
             "audit": verdict.audit,
             "packages": verdict.packages.iter().filter(|p| p.outcome != patchloom_domain::PackageOutcome::Installed).collect::<Vec<_>>(),
             "unplanned": verdict.unplanned,
+            "adjusted": adjusted,
         });
-        Failure { code, class, message: format!("{message} ({})", verdict.summary()), details }
+        Failure { code: why.code, class: why.class, message: why.message, details }
     }
 }
