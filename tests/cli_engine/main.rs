@@ -8,4 +8,5 @@ mod keep;
 mod measure;
 mod operate;
 mod runs;
+mod snapshots;
 mod workflows;

@@ -91,7 +91,8 @@ fn names(path: &str) -> Vec<String> {
     let mut versions = vec![path];
     let mut rest = path;
     while let Some((shorter, number)) = rest.rsplit_once('.') {
-        if !shorter.contains(".so") || !number.bytes().all(|byte| byte.is_ascii_digit()) {
+        // `libz.so` itself is of the package that one compiles with.
+        if !shorter.contains(".so.") || !number.bytes().all(|byte| byte.is_ascii_digit()) {
             break;
         }
         versions.push(shorter);

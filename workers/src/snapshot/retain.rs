@@ -57,7 +57,7 @@ pub struct Held {
 
 /// What becomes of a snapshot when old ones are deleted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "fate", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum Fate {
     /// It is deleted.
     Deleted,
