@@ -268,9 +268,10 @@ async fn a_stream_that_is_full_refuses_and_loses_nothing_and_goes_on_once_events
     let (server, dir) = (server(Sync::Unset), tempfile::tempdir().unwrap());
     let small = BusOptions { in_bytes_max: 1 << 20, ..BusOptions::default() };
     // Made, then nobody takes anything.
-    stop(leads(&server, dir.path(), small.clone()).await).await;
+    let stand = leads(&server, dir.path(), small.clone()).await;
     let context = jetstream::new(async_nats::connect(server.url()).await.unwrap());
     made(&context, "PATCHLOOM_EVENTS_IN").await;
+    stop(stand).await;
     let count = 8_000;
     let (told, mut full) = tokio::sync::mpsc::channel(1);
     let publisher = tokio::spawn({

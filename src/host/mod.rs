@@ -266,8 +266,7 @@ impl Host {
 /// The engine has stopped.
 pub async fn register_shipped(handle: &Handle) -> Result<(), Fault> {
     for (name, text) in shipped::all() {
-        let definition = Definition::parse(name, text)
-            .map_err(|mistakes| Fault::new("E0101", Exit::Internal, anyhow::Error::new(mistakes)))?;
+        let definition = shipped_definition(name, text)?;
         let (named, version) = (Arc::clone(&definition.name), definition.digest.clone());
         // What is known already need not be said again with every start.
         let known = handle.read(move |state| state.latest(&named) == Some(&version)).await.map_err(engine_fault)?;
@@ -276,6 +275,21 @@ pub async fn register_shipped(handle: &Handle) -> Result<(), Fault> {
         }
     }
     Ok(())
+}
+
+/// Registers the workflow of this name that comes with this binary; tells whether there is one. For an engine that has only
+/// begun to lead, and was asked for a workflow before it had registered all.
+///
+/// # Errors
+/// The engine has stopped.
+pub async fn register_one_shipped(handle: &Handle, name: &str) -> Result<bool, Fault> {
+    let Some(text) = shipped::text(name) else { return Ok(false) };
+    handle.register("engine", &shipped_definition(name, text)?).await.map_err(engine_fault)?;
+    Ok(true)
+}
+
+fn shipped_definition(name: &str, text: &str) -> Result<Definition, Fault> {
+    Definition::parse(name, text).map_err(|mistakes| Fault::new("E0101", Exit::Internal, anyhow::Error::new(mistakes)))
 }
 
 async fn cut_off(handle: &Handle) -> Result<Vec<CutOff>, Fault> {

@@ -112,3 +112,24 @@ fn a_busy_package_manager_is_waited_for() {
     assert_eq!(bench.root.version_of("loom-lib").as_deref(), Some("1.1"));
     bench.closed(CloseCode::Successful);
 }
+
+#[test]
+fn an_archive_that_was_rearranged_after_the_plan_is_read_again_and_the_install_repeated() {
+    if left_out() {
+        return;
+    }
+    let bench = Bench::new(Root::mini());
+    // The lock keeps the run between its plan and its install.
+    let lock = bench.root.hold_dpkg_lock();
+    let mut running = bench.start(&["--apply", "--lock-timeout", "60"]);
+    running.until("waiting for process");
+    bench.root.rearrange_new_versions();
+    drop(lock);
+    let said = running.finish();
+    said.ended(0, "succeeded").tells("5 patches installed and verified");
+    let told = format!("{said:#}");
+    assert!(told.contains("the indexes were fetched again: the install is tried again"), "{told}");
+    bench.closed(CloseCode::Successful);
+    assert_eq!(bench.root.version_of("loom-lib").as_deref(), Some("1.1"));
+    bench.left_clean();
+}

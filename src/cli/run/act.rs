@@ -19,7 +19,7 @@ use crate::cli::store::{find, look, open_fault, select};
 use crate::cli::workflow::Source;
 use crate::cli::{Context, nats};
 use crate::fault::{Exit, Fault};
-use crate::host::{Host, engine_fault};
+use crate::host::{Host, engine_fault, register_one_shipped};
 use crate::lifecycle;
 use crate::shipped;
 
@@ -145,6 +145,34 @@ pub(super) fn inputs(file: Option<&Path>, single: &[(String, Value)]) -> Result<
     Ok(all)
 }
 
+/// Starts the run; registers shipped workflows first that an engine which has only begun to lead does not know yet.
+async fn begin(handle: &Handle, order: StartRun) -> Result<RunId, Fault> {
+    let mut tries = shipped::all().len();
+    loop {
+        let error = match handle.start(&lifecycle::by(), order.clone()).await {
+            Ok(id) => return Ok(id),
+            Err(error) => error,
+        };
+        if let EngineError::UnknownWorkflow(name) = &error
+            && tries > 0
+            && register_one_shipped(handle, name).await?
+        {
+            tries -= 1;
+            continue;
+        }
+        let names: Vec<&str> = shipped::all().iter().map(|(name, _)| *name).collect();
+        let hint = match &error {
+            EngineError::UnknownWorkflow(_) => format!("name a file in YAML, or one of {}", names.join(", ")),
+            EngineError::Inputs(_) => "give them with --input NAME=VALUE or --inputs FILE".to_owned(),
+            EngineError::Stopped { .. }
+            | EngineError::Refused(_)
+            | EngineError::Calendars(_)
+            | EngineError::Archive(_) => "see `patchloom run list`".to_owned(),
+        };
+        return Err(engine_fault(error).hint(hint));
+    }
+}
+
 pub(super) fn start(args: &RunStartArgs, context: &Context) -> Result<Exit, Fault> {
     let data = context.data_dir()?;
     let (name, definition) = workflow(&args.workflow)?;
@@ -156,18 +184,7 @@ pub(super) fn start(args: &RunStartArgs, context: &Context) -> Result<Exit, Faul
         if let Some(definition) = &definition {
             host.handle().register(&lifecycle::by(), definition).await.map_err(engine_fault)?;
         }
-        let id = host.handle().start(&lifecycle::by(), order).await.map_err(|error| {
-            let names: Vec<&str> = shipped::all().iter().map(|(name, _)| *name).collect();
-            let hint = match &error {
-                EngineError::UnknownWorkflow(_) => format!("name a file in YAML, or one of {}", names.join(", ")),
-                EngineError::Inputs(_) => "give them with --input NAME=VALUE or --inputs FILE".to_owned(),
-                EngineError::Stopped { .. }
-                | EngineError::Refused(_)
-                | EngineError::Calendars(_)
-                | EngineError::Archive(_) => "see `patchloom run list`".to_owned(),
-            };
-            engine_fault(error).hint(hint)
-        })?;
+        let id = begin(host.handle(), order).await?;
         let rest = if args.wait { Some(watching::drive(&host, id, Patience::People, context).await?) } else { None };
         Ok((id, rest))
     })?;
@@ -285,4 +302,25 @@ fn print(data: &Path, id: RunId, json: bool, context: &Context) -> Result<(), Fa
     let inspected = inspect(data).map_err(open_fault)?;
     let (run, definition) = find(&inspected, &id.to_string())?;
     show::print(&inspected, run, definition, json, context)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_engine_that_knows_no_workflow_yet_is_told_of_the_shipped_ones_it_is_asked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        threads().unwrap().block_on(async {
+            let engine = open(dir.path(), &EngineOptions::default()).await.unwrap();
+            let target = serde_json::json!({ "target": { "kind": "root", "path": "/nowhere" }, "mode": "observe" });
+            let order =
+                |workflow: &str, inputs: Value| StartRun { workflow: workflow.into(), inputs, ..StartRun::default() };
+            let id = begin(&engine.handle, order("patch-lifecycle", target)).await.unwrap();
+            assert!(engine.handle.run(id).await.unwrap().is_some());
+            let refused = begin(&engine.handle, order("scann", Value::Null)).await.unwrap_err();
+            assert_eq!(refused.code(), "E0302");
+            engine.close().await;
+        });
+    }
 }

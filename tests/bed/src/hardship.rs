@@ -103,6 +103,20 @@ impl Root {
         self.inside(&["apt-get", "-qq", "update"]);
     }
 
+    /// Moves the packages of the repository of new versions to another folder of it, as an archive that is rearranged
+    /// does: its new index says so, the lists that the root has do not.
+    ///
+    /// # Panics
+    /// Where the archive cannot be indexed again.
+    #[track_caller]
+    pub fn rearrange_new_versions(&self) {
+        let dir = self.path().join("srv/loom/new");
+        let script = "mkdir moved && mv ./*.deb moved/ && apt-ftparchive packages . >Packages.tmp && \
+                      mv Packages.tmp Packages && apt-ftparchive release . >../Release.tmp && mv ../Release.tmp Release";
+        let status = Command::new("sh").args(["-ec", script]).current_dir(&dir).status();
+        assert!(status.is_ok_and(|status| status.success()), "cannot rearrange {}", dir.display());
+    }
+
     /// Runs a line of shell inside the root each time apt is about to call dpkg.
     ///
     /// # Panics

@@ -73,8 +73,9 @@ pub mod windows;
 
 pub use changelog::{CVES_MAX, ChangelogEntry, ChangelogSpan, between, changelog_entries, cve_ids, cve_order};
 pub use failure::{
-    Action, Cause as FailureCause, Diagnosis, Evidence, FAILURES_MAX, Failure, FailureKind, HostEffect, Leaves,
-    Manager, Observed, Outcome as CallOutcome, Remarked, Responsible, States, causes as failure_causes, diagnose,
+    Action, Adjustment, Cause as FailureCause, Diagnosis, Evidence, FAILURES_MAX, Failure, FailureKind, HostEffect,
+    Leaves, Manager, Observed, Outcome as CallOutcome, Remarked, Responsible, States, causes as failure_causes,
+    diagnose,
 };
 pub use finding::{Finding, Knowledge, Severity, SeverityLevel};
 pub use roster::{Admission, Entry, Roster, Wave, WaveRules};

@@ -1,10 +1,19 @@
 //! Why an install is not what was planned: the package manager's words, weighed by what it left behind.
 
 use patchloom_core::FailureClass;
-use patchloom_domain::{Cause, FailureKind, Manager, Observed, PackageOutcome, States, Verdict, diagnose};
+use patchloom_domain::{Adjustment, Cause, FailureKind, Manager, Observed, PackageOutcome, States, Verdict, diagnose};
+
+/// Why a call failed.
+pub(super) struct Found {
+    pub(super) cause: Cause,
+    /// Whether the same call may succeed later.
+    pub(super) class: FailureClass,
+    /// What may be changed before it is made again, and the name of the cause that it is for.
+    pub(super) adjustment: Option<(Adjustment, &'static str)>,
+}
 
 /// The cause, and whether another attempt may help. Takes no exit code: it says nothing.
-pub(super) fn find(manager: Manager, said: &str, errors: &[String], verdict: &Verdict) -> (Cause, FailureClass) {
+pub(super) fn find(manager: Manager, said: &str, errors: &[String], verdict: &Verdict) -> Found {
     let text = format!("{}\n{said}", errors.join("\n"));
     let broken = verdict.packages.iter().filter(|package| package.outcome == PackageOutcome::Broken);
     let broken: Vec<_> = broken.map(|package| package.id.name.clone()).collect();
@@ -14,14 +23,23 @@ pub(super) fn find(manager: Manager, said: &str, errors: &[String], verdict: &Ve
         // After something moved, the same call is not the same call any more: first the way back.
         let again = found.cause.transient && verdict.is_untouched();
         let class = if again { FailureClass::Transient } else { FailureClass::Permanent };
-        return (Cause { code: found.cause.kind.code().to_owned(), message: found.evidence.text }, class);
+        let adjustment = Adjustment::of(found.cause).filter(|_| verdict.is_untouched());
+        return Found {
+            cause: Cause { code: found.cause.kind.code().to_owned(), message: found.evidence.text },
+            class,
+            adjustment: adjustment.map(|what| (what, found.cause.name)),
+        };
     }
+    let permanent = |code: &str, message| Found {
+        cause: Cause { code: code.to_owned(), message },
+        class: FailureClass::Permanent,
+        adjustment: None,
+    };
     if !verdict.is_untouched() || !verdict.audit.is_empty() {
-        return (Cause { code: "HALF_STATE".to_owned(), message: verdict.summary() }, FailureClass::Permanent);
+        return permanent("HALF_STATE", verdict.summary());
     }
     let last = said.lines().map(str::trim).rfind(|line| ["E:", "Error:"].iter().any(|word| line.starts_with(word)));
-    let message = last.map_or_else(|| verdict.summary(), str::to_owned);
-    (Cause { code: "UNVERIFIED".to_owned(), message }, FailureClass::Permanent)
+    permanent("UNVERIFIED", last.map_or_else(|| verdict.summary(), str::to_owned))
 }
 
 #[cfg(test)]
@@ -36,8 +54,8 @@ mod tests {
 
     #[track_caller]
     fn check(said: &str, code: &str, class: FailureClass) {
-        let (cause, found) = find(Manager::Apt, said, &[], &untouched());
-        assert_eq!((cause.code.as_str(), found), (code, class), "{cause}");
+        let found = find(Manager::Apt, said, &[], &untouched());
+        assert_eq!((found.cause.code.as_str(), found.class), (code, class), "{}", found.cause);
     }
 
     #[test]
@@ -55,7 +73,11 @@ mod tests {
         let mut moved = untouched();
         let id = PackageId { name: "jq".to_owned(), arch: "amd64".to_owned() };
         moved.unplanned = vec![Drift { id, before: None, after: None }];
-        assert_eq!(find(Manager::Apt, "E: Could not get lock /x", &[], &moved).1, FailureClass::Permanent);
-        assert_eq!(find(Manager::Apt, "", &[], &moved).0.code, "HALF_STATE");
+        assert_eq!(find(Manager::Apt, "E: Could not get lock /x", &[], &moved).class, FailureClass::Permanent);
+        assert_eq!(find(Manager::Apt, "", &[], &moved).cause.code, "HALF_STATE");
+        let missing = "E: Failed to fetch http://mirror/jq_1.7_amd64.deb  404  Not Found";
+        assert_eq!(find(Manager::Apt, missing, &[], &moved).adjustment, None);
+        let adjustment = find(Manager::Apt, missing, &[], &untouched()).adjustment;
+        assert_eq!(adjustment, Some((Adjustment::RefreshIndexes, "download_404")));
     }
 }

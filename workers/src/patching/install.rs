@@ -11,6 +11,7 @@ use patchloom_domain::{
 };
 use serde_json::{Value, json};
 
+use super::adjust::{self, Adjusted};
 use super::executor::executor_of;
 use super::marker::{self, Marker, Phase};
 use super::report::Line;
@@ -56,30 +57,30 @@ pub(super) async fn simulate(site: &Site<'_>, plan: &HostPlan) -> Result<(), Fai
         return Ok(());
     }
     let executor = executor_of(site.host);
-    let found = executor.simulate(site.host, plan, site.context.cancel()).await?;
+    let answer = executor.simulate(site.host, plan, site.context.cancel()).await?;
     let row = |c: &PlannedChange| (executor.row_name(&c.id), c.installed.clone(), c.candidate.clone());
     let planned: BTreeSet<_> = plan.changes.iter().map(row).collect();
-    let would = found.rows;
-    if planned == would && found.removes.is_empty() {
+    let would = answer.rows;
+    if planned == would && answer.removes.is_empty() {
         return Ok(());
     }
     let untouched = judge_install(&Default::default(), &Default::default(), &[], "");
-    let (why, class) = cause::find(executor.words(), &found.said, &[], &untouched);
+    let found = cause::find(executor.words(), &answer.said, &[], &untouched);
     let details = json!({
         "not_done": planned.difference(&would).collect::<Vec<_>>(),
         "not_planned": would.difference(&planned).collect::<Vec<_>>(),
-        "removed": found.removes,
-        "said": tail(&found.said),
+        "removed": answer.removes,
+        "said": tail(&answer.said),
     });
-    if why.code != "UNVERIFIED" {
-        return Err(Failure { code: why.code, class, message: why.message, details });
+    if found.cause.code != "UNVERIFIED" {
+        return Err(Failure { code: found.cause.code, class: found.class, message: found.cause.message, details });
     }
     let message = format!(
         "the package manager would not do exactly what is planned on {}: {} changes missing, {} others, {} removals",
         site.host.place(),
         planned.difference(&would).count(),
         would.difference(&planned).count(),
-        found.removes.len()
+        answer.removes.len()
     );
     Err(Failure { details, ..permanent("DRIFT", message) })
 }
@@ -123,6 +124,7 @@ pub(super) async fn install(
         None => begin(site, permit, &path).await?,
     };
     touch().await?;
+    let mut adjusted = marker.adjusted.clone();
     let mut attempt = Attempt {
         site,
         plan,
@@ -134,11 +136,14 @@ pub(super) async fn install(
         scripts: Scripts::default(),
     };
     let verdict = attempt.carry_out(continued).await?;
+    let why = if verdict.is_complete() { None } else { Some(attempt.weigh(&verdict, &mut adjusted).await?) };
     let evidence = context
         .put_json(&json!({ "argv": marker.argv, "ran": attempt.ran, "output": attempt.said, "status": attempt.lines, "verdict": verdict }))
         .await?;
-    if !verdict.is_complete() {
-        return Err(attempt.failure(&verdict, evidence.as_str()));
+    if let Some(why) = why {
+        let failure = attempt.failure(why, &verdict, evidence.as_str(), &adjusted);
+        marker::write(&path, &Marker { adjusted, ..marker })?;
+        return Err(failure);
     }
     let cleaned = state::clean(site.host, &marker.before, false);
     let conffiles = attempt.conffiles();
@@ -154,6 +159,7 @@ pub(super) async fn install(
         "residue": state::new_residue(site.host, &marker.before),
         "conffiles": conffiles,
         "cleaned": cleaned,
+        "adjusted": adjusted,
     });
     marker::finish(&path, marker, Phase::Done { output: output.clone() })?;
     Ok(output)
@@ -187,10 +193,18 @@ async fn begin(site: &Site<'_>, permit: &Permit, path: &Path) -> Result<Marker, 
         argv: executor_of(site.host).install_words(plan),
         pid: std::process::id(),
         before,
+        adjusted: Vec::new(),
         phase: Phase::Started,
     };
     marker::write(path, &marker)?;
     Ok(marker)
+}
+
+/// Why an install is not done.
+struct Why {
+    code: String,
+    message: String,
+    class: FailureClass,
 }
 
 /// One way from wherever the host is to its planned versions.
@@ -303,27 +317,42 @@ impl Attempt<'_> {
         self.lines.iter().filter_map(path).collect()
     }
 
-    fn failure(&self, verdict: &Verdict, evidence: &str) -> Failure {
+    fn errors(&self) -> Vec<String> {
         let error = |line: &Line| match line {
             Line::Error { package, text } => Some(format!("{package}: {text}")),
             Line::Download { .. } | Line::Package { .. } | Line::Conffile { .. } => None,
         };
-        let errors: Vec<_> = self.lines.iter().filter_map(error).collect();
+        self.lines.iter().filter_map(error).collect()
+    }
+
+    /// Why it is not done; where something may be adjusted that was not yet, that is done, and a further try may help.
+    async fn weigh(&mut self, verdict: &Verdict, adjusted: &mut Vec<Adjusted>) -> Result<Why, Failure> {
         let said = format!("{}\n{}", self.said, self.scripts.said);
-        let (Cause { code, message }, class) =
-            cause::find(executor_of(self.site.host).words(), &said, &errors, verdict);
-        let cancelled = self.site.context.cancel().is_cancelled();
-        let class = if cancelled { FailureClass::Permanent } else { class };
+        let cause::Found { cause: Cause { code, mut message }, class, adjustment } =
+            cause::find(executor_of(self.site.host).words(), &said, &self.errors(), verdict);
+        message = format!("{message} ({})", verdict.summary());
+        let cancel = self.site.context.cancel();
+        if let Some((what, cause)) = adjustment.filter(|_| !cancel.is_cancelled())
+            && adjust::make(self.site.host, (what, cause), adjusted, &mut self.ran, cancel).await?
+        {
+            message.push_str(&format!("; {}: the install is tried again", what.says()));
+            return Ok(Why { code, message, class: FailureClass::Transient });
+        }
+        Ok(Why { code, message, class: if cancel.is_cancelled() { FailureClass::Permanent } else { class } })
+    }
+
+    fn failure(&self, why: Why, verdict: &Verdict, evidence: &str, adjusted: &[Adjusted]) -> Failure {
         let details = json!({
             "evidence": evidence,
             "before": package_set_digest(&self.before.packages),
             "after": self.after,
             "verdict": verdict.summary(),
-            "errors": errors,
+            "errors": self.errors(),
             "audit": verdict.audit,
             "packages": verdict.packages.iter().filter(|p| p.outcome != PackageOutcome::Installed).collect::<Vec<_>>(),
             "unplanned": verdict.unplanned,
+            "adjusted": adjusted,
         });
-        Failure { code, class, message: format!("{message} ({})", verdict.summary()), details }
+        Failure { code: why.code, class: why.class, message: why.message, details }
     }
 }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use super::adjust::Adjusted;
 use super::state::HostState;
 use crate::durable;
 use crate::failure::{permanent, transient};
@@ -43,6 +44,9 @@ pub(super) struct Marker {
     pub(super) pid: u32,
     /// The target before.
     pub(super) before: HostState,
+    /// What was adjusted after a try failed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) adjusted: Vec<Adjusted>,
     /// Where it stands.
     #[serde(flatten)]
     pub(super) phase: Phase,

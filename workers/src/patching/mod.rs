@@ -1,5 +1,6 @@
 //! Steps 4 and 5 of the lifecycle and their way back: prove it, install exactly the plan, believe only the package set.
 
+mod adjust;
 mod apt;
 mod backup;
 mod cause;

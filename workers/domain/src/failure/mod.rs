@@ -5,6 +5,7 @@
 //! dnf when the script of a package fails. Rules are data, one table per package manager; each classification names the
 //! line that decided. A text that is not in English is not guessed at.
 
+mod adjustment;
 mod cause;
 mod causes;
 mod diagnosis;
@@ -20,6 +21,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use adjustment::Adjustment;
 pub use cause::{Action, Cause, Leaves, Responsible};
 pub use diagnosis::diagnose;
 pub use effect::HostEffect;
