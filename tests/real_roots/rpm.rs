@@ -39,7 +39,7 @@ fn usr(root: &Root) -> Tree {
 
 /// The packages that dnf thinks somebody asked for.
 fn asked_for(root: &Root) -> String {
-    root.inside(&["dnf", "-q", "-C", "repoquery", "--userinstalled"])
+    root.inside(&["dnf", "-q", "-C", "repoquery", "--userinstalled", "--qf", "%{name}"])
 }
 
 /// Leaves packages out, as an administrator does.

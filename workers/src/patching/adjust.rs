@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use patchloom_core::Failure;
-use patchloom_domain::{Adjustment, EvidenceCommand, Manager};
+use patchloom_domain::{Adjustment, EvidenceCommand};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
@@ -47,19 +47,12 @@ pub(super) async fn make(
     if made.iter().any(|adjusted| adjusted.what == what) {
         return Ok(false);
     }
-    let words: &[&str] = match (executor_of(host).words(), what) {
-        (Manager::Apt | Manager::Dpkg, Adjustment::ReplaceIndexes) => &[],
-        (Manager::Apt | Manager::Dpkg, Adjustment::RefreshIndexes) => &["apt-get", "-q", "update"],
-        (Manager::Apt | Manager::Dpkg, Adjustment::DiscardPackages) => &["apt-get", "-q", "clean"],
-        (Manager::Dnf, Adjustment::RefreshIndexes | Adjustment::ReplaceIndexes) => &["dnf", "--refresh", "makecache"],
-        (Manager::Dnf, Adjustment::DiscardPackages) => &["dnf", "clean", "packages"],
-        (Manager::Zypper, Adjustment::RefreshIndexes | Adjustment::ReplaceIndexes) => {
-            &["zypper", "--non-interactive", "refresh", "--force"]
-        }
-        (Manager::Zypper, Adjustment::DiscardPackages) => &["zypper", "--non-interactive", "clean"],
-        (Manager::WindowsUpdate | Manager::Msi, _) => return Ok(false),
+    let done = match (what, executor_of(host).adjusting(what)) {
+        (_, Some(words)) => run(host, words, ran, cancel).await?,
+        (Adjustment::RefreshIndexes, None) => run(host, &["apt-get", "-q", "update"], ran, cancel).await?,
+        (Adjustment::ReplaceIndexes, None) => replace(host, ran, cancel).await?,
+        (Adjustment::DiscardPackages, None) => run(host, &["apt-get", "-q", "clean"], ran, cancel).await?,
     };
-    let done = if words.is_empty() { replace(host, ran, cancel).await? } else { run(host, words, ran, cancel).await? };
     made.push(Adjusted { what, cause: cause.to_owned(), done });
     Ok(done)
 }

@@ -19,7 +19,8 @@ pub(super) fn find(manager: Manager, said: &str, errors: &[String], verdict: &Ve
     let broken: Vec<_> = broken.map(|package| package.id.name.clone()).collect();
     let states = States { changed: &[], broken: &broken };
     let found = diagnose(&Observed { manager, code: None, text: text.as_bytes(), states: Some(states) });
-    if let Some(found) = found.primary.filter(|failure| failure.cause.kind != FailureKind::Unknown) {
+    let known = found.primary.filter(|failure| failure.cause.kind != FailureKind::Unknown);
+    if let Some(found) = failed_script(manager, &text).or(known) {
         // After something moved, the same call is not the same call any more: first the way back.
         let again = found.cause.transient && verdict.is_untouched();
         let class = if again { FailureClass::Transient } else { FailureClass::Permanent };
@@ -40,6 +41,16 @@ pub(super) fn find(manager: Manager, said: &str, errors: &[String], verdict: &Ve
     }
     let last = said.lines().map(str::trim).rfind(|line| ["E:", "Error:"].iter().any(|word| line.starts_with(word)));
     permanent("UNVERIFIED", last.map_or_else(|| verdict.summary(), str::to_owned))
+}
+
+/// The script of a package that failed over rpm, which calls the package installed: the state that it gets for that is our
+/// own and explains nothing, and neither does anything else that was said beside it.
+fn failed_script(manager: Manager, text: &str) -> Option<patchloom_domain::Failure> {
+    let over_rpm = matches!(manager, Manager::Dnf | Manager::Zypper);
+    // As if it had ended well: only what is always a failure counts.
+    let quiet = Observed { manager, code: Some(0), text: text.as_bytes(), states: None };
+    let found = over_rpm.then(|| diagnose(&quiet)).and_then(|found| found.primary);
+    found.filter(|failure| failure.cause.kind == FailureKind::Scriptlet)
 }
 
 #[cfg(test)]
@@ -66,6 +77,18 @@ mod tests {
         check(held, "HELD", FailureClass::Permanent);
         check("E: something new", "UNVERIFIED", FailureClass::Permanent);
         check("", "UNVERIFIED", FailureClass::Permanent);
+    }
+
+    #[test]
+    fn a_script_that_failed_over_rpm_explains_the_rest() {
+        let mut moved = untouched();
+        let id = PackageId { name: "loom-epoch".to_owned(), arch: "noarch".to_owned() };
+        moved.unplanned = vec![Drift { id, before: None, after: None }];
+        let said = "Unable to detect release version (use '--releasever' to specify release version)\n\
+                    error: %prein(loom-epoch-1:3-1.noarch) scriptlet failed, exit status 1\nError: Transaction failed\n";
+        let found = find(Manager::Dnf, said, &[], &moved);
+        assert_eq!((found.cause.code.as_str(), found.class), ("SCRIPTLET", FailureClass::Permanent));
+        assert!(found.cause.message.contains("loom-epoch"), "{}", found.cause);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use patchloom_core::Failure;
-use patchloom_domain::{HostPlan, Manager, PackageId, PackageSet, PlannedChange, VersionScheme};
+use patchloom_domain::{Adjustment, HostPlan, Manager, PackageId, PackageSet, PlannedChange, VersionScheme};
 use tokio_util::sync::CancellationToken;
 
 use super::apt::AptExecutor;
@@ -121,6 +121,12 @@ pub(super) trait Executor: Send + Sync {
 
     /// Installs exactly the planned versions; `continued` where an install before it was cut off.
     fn install(&self, host: &HostExec, plan: &HostPlan, lock_timeout: Duration, continued: bool) -> Order;
+
+    /// The words that make an adjustment, where one call makes it.
+    fn adjusting(&self, what: Adjustment) -> Option<&'static [&'static str]> {
+        let _ = what;
+        None
+    }
 
     /// Makes a damaged database readable again; nothing where it is.
     fn mend<'a>(&'a self, host: &'a HostExec, cancel: &'a CancellationToken) -> Answer<'a, Vec<Order>> {

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use patchloom_domain::{HostPlan, Manager, PackageId, PackageSet, PlannedChange, VersionScheme};
+use patchloom_domain::{Adjustment, HostPlan, Manager, PackageId, PackageSet, PlannedChange, VersionScheme};
 use tokio_util::sync::CancellationToken;
 
 use super::super::executor::{Answer, Executor, Leavings, Offered, Simulated, Undoing};
@@ -157,6 +157,13 @@ impl Executor for DnfExecutor {
 
     fn install(&self, host: &HostExec, plan: &HostPlan, _lock_timeout: Duration, _continued: bool) -> Order {
         changing(host, dnf(&["-y"]).into_iter().chain(self.install_words(plan)).collect())
+    }
+
+    fn adjusting(&self, what: Adjustment) -> Option<&'static [&'static str]> {
+        Some(match what {
+            Adjustment::RefreshIndexes | Adjustment::ReplaceIndexes => &["dnf", "-q", "--refresh", "makecache"],
+            Adjustment::DiscardPackages => &["dnf", "-q", "clean", "packages"],
+        })
     }
 
     fn mend<'a>(&'a self, host: &'a HostExec, cancel: &'a CancellationToken) -> Answer<'a, Vec<Order>> {

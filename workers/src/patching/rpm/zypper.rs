@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use patchloom_domain::{HostPlan, Manager, PackageId, PackageSet, PlannedChange, VersionScheme};
+use patchloom_domain::{Adjustment, HostPlan, Manager, PackageId, PackageSet, PlannedChange, VersionScheme};
 use tokio_util::sync::CancellationToken;
 
 use super::super::executor::{Answer, Executor, Leavings, Offered, Simulated, Undoing};
@@ -131,6 +131,15 @@ impl Executor for ZypperExecutor {
     fn install(&self, host: &HostExec, plan: &HostPlan, lock_timeout: Duration, _continued: bool) -> Order {
         let argv = zypper(&[], &[]).into_iter().chain(self.install_words(plan)).collect();
         waiting(changing(host, argv), lock_timeout)
+    }
+
+    fn adjusting(&self, what: Adjustment) -> Option<&'static [&'static str]> {
+        Some(match what {
+            Adjustment::RefreshIndexes | Adjustment::ReplaceIndexes => {
+                &["zypper", "--non-interactive", "refresh", "--force"]
+            }
+            Adjustment::DiscardPackages => &["zypper", "--non-interactive", "clean"],
+        })
     }
 
     fn mend<'a>(&'a self, host: &'a HostExec, cancel: &'a CancellationToken) -> Answer<'a, Vec<Order>> {
