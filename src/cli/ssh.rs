@@ -41,7 +41,7 @@ pub struct SshArgs {
     pub host_dir: String,
     /// How hosts behind AWS Systems Manager are reached.
     #[command(flatten)]
-    pub aws: AwsArgs,
+    pub aws: Box<AwsArgs>,
 }
 
 fn host_dir(text: &str) -> Result<String, String> {

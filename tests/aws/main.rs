@@ -21,6 +21,7 @@ pub fn patchloom(home: &Path, env: &[(String, String)], arguments: &[&str]) -> O
     command.stdin(Stdio::null()).output().expect("the binary starts")
 }
 
+/// All that it said.
 pub fn text(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
