@@ -10,7 +10,7 @@ use patchloom_domain::Instant;
 use patchloom_engine::runtime::Inspected;
 use patchloom_workers::register::Register;
 use patchloom_workers::runtime::DataDir;
-use patchloom_workers::snapshot::{Error, Fate, Held, Snapshots};
+use patchloom_workers::snapshot::{Error, Fate, Held, Pruned, Snapshots};
 use serde_json::json;
 
 use super::store::{look, open_fault};
@@ -178,7 +178,7 @@ fn prune(args: &SnapshotPruneArgs, snapshots: &Snapshots, context: &Context) -> 
     let failed = told.iter().find_map(|(_, done)| done.as_ref().err());
     let deleted = told.iter().filter(|(_, done)| matches!(done, Ok(Fate::Deleted))).count();
     if args.json {
-        let one = |(held, done): &(Held, Result<Fate, Error>)| match done {
+        let one = |(held, done): &Pruned| match done {
             Ok(fate) => json!({ "snapshot": held, "fate": fate }),
             Err(error) => json!({ "snapshot": held, "error": error.code(), "text": error.to_string() }),
         };

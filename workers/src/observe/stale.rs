@@ -65,8 +65,8 @@ fn command(dir: &Path) -> String {
 /// `0::/system.slice/nginx.service` is of the unit nginx.service.
 fn unit(dir: &Path) -> Option<String> {
     let text = fs::read_to_string(dir.join("cgroup")).ok()?;
-    let units = text.lines().filter_map(|line| line.rsplit('/').next()).filter(|name| name.ends_with(".service"));
-    units.last().map(str::to_owned)
+    let mut units = text.lines().filter_map(|line| line.rsplit('/').next()).filter(|name| name.ends_with(".service"));
+    units.next_back().map(str::to_owned)
 }
 
 /// The files of packages that are mapped and gone, as the target names them.

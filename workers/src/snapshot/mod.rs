@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use patchloom_domain::{Instant, SnapshotKind, SnapshotProof};
 use serde::{Deserialize, Serialize};
 
-pub use retain::{Fate, Held, Owner, TTL_MS};
+pub use retain::{Fate, Held, Owner, Pruned, TTL_MS};
 pub use volume::{Tools, Volume};
 
 use crate::durable;

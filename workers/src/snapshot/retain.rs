@@ -82,6 +82,9 @@ impl Held {
     }
 }
 
+/// A snapshot with what became of it.
+pub type Pruned = (Held, Result<Fate, Error>);
+
 impl Snapshots {
     /// All that lie there, half-made ones too, by their ids.
     ///
@@ -146,12 +149,7 @@ impl Snapshots {
     ///
     /// # Errors
     /// When the directory cannot be read; one that could not be deleted is told as such beside it.
-    pub fn prune(
-        &self,
-        now: Instant,
-        in_use: impl Fn(&Held) -> bool,
-        dry_run: bool,
-    ) -> Result<Vec<(Held, Result<Fate, Error>)>, Error> {
+    pub fn prune(&self, now: Instant, in_use: impl Fn(&Held) -> bool, dry_run: bool) -> Result<Vec<Pruned>, Error> {
         let mut told = Vec::new();
         for held in self.list()? {
             let fate = held.fate(now, in_use(&held));

@@ -68,7 +68,7 @@ fn a_snapshot_that_a_host_still_needs_is_not_dropped() {
 }
 
 /// The ids of a prune with what became of each.
-fn fates(told: Vec<(Held, Result<Fate, Error>)>) -> Vec<(String, Fate)> {
+fn fates(told: Vec<Pruned>) -> Vec<(String, Fate)> {
     told.into_iter().map(|(held, fate)| (held.id, fate.unwrap())).collect()
 }
 

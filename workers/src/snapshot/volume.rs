@@ -90,7 +90,7 @@ fn mounted(table: &str, root: &Path) -> Option<(String, String)> {
         let (kind, source) = (right.next()?.to_owned(), right.next()?.to_owned());
         (Path::new(&point) == root).then_some((kind, source))
     };
-    table.lines().filter_map(row).last()
+    table.lines().filter_map(row).next_back()
 }
 
 /// The rows of a report of LVM: `{"report": [{"lv": [{…}]}]}`.
