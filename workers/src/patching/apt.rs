@@ -7,7 +7,7 @@ use std::time::Duration;
 use patchloom_domain::{HostPlan, Manager, PackageId, PackageSet, PackageState, PlannedChange, VersionScheme};
 use tokio_util::sync::CancellationToken;
 
-use super::executor::{Answer, Executor, Leavings, Offered, Simulated, Undoing};
+use super::executor::{Answer, Executor, Former, Leavings, Offered, Simulated, Undoing};
 use super::install::changing;
 use super::report::{self, Line};
 use super::{qualified, spec, state};
@@ -171,13 +171,7 @@ impl Executor for AptExecutor {
         path.is_file().then_some(path)
     }
 
-    fn fetch(
-        &self,
-        host: &HostExec,
-        wanted: &[(PackageId, String, String)],
-        dir: &Path,
-        offline: bool,
-    ) -> Option<Order> {
+    fn fetch(&self, host: &HostExec, wanted: &[Former], dir: &Path, offline: bool) -> Option<Order> {
         // Off line, a repository in a directory of the target is as good as a cache.
         let reachable = wanted.iter().filter(|(_, _, origin)| !offline || is_local(origin));
         let specs: Vec<_> = reachable.map(|(id, version, _)| spec(id, version)).collect();

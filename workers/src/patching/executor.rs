@@ -56,11 +56,14 @@ pub(super) struct Undoing<'a> {
     pub(super) before: &'a PackageSet,
     pub(super) now: &'a PackageSet,
     /// Former packages that are kept, with their file as the host sees it.
-    pub(super) files: &'a [(PackageId, String, String)],
+    pub(super) files: &'a [Former],
     /// The directory of those, to be shared with the host.
     pub(super) dir: &'a Path,
     pub(super) lock_timeout: Duration,
 }
+
+/// A former package that is kept: which, its version, and its file as the host sees it.
+pub(super) type Former = (PackageId, String, String);
 
 /// A package manager that changes a target.
 pub(super) trait Executor: Send + Sync {
@@ -166,13 +169,7 @@ pub(super) trait Executor: Send + Sync {
     fn cached(&self, host: &HostExec, id: &PackageId, version: &str) -> Option<PathBuf>;
 
     /// Downloads former packages into `dir`, which is shared; none where they are out of reach.
-    fn fetch(
-        &self,
-        host: &HostExec,
-        wanted: &[(PackageId, String, String)],
-        dir: &Path,
-        offline: bool,
-    ) -> Option<Order>;
+    fn fetch(&self, host: &HostExec, wanted: &[Former], dir: &Path, offline: bool) -> Option<Order>;
 
     /// Asks a package file what it is.
     fn identify(&self, file: &str) -> Vec<String>;

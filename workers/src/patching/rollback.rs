@@ -8,14 +8,13 @@ use std::time::Duration;
 
 use patchloom_core::Failure;
 use patchloom_domain::{
-    EvidenceCommand, HostPlan, PackageId, PackageSet, PackageUndo, Target, UndoIntent, UndoWay, VersionScheme,
-    package_set_digest,
+    EvidenceCommand, HostPlan, PackageSet, PackageUndo, Target, UndoIntent, UndoWay, VersionScheme, package_set_digest,
 };
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::backup::{self, Backup, PackageCache};
-use super::executor::{Undoing, executor_of};
+use super::executor::{Former, Undoing, executor_of};
 use super::install::{Site, changing};
 use super::marker::{self, Phase};
 use super::state::{self, HostState};
@@ -172,12 +171,7 @@ impl Undo<'_> {
         state::packages(self.site.host, &CancellationToken::new()).await
     }
 
-    fn undoing<'u>(
-        &'u self,
-        files: &'u [(PackageId, String, String)],
-        dir: &'u Path,
-        now: &'u PackageSet,
-    ) -> Undoing<'u> {
+    fn undoing<'u>(&'u self, files: &'u [Former], dir: &'u Path, now: &'u PackageSet) -> Undoing<'u> {
         Undoing {
             host: self.site.host,
             plan: self.wanted.plan,
@@ -197,7 +191,7 @@ impl Undo<'_> {
     }
 
     /// Former packages that are kept, under the names that the package manager expects, and where the host sees them.
-    fn stage(&self) -> Result<(tempfile::TempDir, Vec<(PackageId, String, String)>), Failure> {
+    fn stage(&self) -> Result<(tempfile::TempDir, Vec<Former>), Failure> {
         let (host, executor) = (self.site.host, executor_of(self.site.host));
         let cache = PackageCache { dir: kept_dir(self.site.context.data().backups(), host), executor };
         let io = |error: std::io::Error| transient("E0514", format!("cannot stage former packages: {error}"));

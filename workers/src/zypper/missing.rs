@@ -190,7 +190,7 @@ fn told(id: &PackageId, before: Option<&String>, version: &str, origin: &str, al
     };
     let of: Vec<&Advisory> = all.iter().filter(|advisory| advisory.below.iter().any(named)).collect();
     let mut cves: Vec<String> = of.iter().flat_map(|advisory| advisory.cves.iter().cloned()).collect();
-    cves.sort_by(|a, b| cve_order(a).cmp(&cve_order(b)));
+    cves.sort_by_key(|cve| cve_order(cve));
     cves.dedup();
     let graver = SEVERITIES.iter().find(|(severity, _)| of.iter().any(|advisory| advisory.severity == *severity));
     MissingPatch {

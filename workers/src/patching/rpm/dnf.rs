@@ -7,7 +7,7 @@ use std::time::Duration;
 use patchloom_domain::{Adjustment, HostPlan, Manager, PackageId, PackageSet, PlannedChange, VersionScheme};
 use tokio_util::sync::CancellationToken;
 
-use super::super::executor::{Answer, Executor, Leavings, Offered, Simulated, Undoing};
+use super::super::executor::{Answer, Executor, Former, Leavings, Offered, Simulated, Undoing};
 use super::super::install::changing;
 use super::super::scripts::Scripts;
 use super::super::state;
@@ -208,13 +208,7 @@ impl Executor for DnfExecutor {
     }
 
     /// `dnf download` is a plugin that may be absent; to reinstall what is installed and stop after the download is not.
-    fn fetch(
-        &self,
-        host: &HostExec,
-        wanted: &[(PackageId, String, String)],
-        dir: &Path,
-        offline: bool,
-    ) -> Option<Order> {
+    fn fetch(&self, host: &HostExec, wanted: &[Former], dir: &Path, offline: bool) -> Option<Order> {
         let inside = format!("--destdir={}", host.shared_path(dir).display());
         let mut argv = dnf(&["-y", "--downloadonly", &inside]);
         argv.extend(offline.then(|| "-C".to_owned()));

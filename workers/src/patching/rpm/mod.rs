@@ -13,7 +13,7 @@ use patchloom_core::Failure;
 use patchloom_domain::{HostPlan, InstalledPackage, PackageId, PackageSet, PackageState, PlannedChange, RpmVersion};
 use tokio_util::sync::CancellationToken;
 
-use super::executor::Undoing;
+use super::executor::{Former, Undoing};
 use super::install::changing;
 use super::state;
 use crate::dnf::rpmdb::is_beside;
@@ -51,7 +51,7 @@ async fn copies(
         found.entry(package.id.clone()).or_default().push(package);
     }
     let order = |version: &str| version.parse::<RpmVersion>().ok();
-    found.values_mut().for_each(|all| all.sort_by(|a, b| order(&a.version).cmp(&order(&b.version))));
+    found.values_mut().for_each(|all| all.sort_by_key(|package| order(&package.version)));
     Ok(found)
 }
 
@@ -192,10 +192,11 @@ impl Rest {
         let copy = |change: &PlannedChange| change.installed.as_ref().map(|version| copy_id(&change.id, version));
         let is_copy = |id: &PackageId| undoing.plan.changes.iter().any(|change| copy(change).as_ref() == Some(id));
         let stands_twice = |id: &PackageId, former: &str| undoing.now.get(&copy_id(id, former)).is_some();
-        let lacking = |(id, former, _): &&(PackageId, String, String)| {
+        let lacking = |(id, former, _): &&Former| {
             let there = undoing.now.get(id).is_some_and(|state| state.version == *former);
             // A kernel is still there; anything else that stands twice has lost files to its other self.
-            !there && !(is_beside(id) && stands_twice(id, former))
+            let beside = is_beside(id) && stands_twice(id, former);
+            !there && !beside
         };
         let is_new = |id: &&PackageId| undoing.before.get(id).is_none() && !is_copy(id);
         let beside = |change: &&PlannedChange| {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use patchloom_domain::{Adjustment, HostPlan, Manager, PackageId, PackageSet, PlannedChange, VersionScheme};
 use tokio_util::sync::CancellationToken;
 
-use super::super::executor::{Answer, Executor, Leavings, Offered, Simulated, Undoing};
+use super::super::executor::{Answer, Executor, Former, Leavings, Offered, Simulated, Undoing};
 use super::super::install::changing;
 use super::super::scripts::Scripts;
 use super::super::state;
@@ -188,13 +188,7 @@ impl Executor for ZypperExecutor {
         super::cached(host, PACKAGES, CACHE_DEPTH, id, version)
     }
 
-    fn fetch(
-        &self,
-        host: &HostExec,
-        wanted: &[(PackageId, String, String)],
-        dir: &Path,
-        offline: bool,
-    ) -> Option<Order> {
+    fn fetch(&self, host: &HostExec, wanted: &[Former], dir: &Path, offline: bool) -> Option<Order> {
         // Which repository is on this very machine it does not tell.
         if offline {
             return None;
