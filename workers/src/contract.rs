@@ -35,14 +35,16 @@ pub(crate) fn map(fields: Value) -> Value {
     json!({ "type": "object", "required": required, "properties": properties, "additionalProperties": false })
 }
 
-/// A target: this machine, a root directory, or a machine that is reached over SSH.
+/// A target: this machine, a root directory, or a machine that is reached over SSH or through Systems Manager.
 pub(crate) fn target() -> Value {
-    let kind = json!({ "enum": ["local", "root", "ssh"] });
+    let kind = json!({ "enum": ["local", "root", "ssh", "ssm"] });
     let path = json!({ "type": "string", "description": "Absolute path of a root directory." });
     let host = json!({ "type": "string", "description": "Name or address, for ssh." });
     let port = json!({ "type": "integer", "minimum": 1, "maximum": 65_535 });
+    let instance = json!({ "type": "string", "description": "Id of an instance, for ssm." });
     map(json!({
         "kind": kind, "path?": path, "host?": host, "port?": port, "user?": text(), "jump?": list(text()),
+        "instance?": instance, "region?": text(),
     }))
 }
 
