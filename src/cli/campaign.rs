@@ -250,7 +250,7 @@ fn wish(args: &CampaignRunArgs) -> Result<Wish, Fault> {
             .or_else(|| args.refresh_older_than.map(|hours| u64::from(hours) * 60 * 60 * 1000)),
         checks: args.checks.clone(),
         lock_timeout_seconds: args.lock_timeout,
-        reboot: args.care.reboot.word(),
+        reboot: args.rules.reboot.word(),
         reboot_deadline_seconds: args.care.reboot_deadline,
         agents: args.care.agents.clone(),
     })

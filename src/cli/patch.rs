@@ -7,7 +7,7 @@ use anyhow::anyhow;
 use clap::Args;
 use patchloom_domain::{ChangeRequest, SshTarget, SsmTarget, Target};
 
-use super::{Context, SshArgs};
+use super::{Context, RebootChoice, SshArgs};
 use crate::confirm;
 use crate::fault::{Exit, Fault};
 use crate::host::Host;
@@ -72,6 +72,9 @@ pub struct PatchArgs {
     /// How many seconds to wait for another package manager to finish
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     pub lock_timeout: u32,
+    /// Whether a host over SSH is booted anew after its patch, inside the window of its change
+    #[arg(long, value_enum, default_value_t = RebootChoice::Never)]
+    pub reboot: RebootChoice,
     /// What a host needs besides its packages.
     #[command(flatten)]
     pub care: CareArgs,
@@ -116,41 +119,15 @@ fn ssm_target(text: &str) -> Result<SsmTarget, String> {
     Ok(SsmTarget { instance: instance.to_owned(), region: region.map(str::to_owned) })
 }
 
-/// What must be alive on a host before it is touched, and whether it is booted after.
+/// What must be alive on a host before it is touched, and how long it may take to boot after.
 #[derive(Clone, Debug, Args)]
 pub struct CareArgs {
-    /// Whether a host over SSH is booted anew after its patch, inside the window of its change
-    #[arg(long, value_enum, default_value_t = Reboot::Never)]
-    pub reboot: Reboot,
     /// How many seconds a host may take to come back; then it has failed
     #[arg(long, value_name = "SECONDS", default_value_t = 900)]
     pub reboot_deadline: u32,
     /// A unit of systemd that must be active before the target is touched; may be repeated
     #[arg(long = "agent", value_name = "UNIT")]
     pub agents: Vec<String>,
-}
-
-/// Whether a host is booted anew.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Reboot {
-    /// Never; the report tells that it is due
-    Never,
-    /// Where the patch works only then: a kernel, the first process, what packages mark
-    IfNeeded,
-    /// After every patch
-    Always,
-}
-
-impl Reboot {
-    /// The word of the workflow's input.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Never => "never",
-            Self::IfNeeded => "if_needed",
-            Self::Always => "always",
-        }
-    }
 }
 
 /// What takes a target back.
@@ -272,7 +249,7 @@ fn wish(args: &PatchArgs) -> Result<Wish, Fault> {
         checks: args.checks.clone(),
         undo: args.undo.word(),
         lock_timeout_seconds: args.lock_timeout,
-        reboot: args.care.reboot.word(),
+        reboot: args.reboot.word(),
         reboot_deadline_seconds: args.care.reboot_deadline,
         agents: args.care.agents.clone(),
     })

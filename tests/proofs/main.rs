@@ -89,7 +89,8 @@ async fn live(script: &Arc<Script>, mode: Mode, yes: bool) -> Result<Ended, Stri
         checks,
         undo,
         lock_timeout_seconds: 300,
-        reboot: "never",
+        // A root directory boots nothing; the step is done all the same.
+        reboot: "always",
         reboot_deadline_seconds: 1,
         agents: Vec::new(),
     };

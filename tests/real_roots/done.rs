@@ -119,6 +119,7 @@ fn an_archive_that_was_rearranged_after_the_plan_is_read_again_and_the_install_r
         return;
     }
     let bench = Bench::new(Root::mini());
+    bench.root.copy_new_versions();
     // The lock keeps the run between its plan and its install.
     let lock = bench.root.hold_dpkg_lock();
     let mut running = bench.start(&["--apply", "--lock-timeout", "60"]);

@@ -16,6 +16,9 @@ use crate::journal::{Error, Head, Record, RecordReader};
 
 /// How long the broker may let a reader wait for what it can give.
 const STALLED: Duration = Duration::from_secs(10);
+/// After so long without a record, one that reads for ever asks whether there is none: a consumer may have died unheard. It was
+/// seen when a server of a cluster was killed while one began to read; the client then waits for ever.
+const QUIET: Duration = Duration::from_secs(5);
 /// Between two tries to ask it anew.
 const AGAIN: Duration = Duration::from_millis(100);
 
@@ -28,6 +31,8 @@ pub struct NatsReader {
     messages: Option<Ordered>,
     last: Head,
     until: Option<u64>,
+    /// When a record came last, or it was known that there was none. Kept here, since who waits may give up and come again.
+    heard: Instant,
     semantics_max: u32,
     /// Behind damage nothing can be trusted.
     over: bool,
@@ -52,8 +57,8 @@ impl NatsReader {
         until: Option<u64>,
         semantics_max: u32,
     ) -> Result<Self, Error> {
-        let (name, messages, over) = (name.to_owned(), None, false);
-        let mut reader = Self { stream, name, messages, last: after, until, semantics_max, over };
+        let (name, messages, heard, over) = (name.to_owned(), None, Instant::now(), false);
+        let mut reader = Self { stream, name, messages, last: after, until, heard, semantics_max, over };
         if !reader.is_at_end() {
             reader.messages = Some(reader.ask().await?);
         }
@@ -82,19 +87,28 @@ impl NatsReader {
         loop {
             let failed = match &mut self.messages {
                 Some(messages) => {
-                    let next = match patience {
-                        None => Ok(messages.next().await),
-                        Some(end) => tokio::time::timeout_at(end, messages.next()).await,
-                    };
-                    match next {
-                        Ok(Some(Ok(message))) => return Ok(message),
+                    let end = patience.unwrap_or(self.heard + QUIET);
+                    match tokio::time::timeout_at(end, messages.next()).await {
+                        Ok(Some(Ok(message))) => {
+                            self.heard = Instant::now();
+                            return Ok(message);
+                        }
                         Ok(Some(Err(error))) => unavailable("read", &self.name, &error),
+                        Err(_) if patience.is_none() => match self.lags().await {
+                            Ok(false) => {
+                                self.heard = Instant::now();
+                                continue;
+                            }
+                            Ok(true) => self.stalled(),
+                            Err(error) => error,
+                        },
                         Ok(None) | Err(_) => self.stalled(),
                     }
                 }
                 None => match self.ask().await {
                     Ok(messages) => {
                         self.messages = Some(messages);
+                        self.heard = Instant::now();
                         if self.until.is_none() {
                             patience = None;
                         }
@@ -109,6 +123,12 @@ impl NatsReader {
             }
             tokio::time::sleep(AGAIN).await;
         }
+    }
+
+    /// Whether the stream has what did not come.
+    async fn lags(&mut self) -> Result<bool, StreamError> {
+        let info = self.stream.get_info().await.map_err(|error| unavailable("look at", &self.name, &error))?;
+        Ok(info.state.last_sequence > self.last.seq)
     }
 
     fn stalled(&self) -> StreamError {

@@ -27,12 +27,24 @@ pub enum CutoffChoice {
 /// Whether hosts boot anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum RebootChoice {
-    /// Where a patch needs it; the reserve is kept for all
-    IfNeeded,
-    /// All of them
-    Always,
-    /// None of them; no reserve is kept
+    /// Never; the report tells that it is due
     Never,
+    /// Where the patch works only then: a kernel, the first process, what packages mark
+    IfNeeded,
+    /// After every patch
+    Always,
+}
+
+impl RebootChoice {
+    /// The word of the workflows' input.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Never => "never",
+            Self::IfNeeded => "if_needed",
+            Self::Always => "always",
+        }
+    }
 }
 
 /// Waves, windows, limits and baselines.
@@ -80,8 +92,8 @@ pub struct RuleArgs {
     /// What the cutoff of a window asks
     #[arg(long, value_name = "RULE", default_value = "start")]
     pub cutoff: CutoffChoice,
-    /// Which hosts boot anew
-    #[arg(long, value_name = "RULE", default_value = "if-needed")]
+    /// Which hosts boot anew behind their patch; time for that is kept free in their windows
+    #[arg(long, value_enum, default_value_t = RebootChoice::Never)]
     pub reboot: RebootChoice,
     /// What is kept free for a reboot at the end
     #[arg(long, value_name = "DURATION", default_value = "15m")]

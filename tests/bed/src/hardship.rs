@@ -103,6 +103,20 @@ impl Root {
         self.inside(&["apt-get", "-qq", "update"]);
     }
 
+    /// Lets apt copy the index of the repository of new versions, as it does over a network: from a `file:` it reads the
+    /// archive's own.
+    ///
+    /// # Panics
+    /// Where the root's apt refuses it.
+    #[track_caller]
+    pub fn copy_new_versions(&self) {
+        let list = self.path().join("etc/apt/sources.list");
+        let text = fs::read_to_string(&list).unwrap_or_else(|error| panic!("cannot read {}: {error}", list.display()));
+        fs::write(&list, text.replace("file:/srv/loom/new", "copy:/srv/loom/new"))
+            .unwrap_or_else(|error| panic!("cannot write {}: {error}", list.display()));
+        self.inside(&["apt-get", "-qq", "update"]);
+    }
+
     /// Moves the packages of the repository of new versions to another folder of it, as an archive that is rearranged
     /// does: its new index says so, the lists that the root has do not.
     ///

@@ -83,7 +83,7 @@ fn install() -> Contract {
         json!({
             "host": text(), "outcome": { "enum": ["installed", "simulated"] }, "count": count(),
             "gate?": list(gate), "summary?": text(), "evidence?": artifact(), "before?": text(), "after?": {}, "continued?": {}, "residue?": {},
-            "conffiles?": {}, "cleaned?": {},
+            "conffiles?": {}, "cleaned?": {}, "adjusted?": {},
         }),
         &[
             "DRIFT",

@@ -194,6 +194,7 @@ async fn begin(site: &Site<'_>, permit: &Permit, path: &Path) -> Result<Marker, 
         pid: std::process::id(),
         before,
         adjusted: Vec::new(),
+        found: None,
         phase: Phase::Started,
     };
     marker::write(path, &marker)?;

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use patchloom_core::{Failure, TaskKey};
-use patchloom_domain::{Instant, PlanDigest};
+use patchloom_domain::{Instant, PackageSet, PlanDigest};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -25,6 +25,15 @@ pub(super) enum Phase {
     Done { output: Value },
     /// It was taken back; this was answered.
     Undone { output: Value },
+}
+
+/// A target that has to be taken back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct FoundState {
+    /// Its packages that were half done, or whose scripts had failed.
+    pub(super) broken: PackageSet,
+    /// Digest of all its packages; none where they could not be read.
+    pub(super) digest: Option<String>,
 }
 
 /// The marker.
@@ -47,6 +56,9 @@ pub(super) struct Marker {
     /// What was adjusted after a try failed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) adjusted: Vec<Adjusted>,
+    /// What the way back found when it was first gone: one that is repeated finds its own half-done work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) found: Option<FoundState>,
     /// Where it stands.
     #[serde(flatten)]
     pub(super) phase: Phase,

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::backup::{self, Backup, PackageCache};
 use super::executor::{Former, Undoing, executor_of};
 use super::install::{Site, changing};
-use super::marker::{self, Phase};
+use super::marker::{self, FoundState, Marker, Phase};
 use super::state::{self, HostState};
 use super::{etc, qualified, quiet};
 use crate::failure::{chain, permanent, transient};
@@ -66,14 +66,14 @@ pub(super) async fn roll_back(site: &Site<'_>, wanted: &Wanted<'_>) -> Result<Un
     quiet::subdue(site.host, SUBDUE, context.cancel()).await?;
     let executor = executor_of(site.host);
     sweep(&kept_dir(backups, site.host), site.host.target());
-    // A host whose package set cannot be read is taken back all the same.
-    let found = state::packages(site.host, &CancellationToken::new()).await.ok();
-    let from = found.as_ref().map(package_set_digest);
-    let cancel = CancellationToken::new();
-    // What cannot be learned here is only whom to blame.
-    let scripts = executor.scripts(site.host, known.before.journal, "", &cancel).await.unwrap_or_default();
-    let blamed = found.iter().flat_map(|set| scripts.blame(set, &wanted.plan.changes)).collect::<Vec<_>>();
-    let broken = found.iter().flat_map(PackageSet::unsettled).chain(blamed).take(BROKEN_MAX).collect::<PackageSet>();
+    let found = match known.found.clone() {
+        Some(found) => found,
+        None => {
+            let found = look(site, wanted, &known).await;
+            marker::write(&path, &Marker { found: Some(found.clone()), ..known.clone() })?;
+            found
+        }
+    };
     let mut undo = Undo { site, wanted, before: &known.before, said: Vec::new(), ran: Vec::new() };
     let changed = undo.difference().await.map_or(1, |rest| rest.len());
     let way = undo.carry_out().await?;
@@ -82,10 +82,23 @@ pub(super) async fn roll_back(site: &Site<'_>, wanted: &Wanted<'_>) -> Result<Un
     let evidence = context.put_json(&json!({ "ran": undo.ran, "output": undo.said })).await?;
     let output = json!({
         "host": wanted.plan.host, "way": way, "verified": true, "changed": changed, "evidence": evidence, "cleaned": cleaned, "etc_differs": others,
-        "found": broken, "scheme": executor.scheme(), "before": from, "after": package_set_digest(&known.before.packages),
+        "found": found.broken, "scheme": executor.scheme(), "before": found.digest, "after": package_set_digest(&known.before.packages),
     });
     marker::finish(&path, known.clone(), Phase::Undone { output: output.clone() })?;
     Ok(Undone { way, output })
+}
+
+/// What there is to take back, before anything is. What cannot be learned here is only whom to blame.
+async fn look(site: &Site<'_>, wanted: &Wanted<'_>, known: &Marker) -> FoundState {
+    let (executor, cancel) = (executor_of(site.host), CancellationToken::new());
+    // A host whose package set cannot be read is taken back all the same.
+    let found = state::packages(site.host, &cancel).await.ok();
+    let scripts = executor.scripts(site.host, known.before.journal, "", &cancel).await.unwrap_or_default();
+    let blamed = found.iter().flat_map(|set| scripts.blame(set, &wanted.plan.changes)).collect::<Vec<_>>();
+    FoundState {
+        broken: found.iter().flat_map(PackageSet::unsettled).chain(blamed).take(BROKEN_MAX).collect(),
+        digest: found.as_ref().map(package_set_digest),
+    }
 }
 
 struct Undo<'a> {

@@ -81,6 +81,7 @@ async fn an_install_that_is_done_is_answered_again_however_old_its_checks_are() 
         pid: 1,
         before: HostState::default(),
         adjusted: Vec::new(),
+        found: None,
         phase: Phase::Done { output: output.clone() },
     };
     marker::write(&marker::path(&lab.data().backups(), context.key()), &marker).unwrap();
