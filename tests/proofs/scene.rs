@@ -71,6 +71,7 @@ impl Scene {
                 // How full a disk is changes under us: the neighbours write too.
                 Err(_) => match text.split_once(" MiB free, ") {
                     Some((_, needed)) => json!(needed),
+                    None if text.ends_with(" inodes free") => json!("inodes free"),
                     None => value.clone(),
                 },
             },

@@ -103,32 +103,24 @@ impl Root {
         self.inside(&["apt-get", "-qq", "update"]);
     }
 
-    /// Lets apt copy the index of the repository of new versions, as it does over a network: from a `file:` it reads the
-    /// archive's own.
-    ///
-    /// # Panics
-    /// Where the root's apt refuses it.
-    #[track_caller]
-    pub fn copy_new_versions(&self) {
-        let list = self.path().join("etc/apt/sources.list");
-        let text = fs::read_to_string(&list).unwrap_or_else(|error| panic!("cannot read {}: {error}", list.display()));
-        fs::write(&list, text.replace("file:/srv/loom/new", "copy:/srv/loom/new"))
-            .unwrap_or_else(|error| panic!("cannot write {}: {error}", list.display()));
-        self.inside(&["apt-get", "-qq", "update"]);
-    }
-
     /// Moves the packages of the repository of new versions to another folder of it, as an archive that is rearranged
-    /// does: its new index says so, the lists that the root has do not.
+    /// does: its new index says so, the one that the root has does not.
     ///
     /// # Panics
     /// Where the archive cannot be indexed again.
     #[track_caller]
     pub fn rearrange_new_versions(&self) {
-        let dir = self.path().join("srv/loom/new");
-        let script = "mkdir moved && mv ./*.deb moved/ && apt-ftparchive packages . >Packages.tmp && \
-                      mv Packages.tmp Packages && apt-ftparchive release . >../Release.tmp && mv ../Release.tmp Release";
-        let status = Command::new("sh").args(["-ec", script]).current_dir(&dir).status();
-        assert!(status.is_ok_and(|status| status.success()), "cannot rearrange {}", dir.display());
+        let (archive, lists) = (self.path().join("srv/loom/new"), self.path().join("var/lib/apt/lists"));
+        // Of a `file:` archive apt reads the very index, by a link; of any other it keeps a copy, as is done here.
+        let script = "cp --remove-destination Packages \"$0/_srv_loom_new_._Packages\"
+            mkdir moved && mv ./*.deb moved/ && apt-ftparchive packages . >../Packages && mv ../Packages Packages
+            of() { sed -n \"s/^$1: //p\" Release; }
+            for field in Origin Label Suite Codename Version; do
+                set -- \"$@\" -o \"APT::FTPArchive::Release::$field=$(of $field)\"
+            done
+            apt-ftparchive \"$@\" release . >../Release && mv ../Release Release";
+        let status = Command::new("sh").args(["-ec", script]).arg(&lists).current_dir(&archive).status();
+        assert!(status.is_ok_and(|status| status.success()), "cannot rearrange {}", archive.display());
     }
 
     /// Runs a line of shell inside the root each time apt is about to call dpkg.
