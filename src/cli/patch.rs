@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::anyhow;
 use clap::Args;
-use patchloom_domain::{ChangeRequest, SshTarget, SsmTarget, Target};
+use patchloom_domain::{ChangeRequest, Outside, SshTarget, SsmTarget, Target};
 
 use super::{Context, RebootChoice, SshArgs};
 use crate::confirm;
@@ -37,6 +37,7 @@ pub(super) const ABOUT: &str = "Runs the whole life of a patch: scan, correlate,
         "  patchloom patch --ssh ops@web-1 --apply          # another machine, over SSH\n",
         "  patchloom patch --ssm i-0f00f008a2dcbefe2        # one behind AWS Systems Manager\n",
         "  patchloom patch --ssh web-1 --apply --reboot if-needed   # and boot it where it has to be\n",
+        "  patchloom patch --ssh web-1 --apply --snapshot libvirt:web-1@qemu+ssh://hv-1/system\n",
         "  patchloom patch --apply --check /opt/app/smoke   # and back, should that fail after it\n\n",
         include_str!("exit_codes.txt")
     )
@@ -69,6 +70,9 @@ pub struct PatchArgs {
     /// What takes the target back, should the patch fail
     #[arg(long, value_enum, default_value_t = Way::PackagesThenSnapshot)]
     pub undo: Way,
+    /// Who snapshots the other machine from outside: libvirt:DOMAIN@URI, or ebs[:INSTANCE][@REGION][,replace-root]
+    #[arg(long, value_name = "WHERE", value_parser = str::parse::<Outside>)]
+    pub snapshot: Option<Outside>,
     /// How many seconds to wait for another package manager to finish
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     pub lock_timeout: u32,
@@ -135,9 +139,9 @@ pub struct CareArgs {
 pub enum Way {
     /// The former packages
     Packages,
-    /// The former packages, and a snapshot of the root directory where they are not enough
+    /// The former packages, and a snapshot where they are not enough
     PackagesThenSnapshot,
-    /// A snapshot of the root directory
+    /// A snapshot, of the root directory or of the machine from outside
     Snapshot,
 }
 
@@ -243,16 +247,28 @@ fn wish(args: &PatchArgs) -> Result<Wish, Fault> {
         }
     };
     Ok(Wish {
-        target,
         mode: if args.apply { Mode::Apply } else { Mode::Observe },
         offline: args.offline,
         checks: args.checks.clone(),
         undo: args.undo.word(),
+        outside: outside(args, &target)?,
+        target,
         lock_timeout_seconds: args.lock_timeout,
         reboot: args.reboot.word(),
         reboot_deadline_seconds: args.care.reboot_deadline,
         agents: args.care.agents.clone(),
     })
+}
+
+/// Who snapshots the target from outside, where that can be done.
+fn outside(args: &PatchArgs, target: &Target) -> Result<Option<Outside>, Fault> {
+    match &args.snapshot {
+        Some(outside) if !outside.fits(target) => {
+            let error = anyhow!("{outside} can snapshot machines that are reached over SSH or Systems Manager only");
+            Err(Fault::new("E0930", Exit::Usage, error).hint("name the machine with --ssh or --ssm, and the instance"))
+        }
+        known => Ok(known.clone()),
+    }
 }
 
 /// Whether this can be done here at all, before anything is begun.

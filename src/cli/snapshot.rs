@@ -1,4 +1,4 @@
-//! `patchloom snapshot`: the snapshots that runs took of root directories, and the deletion of those whose time is over.
+//! `patchloom snapshot`: the snapshots that runs took of root directories and had taken of machines, and the deletion of those whose time is over.
 
 use std::collections::BTreeSet;
 
@@ -10,11 +10,11 @@ use patchloom_domain::Instant;
 use patchloom_engine::runtime::Inspected;
 use patchloom_workers::register::Register;
 use patchloom_workers::runtime::DataDir;
-use patchloom_workers::snapshot::{Error, Fate, Held, Pruned, Snapshots};
+use patchloom_workers::snapshot::{Error, Fate, Held, Means, Pruned, Snapshots};
 use serde_json::json;
 
 use super::store::{look, open_fault};
-use super::{Context, change};
+use super::{AwsArgs, Context, change};
 use crate::fault::{Exit, Fault};
 use crate::output::{Column, Table, time};
 
@@ -59,6 +59,9 @@ pub struct SnapshotPruneArgs {
     /// Say what would be deleted, and delete nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// Who we are at AWS, for snapshots of instances.
+    #[command(flatten)]
+    pub aws: AwsArgs,
     /// Print what became of each as JSON
     #[arg(long)]
     pub json: bool,
@@ -68,13 +71,16 @@ pub(super) fn run(command: &SnapshotCommand, context: &Context) -> Result<Exit, 
     let snapshots = Snapshots::new(DataDir::new(context.own_dir()?).backups().join("snapshots"));
     match command {
         SnapshotCommand::List(args) => list(args, &snapshots, context),
-        SnapshotCommand::Prune(args) => prune(args, &snapshots, context),
+        SnapshotCommand::Prune(args) => {
+            let means = Means { aws: args.aws.options(), ..Means::default() };
+            prune(args, &snapshots.by(means), context)
+        }
     }
 }
 
 fn fault(error: &Error) -> Fault {
     Fault::new(error.code().to_owned(), Exit::Internal, anyhow!("{error}"))
-        .hint("look at the rights and the space of the data directory")
+        .hint(format!("`patchloom explain {}` says what to do about it", error.code()))
 }
 
 /// Who may still need a snapshot.
@@ -129,15 +135,18 @@ fn word(fate: &Fate) -> &'static str {
     }
 }
 
+/// What it is of.
+fn of(held: &Held) -> String {
+    match (&held.root, &held.outside) {
+        (Some(root), _) => root.display().to_string(),
+        (None, Some(outside)) => outside.to_string(),
+        (None, None) => String::new(),
+    }
+}
+
 fn row(held: &Held) -> [String; 5] {
     let kind = held.kind.map_or_else(|| "half made".to_owned(), |kind| format!("{kind:?}").to_lowercase());
-    [
-        held.id.clone(),
-        kind,
-        held.root.as_ref().map_or_else(String::new, |root| root.display().to_string()),
-        held.change.clone().unwrap_or_default(),
-        time::utc(UtcMs(held.expires.0)),
-    ]
+    [held.id.clone(), kind, of(held), held.change.clone().unwrap_or_default(), time::utc(UtcMs(held.expires.0))]
 }
 
 fn list(args: &SnapshotListArgs, snapshots: &Snapshots, context: &Context) -> Result<Exit, Fault> {

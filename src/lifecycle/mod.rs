@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use patchloom_core::record::Event;
 use patchloom_core::{RunId, UtcMs};
-use patchloom_domain::{Actor, ChangeRequest, Target};
+use patchloom_domain::{Actor, ChangeRequest, Outside, Target};
 use patchloom_engine::runtime::{EngineError, StartRun};
 use patchloom_workers::register::Register;
 use serde_json::json;
@@ -39,6 +39,8 @@ pub struct Wish {
     pub checks: Vec<String>,
     /// What takes the target back, as the workflow `change` names it.
     pub undo: &'static str,
+    /// Who snapshots the target from outside, where somebody does.
+    pub outside: Option<Outside>,
     /// How long another package manager is waited for.
     pub lock_timeout_seconds: u32,
     /// Whether the host is booted anew, as the workflow names it.
@@ -140,6 +142,7 @@ pub async fn take(host: &Host, wish: &Wish) -> Result<Taken, Fault> {
             "offline": wish.offline,
             "commands": wish.checks.iter().map(|line| ["sh", "-c", line]).collect::<Vec<_>>(),
             "undo": wish.undo,
+            "outside": wish.outside.as_ref().map(ToString::to_string).unwrap_or_default(),
             "lock_timeout_seconds": wish.lock_timeout_seconds,
             "reboot": wish.reboot,
             "reboot_deadline_seconds": wish.reboot_deadline_seconds,

@@ -72,6 +72,10 @@ pub enum SnapshotKind {
     Lvm,
     /// A copy of the directory.
     Copy,
+    /// A snapshot of a domain of libvirt, taken from outside.
+    Libvirt,
+    /// Snapshots of the volumes of an instance of EC2.
+    Ebs,
 }
 
 /// A snapshot that is complete and was read back.

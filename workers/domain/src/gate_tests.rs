@@ -31,7 +31,7 @@ fn plan(mode: Mode, undo: UndoIntent) -> Plan {
         security: true,
     };
     let changes = vec![change("jq", Some("1")), change("dep", None)];
-    let host = HostPlan { host: "web1".to_owned(), target: Target::Local, changes, undo };
+    let host = HostPlan { host: "web1".to_owned(), target: Target::Local, changes, undo, outside: None };
     Plan::new(mode, Instant(1), vec![host], Vec::new()).expect("a plan")
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Target;
+use crate::{Outside, Target};
 
 /// Tag keys that name the patch group of a host, as SSM takes them; the second is for hosts whose instance metadata shows
 /// their tags, where keys have no spaces.
@@ -59,6 +59,9 @@ pub struct Host {
     /// The cluster it is a node of: never two nodes of one at a time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<String>,
+    /// Who takes snapshots of it from outside, where somebody can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<Outside>,
     /// Its tags.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tags: BTreeMap<String, String>,

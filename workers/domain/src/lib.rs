@@ -14,6 +14,7 @@ mod host;
 mod instant;
 pub mod inventory;
 mod outcome;
+mod outside;
 mod package;
 mod plan;
 
@@ -57,6 +58,7 @@ pub use outcome::{
     Cause, Drift, HostOutcome, PackageOutcome, PackageSet, PackageState, PackageVerdict, UndoWay, Verdict,
     judge_install,
 };
+pub use outside::{NotOutside, Outside};
 pub use package::{InstalledPackage, Machine, MissingPatch, PackageId, SshTarget, SsmTarget, Target};
 pub use plan::{
     CHANGES_PER_HOST_MAX, HOSTS_MAX, HostPlan, Mode, Plan, PlanDigest, PlanError, PlannedChange, UndoIntent,

@@ -9,7 +9,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{Instant, PackageId, Target};
+use crate::{Instant, Outside, PackageId, Target};
 
 /// The most hosts that one plan holds.
 pub const HOSTS_MAX: usize = 100_000;
@@ -82,6 +82,9 @@ pub struct HostPlan {
     /// The way back intended.
     #[serde(default)]
     pub undo: UndoIntent,
+    /// Who takes a snapshot of it from outside, where somebody does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outside: Option<Outside>,
 }
 
 /// The content address of a plan: `sha256:` and 64 hex digits.
@@ -350,6 +353,9 @@ struct CanonicalHost<'a> {
     host: &'a str,
     target: &'a Target,
     undo: UndoIntent,
+    // Where nobody is named the digest is what it always was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outside: Option<&'a Outside>,
     changes: Vec<CanonicalChange<'a>>,
 }
 
@@ -363,6 +369,7 @@ impl<'a> From<&'a HostPlan> for CanonicalHost<'a> {
             host: &plan.host,
             target: &plan.target,
             undo: plan.undo,
+            outside: plan.outside.as_ref(),
             changes: plan.changes.iter().map(row).collect(),
         }
     }

@@ -16,7 +16,7 @@ fn change(name: &str, installed: Option<&str>, candidate: &str) -> PlannedChange
 }
 
 fn host(name: &str, changes: Vec<PlannedChange>) -> HostPlan {
-    HostPlan { host: name.to_owned(), target: Target::Local, changes, undo: UndoIntent::default() }
+    HostPlan { host: name.to_owned(), target: Target::Local, changes, undo: UndoIntent::default(), outside: None }
 }
 
 fn plan(hosts: Vec<HostPlan>) -> Plan {

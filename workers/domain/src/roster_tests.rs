@@ -27,6 +27,7 @@ fn host(id: &str, environment: Option<Environment>, criticality: Option<u8>) -> 
         relay: None,
         device_class: None,
         cluster: None,
+        snapshot: None,
         tags: Default::default(),
     }
 }

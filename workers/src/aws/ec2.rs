@@ -68,6 +68,12 @@ impl VolumeSnapshot {
         self.tags.get(EXPIRES).is_some_and(|end| end.as_str() <= sign::time_text(now).as_str())
     }
 
+    /// Whether it was made of this instance.
+    #[must_use]
+    pub fn is_of(&self, instance: &str) -> bool {
+        self.tags.get(INSTANCE).is_some_and(|of| of == instance)
+    }
+
     fn is_owned_by(&self, owner: &str) -> bool {
         self.tags.get(OWNER).is_some_and(|own| own == owner)
     }
@@ -234,7 +240,7 @@ impl Aws {
         Err(Error::Answer { place: operation.to_owned(), text: "it has no last page".to_owned() })
     }
 
-    async fn ask_ec2(
+    pub(super) async fn ask_ec2(
         &self,
         operation: &'static str,
         wanted: &[(String, String)],

@@ -49,6 +49,7 @@ fn reached(managed: &Value, region: &str) -> Vec<Host> {
         relay: None,
         device_class: None,
         cluster: None,
+        snapshot: None,
         tags: std::collections::BTreeMap::new(),
     };
     ids.map(host).collect()

@@ -115,8 +115,13 @@ impl Carrier {
         Ok(String::from_utf8_lossy(&said).trim().to_owned())
     }
 
+    /// Who we are at AWS.
+    pub(crate) fn aws(&self) -> &AwsOptions {
+        &self.shared.aws
+    }
+
     /// Looks anew at a host the next time: what it has may be gone.
-    pub(super) fn forget(&self, target: &Machine) {
+    pub(crate) fn forget(&self, target: &Machine) {
         self.ready().remove(target);
     }
 

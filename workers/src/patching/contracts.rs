@@ -21,7 +21,7 @@ pub(crate) fn contracts() -> Vec<(&'static str, Contract)> {
         "Deletes a snapshot; without one, the one that the same step makes.",
         json!({ "snapshot?": snapshot() }),
         json!({ "gone": text() }),
-        &["E0508", "E0555", "E0556", "E0558", "E0590"],
+        &["E0508", "E0555", "E0556", "E0558", "E0590", "E0932"],
     );
     vec![
         ("prepare.backup", backup()),
@@ -48,13 +48,16 @@ fn backup() -> Contract {
 }
 
 fn make() -> Contract {
-    let mut made = map(json!({ "id": text(), "kind": text(), "verified": flag(), "bytes": maybe_count() }));
+    let mut made = map(json!({ "id": text(), "kind": text(), "verified": flag(), "bytes?": maybe_count() }));
     made["type"] = json!(["object", "null"]);
     contract(
-        "Snapshots a root directory, where the plan intends it.",
+        "Snapshots a root directory, or has a machine snapshotted from outside, where the plan intends it.",
         json!({ "plan": artifact(), "host?": maybe_text(), "change?": maybe_text(), "ttl_seconds?": maybe_count() }),
         json!({ "snapshot": made, "why?": text() }),
-        &["E0508", "E0551", "E0552", "E0553", "E0554", "E0555", "E0556", "E0557", "E0590", "E0609"],
+        &[
+            "E0508", "E0551", "E0552", "E0553", "E0554", "E0555", "E0556", "E0557", "E0590", "E0609", "E0931", "E0932",
+            "E0933",
+        ],
     )
 }
 
@@ -68,7 +71,7 @@ fn prove() -> Contract {
             "artifact": artifact(), "proven": flag(), "undoable": count(), "total": count(), "unproven": list(text()),
             "snapshot": proof,
         }),
-        &["E0508", "E0609", "E0629"],
+        &["E0508", "E0609", "E0629", "E0932", "E0933"],
     )
 }
 
@@ -107,6 +110,7 @@ fn install() -> Contract {
             "E0632",
             "E0874",
             "E0875",
+            "E0934",
             "HALF_STATE",
             "HELD",
             "HOST",
@@ -142,8 +146,11 @@ fn rollback() -> Contract {
         json!({
             "host": text(), "way": { "enum": ["nothing_to_undo", "packages", "snapshot"] }, "verified": flag(),
             "changed": count(), "evidence?": artifact(), "cleaned?": {}, "etc_differs?": {},
-            "found?": {}, "scheme?": {}, "before?": {}, "after?": text(),
+            "found?": {}, "scheme?": {}, "before?": {}, "after?": text(), "restored?": list(text()),
         }),
-        &["E0508", "E0514", "E0516", "E0517", "E0590", "E0604", "E0609", "E0875"],
+        &[
+            "E0508", "E0514", "E0516", "E0517", "E0590", "E0604", "E0609", "E0875", "E0930", "E0932", "E0933", "E0935",
+            "E0936",
+        ],
     )
 }

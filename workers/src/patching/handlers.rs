@@ -11,8 +11,9 @@ use serde_json::{Value, json};
 use std::path::PathBuf;
 
 use super::backup::{self, Backup};
+use super::outside;
 use super::place::Place;
-use super::rollback;
+use super::rollback::{self, Undone};
 use crate::artifact::ArtifactId;
 use crate::carry::Carrier;
 use crate::changes::{Desk, input};
@@ -20,7 +21,7 @@ use crate::failure::{chain, permanent, transient};
 use crate::holds;
 use crate::host::HostExec;
 use crate::runtime::{BoxFuture, Handler, TaskContext};
-use crate::snapshot::{Owner, Snapshots, TTL_MS};
+use crate::snapshot::{Means, Owner, Snapshots, TTL_MS};
 use crate::tell::{self, Fact};
 
 /// How long a task waits for a package manager that another process uses.
@@ -148,18 +149,31 @@ struct SnapshotInput {
     ttl_seconds: Option<u64>,
 }
 
-/// `prepare.snapshot`: snapshots the root directory, where the plan intends it and the target is one.
-///
-/// # Shape
-/// In: `{plan, host?, change?, ttl_seconds?}`. Out: `{snapshot: {id, kind, verified, bytes} | null, why?}`.
+/// Where snapshots are kept, and how whoever holds the disks of machines, and the machines themselves, are reached.
 #[derive(Clone, Debug, Default)]
-pub struct SnapshotMake {
+pub struct Keep {
     /// Where copies go; `backups/snapshots` of the data directory unless told.
     pub dir: Option<PathBuf>,
+    /// Brings the work to hosts that are other machines.
+    pub carrier: Carrier,
 }
 
-fn snapshots(dir: Option<&PathBuf>, context: &TaskContext) -> Snapshots {
-    Snapshots::new(dir.cloned().unwrap_or_else(|| context.data().backups().join("snapshots")))
+impl Keep {
+    fn store(&self, context: &TaskContext) -> Snapshots {
+        let dir = self.dir.clone().unwrap_or_else(|| context.data().backups().join("snapshots"));
+        Snapshots::new(dir).by(Means { aws: self.carrier.aws().clone(), ..Means::default() })
+    }
+}
+
+/// `prepare.snapshot`: snapshots the root directory where the target is one, or has a machine snapshotted from outside, where the
+/// plan intends it.
+///
+/// # Shape
+/// In: `{plan, host?, change?, ttl_seconds?}`. Out: `{snapshot: {id, kind, verified, bytes?} | null, why?}`.
+#[derive(Clone, Debug, Default)]
+pub struct SnapshotMake {
+    /// Where, and by whom.
+    pub keep: Keep,
 }
 
 impl Handler for SnapshotMake {
@@ -172,27 +186,6 @@ impl Handler for SnapshotMake {
             let SnapshotInput { plan, host, change, ttl_seconds } = input(value)?;
             let (plan, part) = plan_of(context, &plan, host.as_deref()).await?;
             let none = |why: &str| Ok(json!({ "snapshot": null, "why": why }));
-            let root = match (&part.target, plan.mode(), part.undo) {
-                (_, Mode::Observe, _) => return none("nothing changes in observe mode"),
-                (
-                    Target::Local | Target::Ssh(_) | Target::Ssm(_),
-                    Mode::Apply,
-                    UndoIntent::Packages | UndoIntent::PackagesThenSnapshot,
-                ) => {
-                    return none("the running machine is taken back by its packages");
-                }
-                (Target::Local | Target::Ssh(_) | Target::Ssm(_), Mode::Apply, UndoIntent::Snapshot) => {
-                    return Err(permanent(
-                        "E0557",
-                        "the running machine cannot be snapshotted: plan its packages as the way back",
-                    ));
-                }
-                (Target::Root { .. }, Mode::Apply, UndoIntent::Packages) => return none("the plan intends none"),
-                (Target::Root { path }, Mode::Apply, UndoIntent::PackagesThenSnapshot | UndoIntent::Snapshot) => {
-                    path.clone()
-                }
-            };
-            context.progress(0.1, format!("taking a snapshot of {root}"));
             let key = context.key();
             let id = format!("{}-{}-{}", key.run, key.step, key.item);
             let owner = Owner {
@@ -200,7 +193,29 @@ impl Handler for SnapshotMake {
                 change: change.filter(|number| !number.is_empty()),
                 ttl_ms: ttl_seconds.map_or(TTL_MS, |seconds| seconds.saturating_mul(1000)),
             };
-            let (store, at) = (snapshots(self.dir.as_ref(), context), now(context));
+            let store = self.keep.store(context);
+            let root = match (&part.target, plan.mode(), part.undo) {
+                (_, Mode::Observe, _) => return none("nothing changes in observe mode"),
+                (_, Mode::Apply, UndoIntent::Packages) => return none("the plan intends none"),
+                (Target::Root { path }, Mode::Apply, _) => path.clone(),
+                (Target::Local | Target::Ssh(_) | Target::Ssm(_), Mode::Apply, intent) => {
+                    let taken = outside::take((context, &self.keep.carrier), store, &part, (&id, &owner)).await?;
+                    return match (taken, intent) {
+                        (Some(taken), _) => {
+                            let snapshot = json!({ "id": taken.id, "kind": taken.kind(), "verified": taken.verified });
+                            tell::host(context, Fact::HostSnapshotted, &part.host, json!({ "snapshot": snapshot }));
+                            Ok(json!({ "snapshot": snapshot }))
+                        }
+                        (None, UndoIntent::Snapshot) => {
+                            let text = "nobody is told who snapshots the machine from outside: plan its packages as the way back";
+                            Err(permanent("E0557", text))
+                        }
+                        (None, _) => none("the running machine is taken back by its packages"),
+                    };
+                }
+            };
+            context.progress(0.1, format!("taking a snapshot of {root}"));
+            let at = now(context);
             let made = tokio::task::spawn_blocking(move || store.create(&id, &owner, root.as_ref(), at)).await;
             let made = made.map_err(|error| transient("E0590", format!("the snapshot was interrupted: {error}")))?;
             let made = made.map_err(|error| permanent(error.code(), chain(&error)))?;
@@ -225,8 +240,8 @@ struct SnapshotRef {
 /// matter who deleted it, so that a repeat answers the same.
 #[derive(Clone, Debug, Default)]
 pub struct SnapshotDrop {
-    /// As [`SnapshotMake::dir`].
-    pub dir: Option<PathBuf>,
+    /// As [`SnapshotMake::keep`].
+    pub keep: Keep,
 }
 
 #[derive(Deserialize)]
@@ -247,7 +262,7 @@ impl Handler for SnapshotDrop {
             let key = context.key();
             // As a compensation it may come for a step that never returned: the id derives from the key.
             let id = snapshot.map_or_else(|| format!("{}-{}-{}", key.run, key.step, key.item), |snapshot| snapshot.id);
-            let store = snapshots(self.dir.as_ref(), context);
+            let store = self.keep.store(context);
             let gone = json!({ "gone": id });
             let dropped = tokio::task::spawn_blocking(move || store.drop(&id)).await;
             let dropped = dropped.map_err(|error| transient("E0590", format!("dropping was interrupted: {error}")))?;
@@ -277,8 +292,8 @@ struct ProveInput {
 /// In apply mode an unproven way back fails with `E0629`; in observe mode it is told.
 #[derive(Clone, Debug, Default)]
 pub struct Prove {
-    /// As [`SnapshotMake::dir`].
-    pub dir: Option<PathBuf>,
+    /// As [`SnapshotMake::keep`].
+    pub keep: Keep,
 }
 
 impl Handler for Prove {
@@ -292,10 +307,7 @@ impl Handler for Prove {
             let (plan, part) = plan_of(context, &plan, host.as_deref()).await?;
             let backup: Backup = given(context, &backup).await?;
             let snapshot: Option<SnapshotProof> = match snapshot {
-                Some(known) => {
-                    let found = snapshots(self.dir.as_ref(), context).get(&known.id);
-                    Some(found.map_err(|error| permanent(error.code(), chain(&error)))?.proof())
-                }
+                Some(known) => Some(proof_of(self.keep.store(context), known.id).await?),
                 None => None,
             };
             let proof = UndoProof { snapshot, at: now(context), ..backup.proof };
@@ -308,7 +320,8 @@ impl Handler for Prove {
                 return Err(failure);
             }
             let ready = |p: &&patchloom_domain::UndoPackage| !matches!(p.undo, PackageUndo::Unprovable { .. });
-            let undoable = if proof.snapshot.is_some() { total } else { proof.packages.iter().filter(ready).count() };
+            let by_snapshot = proof.snapshot.as_ref().is_some_and(|snapshot| snapshot.verified);
+            let undoable = if by_snapshot { total } else { proof.packages.iter().filter(ready).count() };
             let artifact = context.put_json(&proof).await?;
             Ok(json!({
                 "artifact": artifact,
@@ -320,6 +333,16 @@ impl Handler for Prove {
             }))
         })
     }
+}
+
+/// What a snapshot proves now; whoever holds one that was taken from outside is asked.
+async fn proof_of(store: Snapshots, id: String) -> Result<SnapshotProof, Failure> {
+    let asked = tokio::task::spawn_blocking(move || match store.outside(&id) {
+        Some(taken) => store.prove_outside(&taken).map(|()| taken.proof()),
+        None => store.get(&id).map(|snapshot| snapshot.proof()),
+    });
+    let found = asked.await.map_err(|error| transient("E0590", format!("the proof was interrupted: {error}")))?;
+    found.map_err(|error| outside::failure(&error))
 }
 
 #[derive(Deserialize)]
@@ -341,8 +364,8 @@ struct InstallInput {
 /// evidence, continued, residue, conffiles, cleaned}`; simulated: `{host, outcome: "simulated", count, gate: [..]}`.
 #[derive(Clone, Debug, Default)]
 pub struct Install {
-    /// Brings the work to hosts that are other machines.
-    pub carrier: Carrier,
+    /// As [`SnapshotMake::keep`].
+    pub keep: Keep,
 }
 
 impl Handler for Install {
@@ -387,7 +410,7 @@ impl Install {
         (proof, preflight): (&UndoProof, &Preflight),
     ) -> Result<Value, Failure> {
         let desk = Desk::open(context)?;
-        let place = Place::of(&self.carrier, context, &part.target).await?;
+        let place = Place::of(&self.keep.carrier, context, &part.target).await?;
         let lock_timeout = asked.lock_timeout_seconds.unwrap_or(LOCK_TIMEOUT_SECONDS);
         if plan.mode() == Mode::Observe {
             context.progress(0.1, "simulating the install");
@@ -400,6 +423,8 @@ impl Install {
             finish(&desk, &asked.change, &part.host, HostOutcome::Simulated)?;
             return Ok(json!({ "host": part.host, "outcome": "simulated", "count": part.changes.len(), "gate": gate }));
         }
+        let taken = proof.snapshot.as_ref().and_then(|snapshot| self.keep.store(context).outside(&snapshot.id));
+        outside::refuse_after_restore(&desk.get(&asked.change)?, &part.host, taken.as_ref())?;
         // What a host is about to suffer stands on its change before it does.
         let touch = || desk.order(&asked.change, Command::Touch { host: part.host.clone() }).map(|_| ());
         // Before the gate is asked: it refuses a proof that has grown old, and a good install would be rolled back only
@@ -470,10 +495,27 @@ struct RollbackInput {
 /// Fails with `E0517` when the host is not as it was.
 #[derive(Clone, Debug, Default)]
 pub struct Rollback {
-    /// As [`SnapshotMake::dir`].
-    pub dir: Option<PathBuf>,
-    /// Brings the work to hosts that are other machines.
-    pub carrier: Carrier,
+    /// As [`SnapshotMake::keep`].
+    pub keep: Keep,
+}
+
+impl Rollback {
+    async fn take_back(
+        &self,
+        context: &TaskContext,
+        (asked, part): (&RollbackInput, &HostPlan),
+        (desk, store): (&Desk, &Snapshots),
+    ) -> Result<Undone, Failure> {
+        let (carrier, backup) = (&self.keep.carrier, asked.backup.as_ref());
+        let snapshot = asked.snapshot.as_ref().map(|snapshot| snapshot.id.as_str());
+        let Some(taken) = snapshot.and_then(|id| store.outside(id)) else {
+            let place = Place::of(carrier, context, &part.target).await?;
+            return place.roll_back(part, backup, snapshot, store).await;
+        };
+        let tasks = desk.get(&asked.change)?.tasks;
+        let touched = tasks.get(&part.host).is_some_and(|task| task.touched.is_some());
+        outside::Wanted { context, carrier, store, part, backup, touched }.roll_back(&taken).await
+    }
 }
 
 impl Handler for Rollback {
@@ -488,21 +530,20 @@ impl Handler for Rollback {
             let (plan, part) = plan_of(context, &asked.plan, asked.host.as_deref()).await?;
             let desk = Desk::open(context)?;
             let cause = Cause {
-                code: asked.code.unwrap_or_else(|| "FAILED".to_owned()),
-                message: asked.why.unwrap_or_else(|| "the run failed".to_owned()),
+                code: asked.code.clone().unwrap_or_else(|| "FAILED".to_owned()),
+                message: asked.why.clone().unwrap_or_else(|| "the run failed".to_owned()),
             };
             if plan.mode() == Mode::Observe {
                 desk.try_finish(&asked.change, &part.host, HostOutcome::Unchanged)?;
                 return Ok(json!({ "host": part.host, "way": "nothing_to_undo", "verified": true, "changed": 0 }));
             }
-            let store = snapshots(self.dir.as_ref(), context);
+            let store = self.keep.store(context);
             let snapshot = asked.snapshot.as_ref().map(|snapshot| snapshot.id.as_str());
             let keep = |why: Option<&str>| match snapshot {
                 Some(id) => store.keep(id, why).map_err(|error| transient(error.code(), chain(&error))),
                 None => Ok(()),
             };
-            let place = Place::of(&self.carrier, context, &part.target).await?;
-            match place.roll_back(&part, asked.backup.as_ref(), snapshot, &store).await {
+            match self.take_back(context, (&asked, &part), (&desk, &store)).await {
                 Ok(undone) => {
                     keep(None)?;
                     holds::after_rollback(context, &asked.change, &part, &cause, &undone.output)?;

@@ -10,6 +10,7 @@ mod executor;
 mod handlers;
 mod install;
 mod marker;
+mod outside;
 mod place;
 mod quiet;
 mod reboot;
@@ -34,7 +35,7 @@ pub(crate) use install::answered;
 pub(crate) use place::register_inner;
 
 pub use backup::{Backup, SavedFile};
-pub use handlers::{Backups, Install, Prove, Rollback, SnapshotDrop, SnapshotMake};
+pub use handlers::{Backups, Install, Keep, Prove, Rollback, SnapshotDrop, SnapshotMake};
 pub use reboot::Reboot;
 pub use state::HostState;
 
@@ -49,12 +50,13 @@ pub fn register(
     carrier: &Carrier,
 ) -> Result<(), DuplicateHandler> {
     handlers.add(Carried::new(Backups, carrier))?;
-    handlers.add(SnapshotMake { dir: snapshots.clone() })?;
-    handlers.add(SnapshotDrop { dir: snapshots.clone() })?;
-    handlers.add(Prove { dir: snapshots.clone() })?;
-    handlers.add(Install { carrier: carrier.clone() })?;
+    let keep = Keep { dir: snapshots, carrier: carrier.clone() };
+    handlers.add(SnapshotMake { keep: keep.clone() })?;
+    handlers.add(SnapshotDrop { keep: keep.clone() })?;
+    handlers.add(Prove { keep: keep.clone() })?;
+    handlers.add(Install { keep: keep.clone() })?;
     handlers.add(Reboot { carrier: carrier.clone() })?;
-    handlers.add(Rollback { dir: snapshots, carrier: carrier.clone() })
+    handlers.add(Rollback { keep })
 }
 
 /// A package as apt takes it: with its architecture, except where that is `all`.

@@ -119,6 +119,7 @@ const ROLLBACK: &str = "host.rollback";
 pub(crate) fn register_inner(handlers: &mut Handlers) -> Result<(), DuplicateHandler> {
     handlers.add(HostSimulate)?;
     handlers.add(HostInstall)?;
+    handlers.add(super::outside::HostPackages)?;
     handlers.add(super::reboot::HostReboot)?;
     handlers.add(HostRollback)
 }

@@ -76,7 +76,16 @@ pub(super) async fn roll_back(site: &Site<'_>, wanted: &Wanted<'_>) -> Result<Un
     };
     let mut undo = Undo { site, wanted, before: &known.before, said: Vec::new(), ran: Vec::new() };
     let changed = undo.difference().await.map_or(1, |rest| rest.len());
-    let way = undo.carry_out().await?;
+    let way = undo.carry_out().await.map_err(|failure| {
+        // Whom to blame is asked of whoever takes the host back in another way.
+        let mut details = failure.details;
+        if details.is_object() {
+            details["found"] = json!(found.broken);
+            details["scheme"] = json!(executor.scheme());
+            details["before"] = json!(found.digest);
+        }
+        Failure { details, ..failure }
+    })?;
     let cleaned = state::clean(site.host, &known.before, true);
     let others = undo.others();
     let evidence = context.put_json(&json!({ "ran": undo.ran, "output": undo.said })).await?;

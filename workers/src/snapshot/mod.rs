@@ -4,6 +4,7 @@
 //! (cloned where the file system can). Never of the running machine: its way back is its packages. Knows nothing of packages, tasks or plans.
 
 mod btrfs;
+pub(crate) mod outside;
 mod retain;
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,7 @@ use std::path::{Path, PathBuf};
 use patchloom_domain::{Instant, SnapshotKind, SnapshotProof};
 use serde::{Deserialize, Serialize};
 
+pub use outside::{Disk, Means, Restored, Taken};
 pub use retain::{Fate, Held, Owner, Pruned, TTL_MS};
 pub use volume::{Tools, Volume};
 
@@ -111,6 +113,41 @@ pub enum Error {
         /// Bytes free.
         free: u64,
     },
+    /// A machine cannot be snapshotted from outside as somebody said.
+    #[error("{what} cannot be snapshotted: {why}")]
+    Unfit {
+        /// Which.
+        what: String,
+        /// Why.
+        why: String,
+    },
+    /// The hypervisor refused, or does not answer.
+    #[error("{what} failed: {said}")]
+    Virsh {
+        /// What it should have done.
+        what: String,
+        /// What it said.
+        said: String,
+    },
+    /// It is not whole, or not of the machine that it was taken of.
+    #[error("snapshot {id} cannot be gone back to: {why}")]
+    NotProven {
+        /// Its id.
+        id: String,
+        /// Why.
+        why: String,
+    },
+    /// Nobody allowed a run to go back to it.
+    #[error("the root of {machine} is not replaced by {snapshot}: replace-root was not allowed")]
+    NotAllowed {
+        /// The instance.
+        machine: String,
+        /// The snapshot of the volume that it boots from.
+        snapshot: String,
+    },
+    /// AWS refused, or does not answer.
+    #[error(transparent)]
+    Aws(#[from] crate::aws::Error),
     /// The file system refused.
     #[error("cannot {action} {}", path.display())]
     Io {
@@ -137,6 +174,21 @@ impl Error {
             Self::Kept { .. } => "E0558",
             Self::Tree(_) | Self::Io { .. } => "E0555",
             Self::Btrfs { .. } => "E0556",
+            Self::Unfit { .. } => "E0931",
+            Self::Virsh { .. } => "E0932",
+            Self::NotProven { .. } => "E0933",
+            Self::NotAllowed { .. } => "E0936",
+            Self::Aws(error) => error.code(),
+        }
+    }
+
+    /// Whether the same may work later: whoever holds the disks of a machine did not answer.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Virsh { said, .. } => said.contains("failed to connect") || said.contains("it took more than"),
+            Self::Aws(error) => error.is_passing(),
+            _ => false,
         }
     }
 }
@@ -186,19 +238,26 @@ impl Snapshot {
 pub struct Snapshots {
     dir: PathBuf,
     tools: Tools,
+    means: Means,
 }
 
 impl Snapshots {
     /// The snapshots in `dir`.
     #[must_use]
     pub fn new(dir: impl Into<PathBuf>) -> Self {
-        Self { dir: dir.into(), tools: Tools::default() }
+        Self { dir: dir.into(), tools: Tools::default(), means: Means::default() }
     }
 
     /// With tools that lie elsewhere.
     #[must_use]
     pub fn with(self, tools: Tools) -> Self {
         Self { tools, ..self }
+    }
+
+    /// With other means for those that are taken from outside.
+    #[must_use]
+    pub fn by(self, means: Means) -> Self {
+        Self { means, ..self }
     }
 
     /// Makes the snapshot `id` of `root`; one that is complete stays as it is, an unfinished one is finished.
@@ -282,6 +341,9 @@ impl Snapshots {
         let home = self.home(id);
         if let Ok(why) = std::fs::read_to_string(home.join(KEEP)) {
             return Err(Error::Kept { id: id.to_owned(), why });
+        }
+        if let Some(taken) = self.outside(id) {
+            self.delete_outside(&taken)?;
         }
         match self.read(id) {
             Some(snapshot) if snapshot.kind == SnapshotKind::Btrfs => btrfs::drop(&snapshot.place)?,

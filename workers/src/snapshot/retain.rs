@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use patchloom_domain::{Instant, SnapshotKind};
+use patchloom_domain::{Instant, Outside, SnapshotKind};
 use serde::{Deserialize, Serialize};
 
 use super::{Error, KEEP, Snapshots, io_error};
@@ -39,8 +39,11 @@ pub struct Held {
     pub run: String,
     /// The change that it stands behind.
     pub change: Option<String>,
-    /// What it is of; none for one whose document was never written.
+    /// What it is of; none for one whose document was never written, and for one from outside.
     pub root: Option<PathBuf>,
+    /// Who took it from outside, where somebody did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outside: Option<Outside>,
     /// How it was made.
     pub kind: Option<SnapshotKind>,
     /// When.
@@ -111,12 +114,28 @@ impl Snapshots {
     fn held(&self, id: String) -> Held {
         let home = self.home(&id);
         let kept = std::fs::read_to_string(home.join(KEEP)).ok();
+        if let Some(taken) = self.outside(&id) {
+            return Held {
+                kind: Some(taken.kind()),
+                at: taken.at,
+                expires: taken.at.plus(taken.ttl_ms),
+                run: taken.run,
+                change: taken.change,
+                root: None,
+                outside: Some(taken.outside),
+                complete: taken.verified,
+                bytes: 0,
+                kept,
+                id,
+            };
+        }
         if let Some(known) = self.read(&id) {
             let complete = known.verified && known.place.is_dir();
             return Held {
                 run: known.owner,
                 change: known.change,
                 root: Some(known.root),
+                outside: None,
                 kind: Some(known.kind),
                 at: known.at,
                 expires: known.at.plus(known.ttl_ms.unwrap_or(TTL_MS)),
@@ -135,6 +154,7 @@ impl Snapshots {
             run,
             change: None,
             root: None,
+            outside: None,
             kind: None,
             at,
             expires: at.plus(TTL_MS),

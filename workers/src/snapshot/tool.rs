@@ -17,6 +17,11 @@ const SAID_BYTES_MAX: u64 = 1 << 20;
 
 /// Runs it and returns its standard output.
 pub(super) fn run<A: AsRef<OsStr>>(program: &Path, args: &[A]) -> Result<String, Error> {
+    run_within(program, args, TIMEOUT)
+}
+
+/// The same, for something that may take longer or must not.
+pub(super) fn run_within<A: AsRef<OsStr>>(program: &Path, args: &[A], limit: Duration) -> Result<String, Error> {
     let words: Vec<_> = args.iter().map(|arg| arg.as_ref().to_string_lossy()).collect();
     let name = program.file_name().unwrap_or_default().to_string_lossy();
     let what = format!("{name} {}", words.join(" "));
@@ -28,7 +33,7 @@ pub(super) fn run<A: AsRef<OsStr>>(program: &Path, args: &[A]) -> Result<String,
     let mut command = Command::new(program);
     command.args(args).env("LC_ALL", "C").stdin(Stdio::null()).stdout(share(&stdout)?).stderr(share(&stderr)?);
     let mut child = command.spawn().map_err(|error| failed(error.to_string()))?;
-    let deadline = Instant::now() + TIMEOUT;
+    let deadline = Instant::now() + limit;
     let status = loop {
         match child.try_wait().map_err(|error| failed(error.to_string()))? {
             Some(status) => break status,
@@ -36,7 +41,7 @@ pub(super) fn run<A: AsRef<OsStr>>(program: &Path, args: &[A]) -> Result<String,
                 // Best effort: it is reported as failed whether or not it could be stopped.
                 let _ = child.kill();
                 let _ = child.wait();
-                return Err(failed(format!("it took more than {}s", TIMEOUT.as_secs())));
+                return Err(failed(format!("it took more than {}s", limit.as_secs())));
             }
             None => std::thread::sleep(Duration::from_millis(5)),
         }

@@ -237,7 +237,9 @@ fn candidate<'a>(
     let need_ms = (input.durations.estimate(&quiet).p95_ms + reserve_ms).max(estimate.p95_ms).max(estimate.mean_ms);
     let deadline = found.deadline.map(|at| Instant(u64::try_from(at.0).unwrap_or(0).saturating_mul(1000)));
     let changes = changes.into_iter().map(|(change, _)| change).collect();
-    let plan = HostPlan { host: host.id.clone(), target: host.target.clone(), changes, undo: found.undo };
+    let target = host.target.clone();
+    let outside = host.snapshot.clone().filter(|outside| outside.fits(&target));
+    let plan = HostPlan { host: host.id.clone(), target, changes, undo: found.undo, outside };
     Candidate { host, plan, window, estimate, need_ms, reserve_ms, reboot, deadline, parts }
 }
 

@@ -123,6 +123,7 @@ mod tests {
             target: Target::Local,
             changes: vec![change],
             undo: UndoIntent::Packages,
+            outside: None,
         };
         let plan = Plan::new(Mode::Apply, Instant(1), vec![host.clone()], Vec::new()).unwrap();
         Permit { change: "CHG-1".to_owned(), digest: plan.digest(), host, granted: Instant(5) }

@@ -119,6 +119,7 @@ impl Default for Names {
             ("Relay", "relay"),
             ("DeviceClass", "device_class"),
             ("Cluster", "cluster"),
+            ("Snapshot", "snapshot"),
         ]);
         let vars = own(&[
             ("environment", "environment"),
@@ -133,6 +134,7 @@ impl Default for Names {
             ("relay", "relay"),
             ("device_class", "device_class"),
             ("cluster", "cluster"),
+            ("snapshot", "snapshot"),
             ("os", "os"),
             ("os_version", "os_version"),
             ("arch", "arch"),

@@ -3,6 +3,8 @@
 use core::net::IpAddr;
 use std::fmt;
 
+use crate::Outside;
+
 /// One thing that can be said of a host, but for its id, names and addresses.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Field {
@@ -44,12 +46,14 @@ pub enum Field {
     DeviceClass,
     /// The cluster it is a node of.
     Cluster,
+    /// Who takes snapshots of it from outside.
+    Snapshot,
     /// A tag, by its key.
     Tag(String),
 }
 
 /// All fields but tags with their names, as YAML, CSV headers, mappings and selectors have them.
-pub(crate) const FIELDS: [(&str, Field); 19] = [
+pub(crate) const FIELDS: [(&str, Field); 20] = [
     ("connection", Field::Connection),
     ("host", Field::Host),
     ("region", Field::Region),
@@ -69,6 +73,7 @@ pub(crate) const FIELDS: [(&str, Field); 19] = [
     ("relay", Field::Relay),
     ("device_class", Field::DeviceClass),
     ("cluster", Field::Cluster),
+    ("snapshot", Field::Snapshot),
 ];
 
 /// A tag's key and value may be so long, as in AWS.
@@ -138,6 +143,10 @@ impl Field {
                 "true" | "yes" | "y" | "1" => Ok("true".to_owned()),
                 "false" | "no" | "n" | "0" => Ok("false".to_owned()),
                 _ => Err("true or false".to_owned()),
+            },
+            Self::Snapshot => match value.parse::<Outside>() {
+                Ok(outside) => Ok(outside.to_string()),
+                Err(_) => Err("libvirt:DOMAIN@URI, or ebs[:INSTANCE][@REGION][,replace-root]".to_owned()),
             },
             Self::OsVersion
             | Self::Arch
@@ -289,6 +298,8 @@ mod tests {
         check("tag:Role", "", Some(""));
         check("tag:", "x", None);
         check("owner", "a\u{7}b", None);
+        check("snapshot", "libvirt:web-1@qemu+ssh://hv-1/system", Some("libvirt:web-1@qemu+ssh://hv-1/system"));
+        check("snapshot", "libvirt:web-1@qemu+ext:///system?command=evil", None);
     }
 
     #[test]

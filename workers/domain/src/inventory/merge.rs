@@ -334,6 +334,7 @@ fn build(
         relay: value(&Field::Relay),
         device_class: value(&Field::DeviceClass),
         cluster: value(&Field::Cluster),
+        snapshot: value(&Field::Snapshot).and_then(|text| text.parse().ok()),
         tags: tags.collect(),
     }
 }

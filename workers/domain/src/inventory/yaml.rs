@@ -11,7 +11,7 @@ use super::tree::{Kind, Node};
 use crate::{GROUP_TAG_PREFIX, Host};
 
 const TOP: [&str; 4] = ["inventory", "defaults", "groups", "hosts"];
-const SHARED: [&str; 12] = [
+const SHARED: [&str; 13] = [
     "target",
     "os",
     "environment",
@@ -23,9 +23,10 @@ const SHARED: [&str; 12] = [
     "relay",
     "device_class",
     "cluster",
+    "snapshot",
     "tags",
 ];
-const HOST: [&str; 16] = [
+const HOST: [&str; 17] = [
     "id",
     "target",
     "names",
@@ -41,6 +42,7 @@ const HOST: [&str; 16] = [
     "relay",
     "device_class",
     "cluster",
+    "snapshot",
     "tags",
 ];
 const TARGET: [(&str, Field); 8] = [
@@ -53,6 +55,7 @@ const TARGET: [(&str, Field); 8] = [
     ("jump", Field::Jump),
     ("path", Field::Path),
 ];
+const SNAPSHOT: [&str; 6] = ["kind", "uri", "domain", "instance", "region", "replace_root"];
 const OS: [(&str, Field); 3] = [("id", Field::Os), ("version", Field::OsVersion), ("arch", Field::Arch)];
 
 /// Whether a document is of this format.
@@ -155,6 +158,7 @@ fn values(entry: &mut Entry, node: &Node, desk: &mut Desk<'_>) {
         match key.text.as_str() {
             "target" => nested(entry, value, ("target", &TARGET), desk),
             "os" => nested(entry, value, ("os", &OS), desk),
+            "snapshot" if scalar(value).is_none() => snapshot(entry, value, desk),
             "tags" => {
                 if map(value, "tags", desk) {
                     for (key, value) in value.entries() {
@@ -194,6 +198,25 @@ fn nested(entry: &mut Entry, node: &Node, (what, fields): (&str, &[(&str, Field)
             _ => put(entry, field.clone(), value, desk),
         }
     }
+}
+
+/// Who takes snapshots, as a map; it is kept as the text that all sources write.
+fn snapshot(entry: &mut Entry, node: &Node, desk: &mut Desk<'_>) {
+    if !map(node, "snapshot", desk) {
+        return;
+    }
+    known(node, "snapshot", &SNAPSHOT, desk);
+    let said = |key: &str| node.get(key).and_then(scalar);
+    let with = |before: &str, text: Option<&str>| text.map(|text| format!("{before}{text}")).unwrap_or_default();
+    let text = match said("kind") {
+        Some("libvirt") => format!("libvirt:{}{}", said("domain").unwrap_or_default(), with("@", said("uri"))),
+        Some("ebs") => {
+            let replace = if said("replace_root") == Some("true") { ",replace-root" } else { "" };
+            format!("ebs{}{}{replace}", with(":", said("instance")), with("@", said("region")))
+        }
+        other => other.unwrap_or("without a kind").to_owned(),
+    };
+    entry.put(Field::Snapshot, &text, Spot::Line(node.line), desk);
 }
 
 fn put(entry: &mut Entry, field: Field, node: &Node, desk: &mut Desk<'_>) {

@@ -53,6 +53,7 @@ pub fn host(id: &str, environment: Option<Environment>, level: Option<u8>) -> Ho
         relay: None,
         device_class: None,
         cluster: None,
+        snapshot: None,
         tags: BTreeMap::new(),
     }
 }

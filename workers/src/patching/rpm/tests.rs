@@ -43,6 +43,7 @@ fn check(now: &[(&str, &str)], files: &[&str], new: &[&str], beside: &[&str]) {
         host: "web1".to_owned(),
         target: Target::Local,
         undo: UndoIntent::Packages,
+        outside: None,
         changes: vec![change("app", Some("1-1")), change("kernel-core", Some("1-1")), change("lib", None)],
     };
     let host = HostExec::new(&Target::Local).unwrap();

@@ -22,6 +22,7 @@ fn host() -> Host {
         relay: None,
         device_class: None,
         cluster: None,
+        snapshot: None,
         tags: [("Patch Group", "Web Prod"), ("Role", "db"), ("group:web", ""), ("Note", "")]
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
             .into(),
