@@ -18,7 +18,9 @@ need() {
   [ "$(id -u)" = 0 ] || die "missing ${missing[*]}: install them as root with 'apt-get install ${missing[*]}'"
   say "installing ${missing[*]}"
   apt-get -qq update
-  apt-get -qq -y install --no-install-recommends "${missing[@]}" >/dev/null
+  apt-get -qq -y install --no-install-recommends "${missing[@]}" >/dev/null && return 0
+  # What is installed from elsewhere (a newer qemu-utils) may stand in the way: all of them then as this release has them.
+  apt-get -qq -y install --no-install-recommends --allow-downgrades "${@/%//$(codename)}" >/dev/null
 }
 
 # The Debian release this machine runs: its roots are of the same one, so that its own mirror serves them.

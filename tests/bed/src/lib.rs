@@ -13,6 +13,7 @@ pub mod cloud;
 mod disk;
 pub mod fleet;
 mod hardship;
+pub mod hypervisor;
 pub mod nats;
 mod process;
 mod root;

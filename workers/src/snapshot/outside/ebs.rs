@@ -78,7 +78,11 @@ fn wait<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
 }
 
 impl Keeper for Ebs {
-    fn take(&self, draft: &Taken, cancel: &CancellationToken) -> Result<(String, Vec<Disk>), Error> {
+    fn look(&self, _: &Taken) -> Result<String, Error> {
+        wait(async { Ok(self.aws.volumes_of(&self.instance).await?) }).map(|_| self.instance.clone())
+    }
+
+    fn take(&self, draft: &Taken, cancel: &CancellationToken) -> Result<Vec<Disk>, Error> {
         wait(async {
             let volumes = self.aws.volumes_of(&self.instance).await?;
             let begun = self.aws.snapshot_instance(&self.instance, &self.purpose(draft)).await?;
@@ -87,7 +91,7 @@ impl Keeper for Ebs {
             let whole = whole.ok_or_else(|| Error::Incomplete { id: draft.id.clone() })??;
             let boots = |volume: &str| volumes.iter().any(|one| one.boots && one.id == volume);
             let disk = |one: VolumeSnapshot| Disk { boots: boots(&one.volume), disk: one.volume, lies_in: one.id };
-            Ok((self.instance.clone(), whole.into_iter().map(disk).collect()))
+            Ok(whole.into_iter().map(disk).collect())
         })
     }
 

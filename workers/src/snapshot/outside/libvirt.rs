@@ -30,35 +30,35 @@ const SPARE_BYTES: u64 = 64 << 20;
 /// A domain on its hypervisor.
 pub(super) struct Libvirt<'a> {
     uri: &'a str,
-    domain: &'a str,
+    name: &'a str,
     means: &'a Means,
 }
 
 impl<'a> Libvirt<'a> {
-    pub(super) fn new(uri: &'a str, domain: &'a str, means: &'a Means) -> Self {
-        Self { uri, domain, means }
+    pub(super) fn new(uri: &'a str, name: &'a str, means: &'a Means) -> Self {
+        Self { uri, name, means }
     }
 
     /// One command of virsh, about the domain.
     fn virsh(&self, word: &str, more: &[&str], limit: Duration) -> Result<String, Error> {
-        let args = [&["--quiet", "--connect", self.uri, word, "--domain", self.domain], more].concat();
+        let args = [&["--quiet", "--connect", self.uri, word, "--domain", self.name], more].concat();
         tool::run_within(&self.means.virsh, &args, limit).map_err(|error| match error {
             Error::Tool { what, said } => Error::Virsh { what, said },
             other => other,
         })
     }
 
-    fn look(&self) -> Result<Domain, Error> {
+    fn domain(&self) -> Result<Domain, Error> {
         let text = self.virsh("dumpxml", &[], ASK_LIMIT)?;
         domain::domain(&text).map_err(|why| self.strange("dumpxml", why))
     }
 
     fn strange(&self, word: &str, said: String) -> Error {
-        Error::Virsh { what: format!("virsh {word} of {}", self.domain), said }
+        Error::Virsh { what: format!("virsh {word} of {}", self.name), said }
     }
 
     fn unfit(&self, why: String) -> Error {
-        Error::Unfit { what: format!("domain {} of {}", self.domain, self.uri), why }
+        Error::Unfit { what: format!("domain {} of {}", self.name, self.uri), why }
     }
 
     fn names(&self) -> Result<Vec<String>, Error> {
@@ -181,19 +181,26 @@ fn fault(kept: &Kept, taken: &Taken, now: &Domain) -> Option<String> {
 }
 
 impl Keeper for Libvirt<'_> {
-    fn take(&self, draft: &Taken, _: &CancellationToken) -> Result<(String, Vec<Disk>), Error> {
-        let (machine, name) = (self.look()?, name_of(draft));
+    fn look(&self, draft: &Taken) -> Result<String, Error> {
+        let machine = self.domain()?;
+        if !self.names()?.contains(&name_of(draft)) {
+            self.check(&machine)?;
+        }
+        Ok(machine.uuid)
+    }
+
+    fn take(&self, draft: &Taken, _: &CancellationToken) -> Result<Vec<Disk>, Error> {
+        let (machine, name) = (self.domain()?, name_of(draft));
         // A try before this one may have taken it; whether it is whole is seen when it is proven.
         if !self.names()?.contains(&name) {
-            self.check(&machine)?;
             let words = ["--name", &name, "--description", &draft.purpose(), "--atomic"];
             self.virsh("snapshot-create-as", &words, SAVE_LIMIT)?;
         }
-        Ok((machine.uuid.clone(), disks_of(&machine)))
+        Ok(disks_of(&machine))
     }
 
     fn prove(&self, taken: &Taken) -> Result<(), Error> {
-        let (name, now) = (name_of(taken), self.look()?);
+        let (name, now) = (name_of(taken), self.domain()?);
         let text = self.virsh("snapshot-dumpxml", &["--snapshotname", &name], ASK_LIMIT)?;
         let kept = domain::kept(&text).map_err(|why| self.strange("snapshot-dumpxml", why))?;
         let inside = || now.disks.iter().find_map(|disk| self.ask_disk(disk, &name).err());
@@ -213,20 +220,19 @@ impl Keeper for Libvirt<'_> {
             Ok(_) => "its clock was set by its guest agent",
             Err(_) => "its clock goes on from the moment of the snapshot until something sets it",
         };
-        let told = format!("domain {} went back to its disks and its memory; {clock}", self.domain);
+        let told = format!("domain {} went back to its disks and its memory; {clock}", self.name);
         Ok(vec![told])
     }
 
     fn delete(&self, taken: &Taken) -> Result<(), Error> {
-        let now = match self.look() {
+        let now = match self.domain() {
             Ok(now) => now,
             // With the domain its snapshots went.
             Err(Error::Virsh { said, .. }) if said.contains("failed to get domain") => return Ok(()),
             Err(error) => return Err(error),
         };
         let name = name_of(taken);
-        let is_other = !taken.machine.is_empty() && taken.machine != now.uuid;
-        if is_other || !self.names()?.contains(&name) {
+        if taken.machine != now.uuid || !self.names()?.contains(&name) {
             return Ok(());
         }
         self.virsh("snapshot-delete", &["--snapshotname", &name], SAVE_LIMIT).map(|_| ())

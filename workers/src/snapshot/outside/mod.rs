@@ -77,7 +77,7 @@ pub struct Taken {
     pub host: String,
     /// Who took it.
     pub outside: Outside,
-    /// Which machine it is there, whatever its name: the UUID of a domain, the id of an instance. Empty until that is known.
+    /// Which machine it is there, whatever its name: the UUID of a domain, the id of an instance.
     pub machine: String,
     /// When.
     pub at: Instant,
@@ -142,8 +142,10 @@ impl Taken {
 
 /// Whoever holds the disks of a machine. What it does twice comes to the same as once.
 trait Keeper {
-    /// Takes the snapshot, or finds it taken: the machine that it is of, and its disks.
-    fn take(&self, draft: &Taken, cancel: &CancellationToken) -> Result<(String, Vec<Disk>), Error>;
+    /// Looks whether it can be taken, and of which machine; makes nothing.
+    fn look(&self, draft: &Taken) -> Result<String, Error>;
+    /// Takes the snapshot, or finds it taken: its disks.
+    fn take(&self, draft: &Taken, cancel: &CancellationToken) -> Result<Vec<Disk>, Error>;
     /// Looks whether it is complete, of this machine, and of the disks that the machine has.
     fn prove(&self, taken: &Taken) -> Result<(), Error>;
     /// Takes the machine back, and tells what a person should know of that.
@@ -193,9 +195,9 @@ impl Snapshots {
         }
         let outside = draft.outside.clone();
         let keeper = keeper(&outside, &self.means)?;
+        let draft = Taken { machine: keeper.look(&draft)?, ..draft };
         self.write_outside(&draft)?;
-        let (machine, disks) = keeper.take(&draft, cancel)?;
-        let whole = Taken { machine, disks, ..draft };
+        let whole = Taken { disks: keeper.take(&draft, cancel)?, ..draft };
         keeper.prove(&whole)?;
         let whole = Taken { verified: true, ..whole };
         self.write_outside(&whole)?;
