@@ -3,6 +3,7 @@
 //! Nothing here talks to AWS. Each request is checked by botocore: signature, shape and, for EC2, its very words.
 
 mod hosts;
+mod outside;
 mod policy;
 
 use std::path::Path;

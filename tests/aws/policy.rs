@@ -23,8 +23,9 @@ fn actions(operation: &str) -> Vec<&str> {
     match operation {
         // Asked by HEAD; without the right to list, what is not there looks forbidden.
         "s3:HeadObject" => vec!["s3:GetObject", "s3:ListBucket"],
-        // Tags are set as the snapshots are made.
+        // Tags are set as snapshots and replacements are made.
         "ec2:CreateSnapshots" => vec!["ec2:CreateSnapshots", "ec2:CreateTags"],
+        "ec2:CreateReplaceRootVolumeTask" => vec!["ec2:CreateReplaceRootVolumeTask", "ec2:CreateTags"],
         other => vec![other],
     }
 }

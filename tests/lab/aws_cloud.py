@@ -25,6 +25,7 @@ from http.client import HTTPMessage
 
 import boto3
 import botocore.loaders
+import botocore.parsers
 import botocore.serialize
 from botocore.auth import S3SigV4Auth, S3SigV4QueryAuth, SigV4Auth
 from botocore.awsrequest import AWSRequest
@@ -151,7 +152,50 @@ def check_ec2(body):
     again = {key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in again.items()}
     if again != form:
         raise Refused("InvalidParameterValue", f"botocore would have written {again}, not {form}")
-    return form["Action"]
+    return form["Action"], params
+
+
+class Roots:
+    """Replacements of the volumes that instances boot from, which moto does not know. Nothing on the host changes."""
+
+    def __init__(self):
+        self.tasks, self.faults = {}, collections.Counter()
+
+    def CreateReplaceRootVolumeTask(self, params):
+        known = next((task for task in self.tasks.values() if task["token"] == params.get("ClientToken")), None)
+        if known is None:
+            known = {
+                "id": "replacevol-%017x" % (len(self.tasks) + 1), "token": params.get("ClientToken"), "looks": 0,
+                "instance": params["InstanceId"], "snapshot": params["SnapshotId"],
+                "ends": "failed" if self.faults["replace"] > 0 else "succeeded",
+            }
+            self.faults["replace"] -= 1
+            self.tasks[known["id"]] = known
+        return "<replaceRootVolumeTask>%s</replaceRootVolumeTask>" % self.words(known)
+
+    def DescribeReplaceRootVolumeTasks(self, params):
+        found = [self.tasks[name] for name in params["ReplaceRootVolumeTaskIds"] if name in self.tasks]
+        for task in found:
+            task["looks"] += 1
+        items = "".join("<item>%s</item>" % self.words(task) for task in found)
+        return "<replaceRootVolumeTaskSet>%s</replaceRootVolumeTaskSet>" % items
+
+    def words(self, task):
+        state = ["pending", "in-progress", task["ends"]][min(task["looks"], 2)]
+        pairs = [("replaceRootVolumeTaskId", task["id"]), ("instanceId", task["instance"]), ("taskState", state)]
+        pairs += [("startTime", "2026-03-10T12:00:00Z"), ("snapshotId", task["snapshot"])]
+        return "".join(f"<{name}>{value}</{name}>" for name, value in pairs)
+
+    def answer(self, operation, params):
+        inner = getattr(self, operation)(params)
+        answer = f'<{operation}Response xmlns="http://ec2.amazonaws.com/doc/2016-11-15/"><requestId>r-1</requestId>{inner}</{operation}Response>'
+        model = MODELS["ec2"].operation_model(operation)
+        parsed = botocore.parsers.create_parser("ec2").parse(
+            {"status_code": 200, "headers": {}, "body": answer.encode()}, model.output_shape
+        )
+        parsed.pop("ResponseMetadata")
+        checked("ec2", operation, parsed, "output")
+        return answer.encode()
 
 
 def asks(script):
@@ -312,6 +356,7 @@ class Cloud:
     def __init__(self, hosts):
         self.fleet, self.moto = Fleet(hosts), DomainDispatcherApplication(create_backend_app)
         self.calls = collections.Counter()
+        self.roots = Roots()
 
     def __call__(self, environ, start):
         # What tests ask and set; and the lender of keys, which stands beside a machine.
@@ -334,7 +379,12 @@ class Cloud:
                 start("200 OK", [("Content-Type", "application/x-amz-json-1.1"), ("Content-Length", str(len(answer)))])
                 return [answer]
             if service == "ec2":
-                self.calls["ec2:" + check_ec2(body)] += 1
+                operation, params = check_ec2(body)
+                self.calls["ec2:" + operation] += 1
+                if hasattr(Roots, operation):
+                    answer = self.roots.answer(operation, params)
+                    start("200 OK", [("Content-Type", "text/xml"), ("Content-Length", str(len(answer)))])
+                    return [answer]
             elif service == "s3":
                 names = {"PUT": "PutObject", "GET": "GetObject", "HEAD": "HeadObject", "DELETE": "DeleteObject"}
                 self.calls["s3:" + names[environ["REQUEST_METHOD"]]] += 1
@@ -354,7 +404,7 @@ class Cloud:
             answer = json.dumps([[*key, items] for key, items in self.fleet.compliance.items()]).encode()
         elif path.startswith("/cloud/fault/"):
             kind, times = path.split("/")[3:5]
-            self.fleet.faults[kind] = int(times)
+            self.fleet.faults[kind] = self.roots.faults[kind] = int(times)
         elif path.startswith("/cloud/left/"):
             answer = str(self.fleet.faults[path.split("/")[3]]).encode()
         elif path.startswith("/cloud/offline/"):

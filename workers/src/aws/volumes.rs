@@ -13,7 +13,7 @@ use super::xml::{child, items, read, text_of};
 use crate::artifact::hex;
 
 /// How often a replacement is looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// A volume that an instance has.
 #[derive(Clone, Debug, PartialEq, Eq)]
