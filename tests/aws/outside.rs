@@ -49,7 +49,8 @@ fn a_run_saves_the_volumes_of_its_instance_proves_them_and_deletes_them_when_all
     fs::create_dir_all(&home).unwrap();
     let words = ["patch", "--ssm", &cloud.instances()[0], "--snapshot", "ebs,replace-root", "--apply", "--yes"];
     let output = patchloom(&home, &env, &[&words[..], &["--report-dir", &report.display().to_string()]].concat());
-    let told: Value = serde_json::from_slice(&fs::read(report.join("report.json")).unwrap_or_default()).unwrap_or_default();
+    let told: Value =
+        serde_json::from_slice(&fs::read(report.join("report.json")).unwrap_or_default()).unwrap_or_default();
     assert_eq!(told["end"], "succeeded", "{}{}", text(&output), cloud.log());
     let calls = cloud.calls();
     for (operation, times) in [("CreateSnapshots", 1), ("DeleteSnapshot", 1)] {

@@ -46,7 +46,8 @@ sync
 "#;
 
 /// All that dpkg knows, and what tells one boot and one process from another.
-const STATE: &str = "dpkg-query -W -f '${binary:Package} ${Version} ${db:Status-Abbrev}\\n' | sort; apt-mark showauto | sort";
+const STATE: &str =
+    "dpkg-query -W -f '${binary:Package} ${Version} ${db:Status-Abbrev}\\n' | sort; apt-mark showauto | sort";
 const ALIVE: &str = "cat /proc/sys/kernel/random/boot_id; systemctl show -p MainPID loom-unit.service";
 
 struct Bench {
@@ -133,7 +134,11 @@ fn a_machine_whose_former_packages_are_gone_goes_back_by_its_snapshot_to_what_it
     assert_eq!((said.code, report["end"].as_str()), (Some(1), Some("compensated")), "{all}");
     assert_eq!(bench.machine.told(STATE), before, "exactly the packages that it had");
     assert_eq!(bench.machine.told(ALIVE), alive, "the very processes that ran when the snapshot was taken");
-    assert_eq!(bench.machine.told("ls /srv"), bench.machine.told("ls /srv | grep -v was-here"), "no trace of the script");
+    assert_eq!(
+        bench.machine.told("ls /srv"),
+        bench.machine.told("ls /srv | grep -v was-here"),
+        "no trace of the script"
+    );
     assert_eq!(bench.machine.told("ls /srv/vm"), "bad\ngood\nold", "what was deleted is there again");
     assert_eq!(bench.machine.told("ls /var/lib/patchloom/backups/markers 2>/dev/null | wc -l"), "0");
 

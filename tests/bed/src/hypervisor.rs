@@ -112,11 +112,15 @@ impl Hypervisor {
     /// A machine that runs and does nothing, with disks of these formats.
     #[track_caller]
     pub fn empty(&mut self, name: &str, formats: &[&str]) {
-        let disks: Vec<PathBuf> = formats.iter().enumerate().map(|(at, format)| {
-            let path = self.beside(&format!("{name}-{at}.{format}"));
-            run(Command::new("qemu-img").args(["create", "-q", "-f", format]).arg(&path).arg("16M"));
-            path
-        }).collect();
+        let disks: Vec<PathBuf> = formats
+            .iter()
+            .enumerate()
+            .map(|(at, format)| {
+                let path = self.beside(&format!("{name}-{at}.{format}"));
+                run(Command::new("qemu-img").args(["create", "-q", "-f", format]).arg(&path).arg("16M"));
+                path
+            })
+            .collect();
         let disks: Vec<(&Path, &str)> = disks.iter().map(PathBuf::as_path).zip(formats.iter().copied()).collect();
         self.define(name, (32, "pc"), &disks, "");
     }
@@ -128,7 +132,8 @@ impl Hypervisor {
     #[track_caller]
     pub fn machine(&mut self, name: &str) -> Machine {
         let lab = cache().map(|dir| dir.join("vm")).filter(|dir| dir.join("disk.img").is_file());
-        let lab = lab.unwrap_or_else(|| panic!("the cached disk 'vm' is missing: run tests/run once as root, it builds it"));
+        let lab =
+            lab.unwrap_or_else(|| panic!("the cached disk 'vm' is missing: run tests/run once as root, it builds it"));
         let base = self.beside("base.img");
         // An account without rights does not get to the cache: the file itself is shown to it.
         fs::write(&base, "").unwrap_or_else(|error| panic!("cannot write {}: {error}", base.display()));
@@ -169,7 +174,8 @@ impl Hypervisor {
             );
         }
         for path in disks.iter().map(|(path, _)| *path).chain([console.as_path()]) {
-            chown(path, Some(NOBODY), Some(NOBODY)).unwrap_or_else(|e| panic!("cannot give {} away: {e}", path.display()));
+            chown(path, Some(NOBODY), Some(NOBODY))
+                .unwrap_or_else(|e| panic!("cannot give {} away: {e}", path.display()));
         }
         let text = format!(
             "<domain type='qemu' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'><name>{name}</name>\

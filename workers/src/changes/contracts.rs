@@ -62,7 +62,7 @@ fn plan() -> Contract {
             "artifact": artifact(), "digest": text(), "host": text(), "hosts": { "type": "array", "items": text() },
             "mode": mode(), "count": count(), "security": count(), "new": count(), "cves": count(),
         }),
-        &["E0508", "E0609", "E0701", "E0703"],
+        &["E0508", "E0609", "E0701", "E0703", "E0930"],
     )
 }
 

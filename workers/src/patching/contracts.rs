@@ -48,7 +48,7 @@ fn backup() -> Contract {
 }
 
 fn make() -> Contract {
-    let mut made = map(json!({ "id": text(), "kind": text(), "verified": flag(), "bytes?": maybe_count() }));
+    let mut made = map(json!({ "id": text(), "kind": text(), "verified": flag(), "bytes": maybe_count() }));
     made["type"] = json!(["object", "null"]);
     contract(
         "Snapshots a root directory, or has a machine snapshotted from outside, where the plan intends it.",

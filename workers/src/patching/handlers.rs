@@ -169,7 +169,7 @@ impl Keep {
 /// plan intends it.
 ///
 /// # Shape
-/// In: `{plan, host?, change?, ttl_seconds?}`. Out: `{snapshot: {id, kind, verified, bytes?} | null, why?}`.
+/// In: `{plan, host?, change?, ttl_seconds?}`. Out: `{snapshot: {id, kind, verified, bytes} | null, why?}`.
 #[derive(Clone, Debug, Default)]
 pub struct SnapshotMake {
     /// Where, and by whom.
@@ -202,7 +202,8 @@ impl Handler for SnapshotMake {
                     let taken = outside::take((context, &self.keep.carrier), store, &part, (&id, &owner)).await?;
                     return match (taken, intent) {
                         (Some(taken), _) => {
-                            let snapshot = json!({ "id": taken.id, "kind": taken.kind(), "verified": taken.verified });
+                            let snapshot =
+                                json!({ "id": taken.id, "kind": taken.kind(), "verified": taken.verified, "bytes": 0 });
                             tell::host(context, Fact::HostSnapshotted, &part.host, json!({ "snapshot": snapshot }));
                             Ok(json!({ "snapshot": snapshot }))
                         }

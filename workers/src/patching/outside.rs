@@ -23,8 +23,8 @@ use crate::runtime::{BoxFuture, Handler, TaskContext};
 use crate::snapshot::outside::of_target;
 use crate::snapshot::{Error, Owner, Snapshots, Taken};
 
-/// Tries in which a host that does not answer may still come back and be taken back by its packages.
-const REPAIRS: u32 = 2;
+/// How long a host that does not answer is waited for, so that its packages can take it back: it may be booting.
+const REPAIR_LIMIT: Duration = Duration::from_secs(10 * 60);
 
 /// How long a host that went back may take to answer.
 const BACK_LIMIT: Duration = Duration::from_secs(15 * 60);
@@ -120,9 +120,8 @@ impl Wanted<'_> {
             (Some(_), _) => Value::Null,
             (None, UndoIntent::Snapshot) if self.touched => Value::Null,
             (None, UndoIntent::Packages | UndoIntent::PackagesThenSnapshot | UndoIntent::Snapshot) => {
-                match self.by_packages().await {
+                match self.repair().await? {
                     Ok(undone) => return Ok(undone),
-                    Err(failure) if !self.touched || !self.is_over(&failure) => return Err(failure),
                     Err(failure) => json!(failure),
                 }
             }
@@ -130,15 +129,30 @@ impl Wanted<'_> {
         self.restore(taken, &failed).await
     }
 
+    /// The first line; the failure inside is one after which the second has its turn.
+    async fn repair(&self) -> Result<Result<Undone, Failure>, Failure> {
+        let end = Instant::now() + REPAIR_LIMIT;
+        loop {
+            let failure = match self.by_packages().await {
+                Ok(undone) => return Ok(Ok(undone)),
+                Err(failure) => failure,
+            };
+            if !self.touched || self.context.cancel().is_cancelled() {
+                return Err(failure);
+            }
+            if is_last_word(&failure) || Instant::now() >= end {
+                return Ok(Err(failure));
+            }
+            self.context.progress(0.1, format!("repairing {}: {}", self.part.host, failure.message));
+            // Cancel-safe: it holds nothing.
+            let _ = self.context.cancel().run_until_cancelled(tokio::time::sleep(ASK_EVERY)).await;
+        }
+    }
+
     async fn by_packages(&self) -> Result<Undone, Failure> {
         let place = Place::of(self.carrier, self.context, &self.part.target).await?;
         // The snapshot is not the host's matter.
         place.roll_back(self.part, self.backup, None, self.store).await
-    }
-
-    /// Whether the first line has failed for good: the host said so, or did not answer often enough.
-    fn is_over(&self, failure: &Failure) -> bool {
-        failure.class == FailureClass::Permanent || self.context.key().attempt > REPAIRS
     }
 
     async fn restore(&self, taken: &Taken, failed: &Value) -> Result<Undone, Failure> {
@@ -196,6 +210,12 @@ impl Wanted<'_> {
             tokio::time::sleep(ASK_EVERY).await;
         }
     }
+}
+
+/// Whether the host itself said that its packages cannot take it back. One that cannot be reached may come back.
+fn is_last_word(failure: &Failure) -> bool {
+    let about_the_way = ["E057", "E058", "E095"].iter().any(|codes| failure.code.starts_with(codes));
+    failure.class == FailureClass::Permanent && !about_the_way
 }
 
 /// A failure of the second line with what the first one failed with.

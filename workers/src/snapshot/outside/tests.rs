@@ -10,7 +10,12 @@ use super::super::{Fate, TTL_MS};
 use super::*;
 
 fn draft(id: &str, outside: &Outside) -> Taken {
-    Taken::draft(id, &Owner { run: "run-1".to_owned(), change: None, ttl_ms: TTL_MS }, ("web-1", outside), Instant(1000))
+    Taken::draft(
+        id,
+        &Owner { run: "run-1".to_owned(), change: None, ttl_ms: TTL_MS },
+        ("web-1", outside),
+        Instant(1000),
+    )
 }
 
 fn domain(hypervisor: &Hypervisor, name: &str) -> Outside {

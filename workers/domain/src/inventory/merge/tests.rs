@@ -390,3 +390,30 @@ fn a_hundred_thousand_hosts_are_read_merged_and_compared() {
     assert_eq!((diff.hosts.len(), diff.groups.len(), first.groups.len()), (1, 0, 20));
     println!("100,000 hosts twice, {bytes} bytes: read and merged in {read:?}, compared after {:?}", begun.elapsed());
 }
+
+#[test]
+fn who_snapshots_a_host_from_outside_is_said_as_a_map_or_as_a_text_and_reads_back() {
+    let own = "\
+inventory: 1
+groups: {cloud: {snapshot: ebs}}
+hosts:
+- {id: web-1, snapshot: {kind: libvirt, uri: 'qemu+ssh://hv-1/system', domain: web-1}}
+- {id: web-2, snapshot: {kind: ebs, instance: i-0f00f008a2dcbefe2, region: eu-west-1, replace_root: true}}
+- {id: web-3, groups: [cloud]}
+";
+    let csv = "id,snapshot\nweb-4,libvirt:db@qemu:///system\n";
+    let found = hosts(&[("hosts.yaml", own), ("more.csv", csv)]);
+    let said: Vec<String> = found.iter().map(|host| host.snapshot.as_ref().unwrap().to_string()).collect();
+    let expected = [
+        "libvirt:web-1@qemu+ssh://hv-1/system",
+        "ebs:i-0f00f008a2dcbefe2@eu-west-1,replace-root",
+        "ebs",
+        "libvirt:db@qemu:///system",
+    ];
+    assert_eq!(said, expected);
+    assert_eq!(hosts(&[("again.yaml", &to_yaml(&found))]), found);
+    for bad in ["{kind: vmware}", "{kind: libvirt, uri: 'qemu+ext:///x?command=evil', domain: a}", "{uri: a}"] {
+        let (_, mistakes) = gather(&[("f", &format!("inventory: 1\nhosts: [{{id: a, snapshot: {bad}}}]"))]);
+        assert!(!mistakes.passable(), "{bad}");
+    }
+}
