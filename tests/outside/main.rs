@@ -46,8 +46,8 @@ sync
 "#;
 
 /// All that dpkg knows, and what tells one boot and one process from another.
-const STATE: &str =
-    "dpkg-query -W -f '${binary:Package} ${Version} ${db:Status-Abbrev}\\n' | sort; apt-mark showauto | sort";
+const STATE: &str = "dpkg-query -W -f '${binary:Package} ${Version} ${db:Status-Abbrev}\\n' | sort; \
+    apt-mark showauto | sort; ls /srv /srv/vm";
 const ALIVE: &str = "cat /proc/sys/kernel/random/boot_id; systemctl show -p MainPID loom-unit.service";
 
 struct Bench {
@@ -132,14 +132,8 @@ fn a_machine_whose_former_packages_are_gone_goes_back_by_its_snapshot_to_what_it
     let (said, report) = bench.patch();
     let all = format!("{:?}\n{}\n{}\n{:#}", said.code, said.talk, said.summary, report["failure"]);
     assert_eq!((said.code, report["end"].as_str()), (Some(1), Some("compensated")), "{all}");
-    assert_eq!(bench.machine.told(STATE), before, "exactly the packages that it had");
+    assert_eq!(bench.machine.told(STATE), before, "the packages that it had, what the script deleted, and not what it made");
     assert_eq!(bench.machine.told(ALIVE), alive, "the very processes that ran when the snapshot was taken");
-    assert_eq!(
-        bench.machine.told("ls /srv"),
-        bench.machine.told("ls /srv | grep -v was-here"),
-        "no trace of the script"
-    );
-    assert_eq!(bench.machine.told("ls /srv/vm"), "bad\ngood\nold", "what was deleted is there again");
     assert_eq!(bench.machine.told("ls /var/lib/patchloom/backups/markers 2>/dev/null | wc -l"), "0");
 
     let change = bench.change();
