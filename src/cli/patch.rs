@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::anyhow;
 use clap::Args;
+use patchloom_domain::probe::{Agent, Probe};
 use patchloom_domain::{ChangeRequest, SshTarget, SsmTarget, Target};
 
 use super::{Context, RebootChoice, SshArgs};
@@ -37,7 +38,9 @@ pub(super) const ABOUT: &str = "Runs the whole life of a patch: scan, correlate,
         "  patchloom patch --ssh ops@web-1 --apply          # another machine, over SSH\n",
         "  patchloom patch --ssm i-0f00f008a2dcbefe2        # one behind AWS Systems Manager\n",
         "  patchloom patch --ssh web-1 --apply --reboot if-needed   # and boot it where it has to be\n",
-        "  patchloom patch --apply --check /opt/app/smoke   # and back, should that fail after it\n\n",
+        "  patchloom patch --apply --check /opt/app/smoke   # and back, should that fail after it\n",
+        "  patchloom patch --apply --probe unit:nginx --probe 'http://127.0.0.1/health status=200'\n",
+        "  patchloom patch --apply --probe 'command:pg_isready -q' --agent process:auditd\n\n",
         include_str!("exit_codes.txt")
     )
 )]
@@ -89,25 +92,9 @@ pub struct PatchArgs {
     pub ssh: SshArgs,
 }
 
-/// Reads `[user@]host[:port]`; an IPv6 address with a port stands in brackets.
-fn ssh_target(text: &str) -> Result<SshTarget, String> {
-    let (user, place) = match text.rsplit_once('@') {
-        Some((user, place)) if !user.is_empty() => (Some(user.to_owned()), place),
-        Some(_) => return Err("the account before '@' is missing".to_owned()),
-        None => (None, text),
-    };
-    let (host, port) = match place.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((host, "")) => (host, None),
-        Some((host, rest)) => (host, Some(rest.strip_prefix(':').ok_or("only a port may follow the address")?)),
-        // More than one colon: an address, and no port.
-        None if place.matches(':').count() > 1 => (place, None),
-        None => place.split_once(':').map_or((place, None), |(host, port)| (host, Some(port))),
-    };
-    let port = port.map(str::parse::<u16>).transpose().map_err(|_| "the port is no number from 1 to 65535")?;
-    if host.is_empty() || port == Some(0) {
-        return Err("write it as [user@]host[:port]".to_owned());
-    }
-    Ok(SshTarget { host: host.to_owned(), port, user, jump: Vec::new() })
+/// Reads `[user@]host[:port]`.
+pub(super) fn ssh_target(text: &str) -> Result<SshTarget, String> {
+    text.parse()
 }
 
 /// Reads `INSTANCE[@REGION]`.
@@ -125,9 +112,13 @@ pub struct CareArgs {
     /// How many seconds a host may take to come back; then it has failed
     #[arg(long, value_name = "SECONDS", default_value_t = 900)]
     pub reboot_deadline: u32,
-    /// A unit of systemd that must be active before the target is touched; may be repeated
-    #[arg(long = "agent", value_name = "UNIT")]
-    pub agents: Vec<String>,
+    /// What must be alive before the target is touched: unit:NAME, process:NAME or command:LINE; may be repeated
+    #[arg(long = "agent", value_name = "AGENT")]
+    pub agents: Vec<Agent>,
+    /// What must work after, where it did before: unit:NAME, tcp:HOST:PORT, http://URL or command:LINE; may be repeated.
+    /// Behind the first three may stand timeout=SECONDS and name=NAME, behind a URL status=CODE and, last, body=WORDS too
+    #[arg(long = "probe", value_name = "PROBE")]
+    pub probes: Vec<Probe>,
 }
 
 /// What takes a target back.
@@ -252,6 +243,7 @@ fn wish(args: &PatchArgs) -> Result<Wish, Fault> {
         reboot: args.reboot.word(),
         reboot_deadline_seconds: args.care.reboot_deadline,
         agents: args.care.agents.clone(),
+        probes: args.care.probes.clone(),
     })
 }
 
@@ -284,15 +276,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_machine_is_written_as_ssh_writes_it() {
-        let read = |text: &str| ssh_target(text).map(|ssh| (ssh.user.clone(), ssh.host.clone(), ssh.port));
-        let some = |text: &str| Some(text.to_owned());
-        assert_eq!(read("web-1"), Ok((None, "web-1".to_owned(), None)));
-        assert_eq!(read("ops@web-1:2222"), Ok((some("ops"), "web-1".to_owned(), Some(2222))));
-        assert_eq!(read("fe80::1"), Ok((None, "fe80::1".to_owned(), None)));
-        assert_eq!(read("root@[fe80::1]:22"), Ok((some("root"), "fe80::1".to_owned(), Some(22))));
-        for bad in ["", "@web", "web:0", "web:x", "web:", "[fe80::1]x"] {
-            assert!(read(bad).is_err(), "{bad}");
-        }
+    fn a_machine_behind_systems_manager_is_written_with_its_region_or_without() {
+        let read = |text: &str| ssm_target(text).map(|ssm| (ssm.instance, ssm.region));
+        assert_eq!(read("i-0abc"), Ok(("i-0abc".to_owned(), None)));
+        assert_eq!(read("mi-0abc@eu-west-1"), Ok(("mi-0abc".to_owned(), Some("eu-west-1".to_owned()))));
+        assert!(read("web-1").is_err() && read("i-0abc@").is_err());
     }
 }

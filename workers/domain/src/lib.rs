@@ -16,6 +16,7 @@ pub mod inventory;
 mod outcome;
 mod package;
 mod plan;
+pub mod probe;
 
 pub use baseline::{
     ApprovalRules, Baseline, BaselineError, ComplianceLevel, FilterKey, Judgement, Moment, MomentError,

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use patchloom_core::{Failure, FailureClass, Millis, UtcMs};
 use patchloom_domain::Target;
+use patchloom_domain::probe::{AGENTS_MAX, Agent};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::fitness::{self, AGENTS_MAX, Agent};
+use super::fitness;
 use super::scan::{PackageScan, is_broken, state_of};
 use super::{boxed, decode, encode, locks, open};
 use crate::apt::lists;

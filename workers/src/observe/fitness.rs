@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 use patchloom_domain::Target;
-use serde::Deserialize;
+use patchloom_domain::probe::Agent;
 use tokio_util::sync::CancellationToken;
 
 use super::check::{CheckLevel, Seen, seen};
@@ -21,21 +21,6 @@ const BOOT_BYTES_MIN: u64 = 128 << 20;
 
 /// Time for the command of an agent.
 const AGENT_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Agents that an input may name.
-pub(super) const AGENTS_MAX: usize = 20;
-
-/// What must be alive on a host before it is touched: who patches it is watched by others.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Agent {
-    /// A unit of systemd that is active.
-    Unit(String),
-    /// A process of this name.
-    Process(String),
-    /// A command that ends with 0.
-    Command(Vec<String>),
-}
 
 /// The checks of this file.
 pub(super) async fn checks(

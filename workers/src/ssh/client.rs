@@ -15,7 +15,7 @@ use tokio::process::Command;
 use tokio::time::{Instant, sleep};
 
 use super::words::{self, SSH_FAILED};
-use super::{Error, SshOptions, options};
+use super::{Error, SshOptions, hops, options};
 
 /// More than this on one stream ends the command: an artifact and a line before it.
 const STREAM_BYTES_MAX: u64 = crate::artifact::ARTIFACT_BYTES_MAX + (1 << 20);
@@ -92,7 +92,25 @@ impl Client {
             // Whoever comes next must not wait for a connection that is dead: it makes its own. That one ends by itself.
             drop(std::fs::remove_file(&self.socket));
         }
-        ended
+        match ended {
+            Err(error) => Err(self.blame(error).await),
+            said => said,
+        }
+    }
+
+    /// An error with the jump host that is to blame for it, where one is.
+    async fn blame(&self, error: Error) -> Error {
+        let may_be_a_hop = matches!(
+            error,
+            Error::Unreachable { .. }
+                | Error::HostKeyUnknown { .. }
+                | Error::HostKeyChanged { .. }
+                | Error::Authentication { .. }
+        );
+        if self.target.jump.is_empty() || !may_be_a_hop {
+            return error;
+        }
+        hops::to_blame(&self.target, &self.program, &self.config).await.unwrap_or(error)
     }
 
     async fn ssh(&self, command: &str, stdin: Stdin<'_>, limit: Duration) -> Result<Vec<u8>, Error> {
