@@ -171,8 +171,11 @@ fn failure(error: &Error) -> Failure {
     }
 }
 
-/// All holds of the data directory of a task.
+/// All holds of the data directory of a task; on a host that it was carried to, those that came with it.
 pub(crate) fn of(context: &TaskContext) -> Result<Holds, Failure> {
+    if let Some(station) = context.station() {
+        return Ok(station.holds.clone());
+    }
     HoldStore::new(context.data().root()).read().map_err(|error| failure(&error))
 }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use patchloom_core::{Failure, TaskKey, Told, UtcMs};
-use patchloom_domain::{Machine, Target};
+use patchloom_domain::{Holds, Machine, Target};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -114,6 +114,8 @@ pub struct Station {
     pub clock_ahead_ms: i64,
     /// Where the files of the task lie.
     pub dir: PathBuf,
+    /// The versions that were held when the task was sent.
+    pub holds: Holds,
 }
 
 /// What a handler gets beside its input.
