@@ -236,6 +236,7 @@ fn wish(args: &CampaignRunArgs) -> Result<Wish, Fault> {
         Way::Packages => UndoIntent::Packages,
         Way::PackagesThenSnapshot => UndoIntent::PackagesThenSnapshot,
         Way::Snapshot => UndoIntent::Snapshot,
+        Way::Attempt => UndoIntent::Attempt,
     };
     Ok(Wish {
         name: args.name.clone(),

@@ -37,6 +37,7 @@ pub(super) const ABOUT: &str = "Runs the whole life of a patch: scan, correlate,
         "  patchloom patch --apply --yes                    # this machine, as root, unasked\n",
         "  patchloom patch --ssh ops@web-1 --apply          # another machine, over SSH\n",
         "  patchloom patch --ssm i-0f00f008a2dcbefe2        # one behind AWS Systems Manager\n",
+        "  patchloom patch --ssh admin@win-1 --windows      # a Windows machine, over SSH\n",
         "  patchloom patch --ssh web-1 --apply --reboot if-needed   # and boot it where it has to be\n",
         "  patchloom patch --apply --check /opt/app/smoke   # and back, should that fail after it\n",
         "  patchloom patch --apply --probe unit:nginx --probe 'http://127.0.0.1/health status=200'\n",
@@ -57,6 +58,9 @@ pub struct PatchArgs {
     /// A host to jump over to the other machine, [user@]host[:port]; may be repeated, from the first to the last
     #[arg(long, value_name = "HOST", requires = "ssh_host")]
     pub jump: Vec<String>,
+    /// The machine runs Windows: PowerShell and its update agent are spoken to, and nothing is carried to it
+    #[arg(long, requires = "ssh_host")]
+    pub windows: bool,
     /// Install the patches; without it nothing on the target changes
     #[arg(long)]
     pub apply: bool,
@@ -130,6 +134,8 @@ pub enum Way {
     PackagesThenSnapshot,
     /// A snapshot of the root directory
     Snapshot,
+    /// The host's own means, which nobody can prove beforehand: DISM and wusa of Windows
+    Attempt,
 }
 
 impl Way {
@@ -139,6 +145,7 @@ impl Way {
             Self::Packages => "packages",
             Self::PackagesThenSnapshot => "packages_then_snapshot",
             Self::Snapshot => "snapshot",
+            Self::Attempt => "attempt",
         }
     }
 }
@@ -150,7 +157,7 @@ impl Way {
 pub fn run(args: &PatchArgs, context: &Context) -> Result<Exit, Fault> {
     let wish = wish(args)?;
     can_work(&wish)?;
-    let is_machine = matches!(wish.target, Target::Local | Target::Ssh(_) | Target::Ssm(_));
+    let is_machine = !matches!(wish.target, Target::Root { .. });
     let asks = wish.mode == Mode::Apply && is_machine && !args.yes;
     if asks && !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
         let error = anyhow!("cannot ask whether the machine may be changed without a terminal");
@@ -186,7 +193,7 @@ async fn work(host: &Host, wish: &Wish, asks: bool, args: &PatchArgs, context: &
         eprintln!("\n{} ({}): {}", change.number, change.draft.digest, change.draft.title);
         eprintln!("{}", change.draft.implementation_plan);
         confirm::ask(&match &wish.target {
-            Target::Ssh(ssh) => format!("Change {ssh}?"),
+            Target::Ssh(ssh) | Target::Windows(ssh) => format!("Change {ssh}?"),
             Target::Ssm(ssm) => format!("Change {ssm}?"),
             Target::Local | Target::Root { .. } => "Change this machine?".to_owned(),
         })
@@ -218,7 +225,10 @@ async fn work(host: &Host, wish: &Wish, asks: bool, args: &PatchArgs, context: &
 fn wish(args: &PatchArgs) -> Result<Wish, Fault> {
     let target = match (&args.ssm, &args.ssh_host, &args.root) {
         (Some(ssm), _, _) => Target::Ssm(ssm.clone()),
-        (None, Some(ssh), _) => Target::Ssh(SshTarget { jump: args.jump.clone(), ..ssh.clone() }),
+        (None, Some(ssh), _) => {
+            let ssh = SshTarget { jump: args.jump.clone(), ..ssh.clone() };
+            if args.windows { Target::Windows(ssh) } else { Target::Ssh(ssh) }
+        }
         (None, None, None) => Target::Local,
         (None, None, Some(root)) => {
             let path = root.canonicalize().map_err(|error| {
@@ -253,7 +263,7 @@ fn can_work(wish: &Wish) -> Result<(), Fault> {
         Target::Local => (PathBuf::from("/"), "this machine".to_owned()),
         Target::Root { path } => (PathBuf::from(path), path.clone()),
         // Looked at when its tasks get there.
-        Target::Ssh(_) | Target::Ssm(_) => return Ok(()),
+        Target::Ssh(_) | Target::Ssm(_) | Target::Windows(_) => return Ok(()),
     };
     let has = |name: &str| ["usr/bin", "bin", "usr/local/bin"].iter().any(|dir| base.join(dir).join(name).exists());
     let has_apt = has("apt-get") && has("dpkg-query") && base.join("var/lib/dpkg/status").exists();

@@ -89,7 +89,7 @@ fn target_name(target: &Target) -> String {
     match target {
         Target::Local => "local".to_owned(),
         Target::Root { path } => path.clone(),
-        Target::Ssh(ssh) => ssh.to_string(),
+        Target::Ssh(ssh) | Target::Windows(ssh) => ssh.to_string(),
         Target::Ssm(ssm) => ssm.to_string(),
     }
 }

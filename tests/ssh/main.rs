@@ -7,6 +7,7 @@ mod care;
 mod discover;
 mod jump;
 mod reboot;
+mod windows;
 
 use patchloom_bed::fleet::left_out;
 

@@ -219,6 +219,11 @@ pub(crate) fn after_rollback(
     if output["way"] == json!(UndoWay::NothingToUndo) {
         return Ok(());
     }
+    // Versions that nobody compares are not held: a hold says whose they are.
+    if output.get("scheme").is_some_and(Value::is_null) {
+        tracing::warn!(host = part.host, "no version is held after this way back");
+        return Ok(());
+    }
     let found: PackageSet = serde_json::from_value(output["found"].clone()).unwrap_or_default();
     let store = HoldStore::new(context.data().root());
     // A way back that was done by an older version tells no scheme: it knew only one.

@@ -20,14 +20,16 @@ pub enum Target {
     Ssh(SshTarget),
     /// A machine that is reached through AWS Systems Manager.
     Ssm(SsmTarget),
+    /// A Windows machine that is reached over SSH, with PowerShell there. Nothing of ours is carried to it.
+    Windows(SshTarget),
 }
 
 impl Target {
-    /// The other machine that it is, where it is one.
+    /// The other machine that it is, where it is one that tasks are carried to.
     #[must_use]
     pub fn machine(&self) -> Option<Machine> {
         match self {
-            Self::Local | Self::Root { .. } => None,
+            Self::Local | Self::Root { .. } | Self::Windows(_) => None,
             Self::Ssh(ssh) => Some(Machine::Ssh(ssh.clone())),
             Self::Ssm(ssm) => Some(Machine::Ssm(ssm.clone())),
         }

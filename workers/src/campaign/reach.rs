@@ -94,7 +94,7 @@ impl Handler for ReachHere {
 }
 
 fn open(context: &TaskContext, target: &Target) -> Result<HostExec, Failure> {
-    HostExec::new(&context.here(target)).map_err(|error| permanent(error.code(), chain(&error)))
+    context.open(target).map_err(|error| permanent(error.code(), chain(&error)))
 }
 
 async fn run(host: &HostExec, order: Order, context: &TaskContext) -> Result<Ran, Failure> {

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::check::Mode;
 use super::scan::{PackageScan, is_broken};
-use super::{boxed, decode, encode, host_failure, open, optional, probes};
+use super::{boxed, decode, encode, open, optional, probes};
 use crate::artifact::ArtifactId;
 use crate::failure::permanent;
 use crate::host::{HostExec, Order};
@@ -138,7 +138,7 @@ async fn before(exec: &HostExec, context: &TaskContext, input: &Input) -> Result
 async fn after(exec: &HostExec, context: &TaskContext, input: &Input, baseline: &Snapshot) -> Result<Value, Failure> {
     let started = tokio::time::Instant::now();
     // In a root directory nothing runs that could come back.
-    let settle = if matches!(exec.target(), Target::Local) { SETTLE } else { Duration::ZERO };
+    let settle = if matches!(exec.target(), Target::Root { .. }) { Duration::ZERO } else { SETTLE };
     let (seen, regressions) = loop {
         let seen = look(exec, context, input).await?;
         let regressions = regressions(baseline, &seen);
@@ -208,7 +208,7 @@ async fn look(exec: &HostExec, context: &TaskContext, input: &Input) -> Result<S
     let mut ended = BTreeMap::new();
     for argv in &input.commands {
         let order = Order::reading(argv.clone()).timeout(COMMAND_TIMEOUT).keep(16 << 10);
-        let ran = exec.run(&order, context.cancel()).await.map_err(|error| host_failure(&error))?;
+        let ran = exec.run(&order, context.cancel()).await.map_err(|error| error.failure())?;
         let end = ran.code().map_or_else(|| format!("{:?}", ran.exit), |code| code.to_string());
         ended.insert(argv.join(" "), end);
     }

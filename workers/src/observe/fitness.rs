@@ -4,8 +4,10 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
+use patchloom_core::UtcMs;
 use patchloom_domain::Target;
 use patchloom_domain::probe::Agent;
+use patchloom_domain::windows::{process_words, service_words};
 use tokio_util::sync::CancellationToken;
 
 use super::check::{CheckLevel, Seen, seen};
@@ -27,8 +29,12 @@ pub(super) async fn checks(
     exec: &HostExec,
     scan: &PackageScan,
     agents: &[Agent],
+    (download_bytes, now): (u64, UtcMs),
     cancel: &CancellationToken,
 ) -> Vec<Seen> {
+    if let Target::Windows(_) = exec.target() {
+        return super::windows::checks(exec, agents, (download_bytes, now), cancel).await;
+    }
     let mut checks = vec![inodes(exec)];
     checks.extend(boot(exec));
     let why = reboot_need(exec, &scan.packages, cancel).await;
@@ -101,11 +107,18 @@ async fn time_sync(exec: &HostExec, cancel: &CancellationToken) -> Option<Seen> 
     }
 }
 
-async fn alive(exec: &HostExec, agent: &Agent, cancel: &CancellationToken) -> Seen {
+pub(super) async fn alive(exec: &HostExec, agent: &Agent, cancel: &CancellationToken) -> Seen {
+    let windows = matches!(exec.target(), Target::Windows(_));
     let (what, lives) = match agent {
+        Agent::Unit(unit) if windows => {
+            (format!("the service {unit}"), ends_well(exec, service_words(unit), cancel).await)
+        }
         Agent::Unit(unit) => {
             let argv = ["systemctl", "is-active", "--quiet", unit.as_str()];
             (format!("the unit {unit}"), ends_well(exec, argv.map(str::to_owned).to_vec(), cancel).await)
+        }
+        Agent::Process(name) if windows => {
+            (format!("the process {name}"), ends_well(exec, process_words(name), cancel).await)
         }
         Agent::Process(name) => (format!("the process {name}"), has_process(exec, name)),
         Agent::Command(argv) => (format!("'{}'", argv.join(" ")), ends_well(exec, argv.clone(), cancel).await),

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use patchloom_domain::Target;
 use patchloom_domain::probe::{Kind, Probe, Url};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
+use super::windows;
 use crate::host::{HostExec, Order};
 
 /// Time for one, unless told.
@@ -18,8 +20,12 @@ const ANSWER_BYTES_MAX: u64 = 1 << 20;
 /// What is wrong; none where all is well.
 pub(super) async fn look(probe: &Probe, exec: &HostExec, cancel: &CancellationToken) -> Option<String> {
     let limit = Duration::from_secs(probe.timeout_seconds.unwrap_or(TIMEOUT_SECONDS).clamp(1, 300));
+    let windows = matches!(exec.target(), Target::Windows(_));
     let looked = match probe.kind() {
         Err(wrong) => Err(wrong),
+        Ok(Kind::Unit(name)) if windows => windows::running(exec, name, limit, cancel).await,
+        Ok(Kind::Tcp(place)) if windows => windows::connects(exec, place, limit, cancel).await,
+        Ok(Kind::Http(url)) if windows => windows::answers(exec, (probe, &url), limit, cancel).await,
         Ok(Kind::Unit(unit)) => active(exec, unit, limit, cancel).await,
         Ok(Kind::Command(argv)) => command(exec, argv, limit, cancel).await,
         Ok(Kind::Tcp(place)) => within(limit, connect(place)).await.map(|_| ()),
@@ -30,6 +36,11 @@ pub(super) async fn look(probe: &Probe, exec: &HostExec, cancel: &CancellationTo
 
 async fn http(probe: &Probe, url: &Url<'_>) -> Result<(), String> {
     let (status, body) = get(url).await?;
+    judge(probe, status, &body)
+}
+
+/// Whether an answer is as the probe wants it.
+pub(super) fn judge(probe: &Probe, status: u16, body: &str) -> Result<(), String> {
     match probe.status {
         Some(wanted) if status != wanted => return Err(format!("answers {status}, not {wanted}")),
         None if status >= 400 => return Err(format!("answers {status}")),

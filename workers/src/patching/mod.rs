@@ -21,6 +21,7 @@ mod scripts;
 mod state;
 #[cfg(test)]
 mod tests;
+mod windows;
 
 use std::path::PathBuf;
 

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::artifact::{ArtifactError, ArtifactId, ArtifactStore};
 use crate::failure::{chain, permanent, transient};
+use crate::host::{self, Far, HostExec};
 
 /// How far a task is.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -126,6 +127,7 @@ pub struct TaskContext {
     cancel: CancellationToken,
     left: CancellationToken,
     station: Option<Station>,
+    far: Option<Far>,
     progress: watch::Sender<Progress>,
     told: Arc<Mutex<Vec<Told>>>,
     data: DataDir,
@@ -142,13 +144,26 @@ impl TaskContext {
     ) -> (Self, watch::Receiver<Progress>) {
         let (progress, heard) = watch::channel(Progress::default());
         let left = CancellationToken::new();
-        (Self { key, redelivered, cancel, left, station: None, progress, told: Arc::default(), data }, heard)
+        (Self { key, redelivered, cancel, left, station: None, far: None, progress, told: Arc::default(), data }, heard)
     }
 
     /// As it is on the machine that the task was carried to.
     #[must_use]
     pub fn stationed(self, station: Station) -> Self {
         Self { station: Some(station), ..self }
+    }
+
+    /// With the way to the Windows machine that the task is about.
+    pub(crate) fn reaching(self, far: Far) -> Self {
+        Self { far: Some(far), ..self }
+    }
+
+    /// A target as a place where commands run.
+    pub(crate) fn open(&self, target: &Target) -> Result<HostExec, host::Error> {
+        match (target, &self.far) {
+            (Target::Windows(_), Some(far)) => Ok(HostExec::windows(far.clone())),
+            _ => HostExec::new(&self.here(target)),
+        }
     }
 
     /// Where the task was carried to; `None` where it was not.

@@ -166,8 +166,10 @@ pub fn discovered(facts: &HostFacts, mistakes: &mut Mistakes) -> Source {
                     entry.put(Field::Region, region, Spot::Path("target".into()), &mut desk);
                 }
             }
-            Target::Ssh(ssh) => {
+            Target::Ssh(ssh) | Target::Windows(ssh) => {
+                let windows = matches!(facts.target, Target::Windows(_));
                 let values = [
+                    (Field::Connection, windows.then(|| "windows".to_owned())),
                     (Field::Host, Some(ssh.host.clone())),
                     (Field::Port, ssh.port.map(|port| port.to_string())),
                     (Field::User, ssh.user.clone()),
