@@ -40,3 +40,27 @@ fn agents_and_probes_of_all_kinds_are_asked_on_the_host_and_a_patch_that_breaks_
     assert!(message.contains("the process nosuchd is not well"), "{message}");
     assert_eq!(bench.fleet.packages("host-1"), before);
 }
+
+#[test]
+fn a_version_that_the_fleet_holds_is_left_out_on_a_host_that_knows_nothing_of_it() {
+    if left_out() {
+        return;
+    }
+    let bench = Bench::new("root");
+    let pairs = bench.fleet.pairs();
+    let pair = pairs.iter().find(|pair| pair.name == "jq").expect("jq waits");
+    let held = bench.run(&["hold", "add", &pair.name, &pair.new, "--why", "it breaks the reports"]);
+    assert_eq!(held.0, Some(0), "{held:?}");
+    let said = bench.patch(&["--apply", "--yes", "--undo", "packages"]);
+    assert_eq!(said.ended(), (Some(0), "succeeded".to_owned()), "{said:#}");
+    assert_eq!(bench.fleet.version_of("host-1", "jq").as_ref(), Some(&pair.old), "what is held stays");
+    let other = pairs.iter().find(|pair| pair.name == "openssl").expect("openssl waits");
+    assert_eq!(bench.fleet.version_of("host-1", "openssl").as_ref(), Some(&other.new), "the rest comes");
+    assert!(!bench.fleet.host("host-1").root().join("var/lib/patchloom/holds.json").exists());
+    // Released it comes.
+    let released = bench.run(&["hold", "release", &pair.name, &pair.new, "--why", "the reports were mended"]);
+    assert_eq!(released.0, Some(0), "{released:?}");
+    let said = bench.patch(&["--apply", "--yes", "--undo", "packages"]);
+    assert_eq!(said.ended(), (Some(0), "succeeded".to_owned()), "{said:#}");
+    assert_eq!(bench.fleet.version_of("host-1", "jq").as_ref(), Some(&pair.new));
+}

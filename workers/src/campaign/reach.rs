@@ -189,6 +189,10 @@ impl Handler for Refresh {
             if lists.indexes > 0 && age_ms.is_some_and(|age| age < older_than_ms) {
                 return Ok(json!({ "refreshed": false, "age_ms": age_ms }));
             }
+            if matches!(target, Target::Windows(_)) {
+                // It keeps no lists: each search asks its server anew.
+                return Ok(json!({ "refreshed": false, "age_ms": age_ms }));
+            }
             let mut argv: Vec<String> = manager.refresh().split(' ').map(str::to_owned).collect();
             if manager.name() == "apt" {
                 // Without it apt calls half of the lists a success.
