@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::anyhow;
 use patchloom_core::run::Run;
 use patchloom_core::{Definition, UtcMs};
+use patchloom_domain::probe::{Agent, Probe};
 use patchloom_domain::{ChangeRequest, Host as Machine, HostPlan, NotNow, Roster, Slot, UndoIntent, Window};
 use patchloom_engine::runtime::StartRun;
 use patchloom_workers::artifact::ArtifactId;
@@ -49,8 +50,10 @@ pub struct Wish {
     pub reboot: &'static str,
     /// How long a host may take to come back.
     pub reboot_deadline_seconds: u32,
-    /// Units of systemd that must be active before a host is touched.
-    pub agents: Vec<String>,
+    /// What must be alive before a host is touched.
+    pub agents: Vec<Agent>,
+    /// Applications that must work after, where they did before.
+    pub probes: Vec<Probe>,
 }
 
 /// Starts a campaign, or takes up the one of its name that was cut off.
@@ -81,7 +84,8 @@ pub async fn take(host: &Host, wish: &Wish) -> Result<Taken, Fault> {
             "lock_timeout_seconds": wish.lock_timeout_seconds,
             "reboot": wish.reboot,
             "reboot_deadline_seconds": wish.reboot_deadline_seconds,
-            "agents": wish.agents.iter().map(|unit| json!({ "unit": unit })).collect::<Vec<_>>(),
+            "agents": wish.agents,
+            "probes": wish.probes,
         }),
         key: None,
         labels: [("name".into(), wish.name.as_str().into()), ("mode".into(), mode.into())].into(),

@@ -42,7 +42,8 @@ pub enum CampaignCommand {
     "  patchloom campaign run --inventory hosts.yaml --select 'group=web' --apply\n",
     "  patchloom campaign run --inventory hosts.yaml --apply --starts 2026-12-01T22:00:00Z --lasts 4h\n",
     "  patchloom campaign run --inventory hosts.yaml --apply --canary 2 --pilot 10% --soak 30m\n",
-    "  patchloom campaign run --inventory hosts.yaml --calendar c.yaml/night --baseline b.json\n\n",
+    "  patchloom campaign run --inventory hosts.yaml --calendar c.yaml/night --baseline b.json\n",
+    "  patchloom campaign run --inventory hosts.yaml --apply --probe unit:nginx --agent process:auditd\n\n",
     include_str!("exit_codes.txt")
 ))]
 pub struct CampaignRunArgs {
@@ -272,6 +273,7 @@ fn wish(args: &CampaignRunArgs) -> Result<Wish, Fault> {
         Way::Packages => UndoIntent::Packages,
         Way::PackagesThenSnapshot => UndoIntent::PackagesThenSnapshot,
         Way::Snapshot => UndoIntent::Snapshot,
+        Way::Attempt => UndoIntent::Attempt,
     };
     Ok(Wish {
         name: args.name.clone(),
@@ -290,6 +292,7 @@ fn wish(args: &CampaignRunArgs) -> Result<Wish, Fault> {
         reboot: args.rules.reboot.word(),
         reboot_deadline_seconds: args.care.reboot_deadline,
         agents: args.care.agents.clone(),
+        probes: args.care.probes.clone(),
     })
 }
 

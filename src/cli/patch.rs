@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::anyhow;
 use clap::Args;
+use patchloom_domain::probe::{Agent, Probe};
 use patchloom_domain::{ChangeRequest, Outside, SshTarget, SsmTarget, Target};
 
 use super::{Context, RebootChoice, SshArgs};
@@ -36,9 +37,12 @@ pub(super) const ABOUT: &str = "Runs the whole life of a patch: scan, correlate,
         "  patchloom patch --apply --yes                    # this machine, as root, unasked\n",
         "  patchloom patch --ssh ops@web-1 --apply          # another machine, over SSH\n",
         "  patchloom patch --ssm i-0f00f008a2dcbefe2        # one behind AWS Systems Manager\n",
+        "  patchloom patch --ssh admin@win-1 --windows      # a Windows machine, over SSH\n",
         "  patchloom patch --ssh web-1 --apply --reboot if-needed   # and boot it where it has to be\n",
         "  patchloom patch --ssh web-1 --apply --snapshot libvirt:web-1@qemu+ssh://hv-1/system\n",
-        "  patchloom patch --apply --check /opt/app/smoke   # and back, should that fail after it\n\n",
+        "  patchloom patch --apply --check /opt/app/smoke   # and back, should that fail after it\n",
+        "  patchloom patch --apply --probe unit:nginx --probe 'http://127.0.0.1/health status=200'\n",
+        "  patchloom patch --apply --probe 'command:pg_isready -q' --agent process:auditd\n\n",
         include_str!("exit_codes.txt")
     )
 )]
@@ -55,6 +59,9 @@ pub struct PatchArgs {
     /// A host to jump over to the other machine, [user@]host[:port]; may be repeated, from the first to the last
     #[arg(long, value_name = "HOST", requires = "ssh_host")]
     pub jump: Vec<String>,
+    /// The machine runs Windows: PowerShell and its update agent are spoken to, and nothing is carried to it
+    #[arg(long, requires = "ssh_host")]
+    pub windows: bool,
     /// Install the patches; without it nothing on the target changes
     #[arg(long)]
     pub apply: bool,
@@ -93,25 +100,9 @@ pub struct PatchArgs {
     pub ssh: SshArgs,
 }
 
-/// Reads `[user@]host[:port]`; an IPv6 address with a port stands in brackets.
-fn ssh_target(text: &str) -> Result<SshTarget, String> {
-    let (user, place) = match text.rsplit_once('@') {
-        Some((user, place)) if !user.is_empty() => (Some(user.to_owned()), place),
-        Some(_) => return Err("the account before '@' is missing".to_owned()),
-        None => (None, text),
-    };
-    let (host, port) = match place.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((host, "")) => (host, None),
-        Some((host, rest)) => (host, Some(rest.strip_prefix(':').ok_or("only a port may follow the address")?)),
-        // More than one colon: an address, and no port.
-        None if place.matches(':').count() > 1 => (place, None),
-        None => place.split_once(':').map_or((place, None), |(host, port)| (host, Some(port))),
-    };
-    let port = port.map(str::parse::<u16>).transpose().map_err(|_| "the port is no number from 1 to 65535")?;
-    if host.is_empty() || port == Some(0) {
-        return Err("write it as [user@]host[:port]".to_owned());
-    }
-    Ok(SshTarget { host: host.to_owned(), port, user, jump: Vec::new() })
+/// Reads `[user@]host[:port]`.
+pub(super) fn ssh_target(text: &str) -> Result<SshTarget, String> {
+    text.parse()
 }
 
 /// Reads `INSTANCE[@REGION]`.
@@ -129,9 +120,13 @@ pub struct CareArgs {
     /// How many seconds a host may take to come back; then it has failed
     #[arg(long, value_name = "SECONDS", default_value_t = 900)]
     pub reboot_deadline: u32,
-    /// A unit of systemd that must be active before the target is touched; may be repeated
-    #[arg(long = "agent", value_name = "UNIT")]
-    pub agents: Vec<String>,
+    /// What must be alive before the target is touched: unit:NAME, process:NAME or command:LINE; may be repeated
+    #[arg(long = "agent", value_name = "AGENT")]
+    pub agents: Vec<Agent>,
+    /// What must work after, where it did before: unit:NAME, tcp:HOST:PORT, http://URL or command:LINE; may be repeated.
+    /// Behind the first three may stand timeout=SECONDS and name=NAME, behind a URL status=CODE and, last, body=WORDS too
+    #[arg(long = "probe", value_name = "PROBE")]
+    pub probes: Vec<Probe>,
 }
 
 /// What takes a target back.
@@ -143,6 +138,8 @@ pub enum Way {
     PackagesThenSnapshot,
     /// A snapshot, of the root directory or of the machine from outside
     Snapshot,
+    /// The host's own means, which nobody can prove beforehand: DISM and wusa of Windows
+    Attempt,
 }
 
 impl Way {
@@ -152,6 +149,7 @@ impl Way {
             Self::Packages => "packages",
             Self::PackagesThenSnapshot => "packages_then_snapshot",
             Self::Snapshot => "snapshot",
+            Self::Attempt => "attempt",
         }
     }
 }
@@ -163,7 +161,7 @@ impl Way {
 pub fn run(args: &PatchArgs, context: &Context) -> Result<Exit, Fault> {
     let wish = wish(args)?;
     can_work(&wish)?;
-    let is_machine = matches!(wish.target, Target::Local | Target::Ssh(_) | Target::Ssm(_));
+    let is_machine = !matches!(wish.target, Target::Root { .. });
     let asks = wish.mode == Mode::Apply && is_machine && !args.yes;
     if asks && !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
         let error = anyhow!("cannot ask whether the machine may be changed without a terminal");
@@ -199,7 +197,7 @@ async fn work(host: &Host, wish: &Wish, asks: bool, args: &PatchArgs, context: &
         eprintln!("\n{} ({}): {}", change.number, change.draft.digest, change.draft.title);
         eprintln!("{}", text::lines(&change.draft.implementation_plan));
         confirm::ask(&match &wish.target {
-            Target::Ssh(ssh) => format!("Change {ssh}?"),
+            Target::Ssh(ssh) | Target::Windows(ssh) => format!("Change {ssh}?"),
             Target::Ssm(ssm) => format!("Change {ssm}?"),
             Target::Local | Target::Root { .. } => "Change this machine?".to_owned(),
         })
@@ -231,7 +229,10 @@ async fn work(host: &Host, wish: &Wish, asks: bool, args: &PatchArgs, context: &
 fn wish(args: &PatchArgs) -> Result<Wish, Fault> {
     let target = match (&args.ssm, &args.ssh_host, &args.root) {
         (Some(ssm), _, _) => Target::Ssm(ssm.clone()),
-        (None, Some(ssh), _) => Target::Ssh(SshTarget { jump: args.jump.clone(), ..ssh.clone() }),
+        (None, Some(ssh), _) => {
+            let ssh = SshTarget { jump: args.jump.clone(), ..ssh.clone() };
+            if args.windows { Target::Windows(ssh) } else { Target::Ssh(ssh) }
+        }
         (None, None, None) => Target::Local,
         (None, None, Some(root)) => {
             let path = root.canonicalize().map_err(|error| {
@@ -257,6 +258,7 @@ fn wish(args: &PatchArgs) -> Result<Wish, Fault> {
         reboot: args.reboot.word(),
         reboot_deadline_seconds: args.care.reboot_deadline,
         agents: args.care.agents.clone(),
+        probes: args.care.probes.clone(),
     })
 }
 
@@ -277,7 +279,7 @@ fn can_work(wish: &Wish) -> Result<(), Fault> {
         Target::Local => (PathBuf::from("/"), "this machine".to_owned()),
         Target::Root { path } => (PathBuf::from(path), path.clone()),
         // Looked at when its tasks get there.
-        Target::Ssh(_) | Target::Ssm(_) => return Ok(()),
+        Target::Ssh(_) | Target::Ssm(_) | Target::Windows(_) => return Ok(()),
     };
     let has = |name: &str| ["usr/bin", "bin", "usr/local/bin"].iter().any(|dir| base.join(dir).join(name).exists());
     let has_apt = has("apt-get") && has("dpkg-query") && base.join("var/lib/dpkg/status").exists();
@@ -300,15 +302,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_machine_is_written_as_ssh_writes_it() {
-        let read = |text: &str| ssh_target(text).map(|ssh| (ssh.user.clone(), ssh.host.clone(), ssh.port));
-        let some = |text: &str| Some(text.to_owned());
-        assert_eq!(read("web-1"), Ok((None, "web-1".to_owned(), None)));
-        assert_eq!(read("ops@web-1:2222"), Ok((some("ops"), "web-1".to_owned(), Some(2222))));
-        assert_eq!(read("fe80::1"), Ok((None, "fe80::1".to_owned(), None)));
-        assert_eq!(read("root@[fe80::1]:22"), Ok((some("root"), "fe80::1".to_owned(), Some(22))));
-        for bad in ["", "@web", "web:0", "web:x", "web:", "[fe80::1]x"] {
-            assert!(read(bad).is_err(), "{bad}");
-        }
+    fn a_machine_behind_systems_manager_is_written_with_its_region_or_without() {
+        let read = |text: &str| ssm_target(text).map(|ssm| (ssm.instance, ssm.region));
+        assert_eq!(read("i-0abc"), Ok(("i-0abc".to_owned(), None)));
+        assert_eq!(read("mi-0abc@eu-west-1"), Ok(("mi-0abc".to_owned(), Some("eu-west-1".to_owned()))));
+        assert!(read("web-1").is_err() && read("i-0abc@").is_err());
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use patchloom_core::record::Event;
 use patchloom_core::{RunId, UtcMs};
+use patchloom_domain::probe::{Agent, Probe};
 use patchloom_domain::{Actor, ChangeRequest, Outside, Target};
 use patchloom_engine::runtime::{EngineError, StartRun};
 use patchloom_workers::register::Register;
@@ -47,8 +48,10 @@ pub struct Wish {
     pub reboot: &'static str,
     /// How long it may take to come back.
     pub reboot_deadline_seconds: u32,
-    /// Units that must be active before.
-    pub agents: Vec<String>,
+    /// What must be alive before.
+    pub agents: Vec<Agent>,
+    /// Applications that must work after, where they did before.
+    pub probes: Vec<Probe>,
 }
 
 /// Which run it is.
@@ -88,7 +91,7 @@ fn target_name(target: &Target) -> String {
     match target {
         Target::Local => "local".to_owned(),
         Target::Root { path } => path.clone(),
-        Target::Ssh(ssh) => ssh.to_string(),
+        Target::Ssh(ssh) | Target::Windows(ssh) => ssh.to_string(),
         Target::Ssm(ssm) => ssm.to_string(),
     }
 }
@@ -146,7 +149,8 @@ pub async fn take(host: &Host, wish: &Wish) -> Result<Taken, Fault> {
             "lock_timeout_seconds": wish.lock_timeout_seconds,
             "reboot": wish.reboot,
             "reboot_deadline_seconds": wish.reboot_deadline_seconds,
-            "agents": wish.agents.iter().map(|unit| json!({ "unit": unit })).collect::<Vec<_>>(),
+            "agents": wish.agents,
+            "probes": wish.probes,
         }),
         key: None,
         labels: [("target".into(), name.as_str().into()), ("mode".into(), word(wish.mode).into())].into(),

@@ -141,7 +141,7 @@ fn name(target: &Target) -> String {
             if name.trim().is_empty() { "this machine".to_owned() } else { name.trim().to_owned() }
         }
         Target::Root { path } => path.clone(),
-        Target::Ssh(ssh) => ssh.to_string(),
+        Target::Ssh(ssh) | Target::Windows(ssh) => ssh.to_string(),
         Target::Ssm(ssm) => ssm.to_string(),
     }
 }
@@ -233,6 +233,10 @@ fn way_back(way: Option<&PackageUndo>, snapshot: bool) -> Undo {
         Some(PackageUndo::Obtainable { origin }) => {
             Undo { proven: true, how: format!("former version to be had from {origin}{also}") }
         }
+        Some(PackageUndo::Attempt { .. }) if snapshot => {
+            Undo { proven: true, how: "snapshot of the whole root".to_owned() }
+        }
+        Some(PackageUndo::Attempt { by }) => Undo { proven: false, how: format!("to be attempted by {by}") },
         Some(PackageUndo::Remove) => Undo { proven: true, how: format!("comes new: is removed again{also}") },
         Some(PackageUndo::Unprovable { .. }) if snapshot => {
             Undo { proven: true, how: "snapshot of the whole root".to_owned() }

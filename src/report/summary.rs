@@ -163,9 +163,10 @@ fn what_changes(report: &Report) -> String {
 /// The command a person most likely wants now.
 fn next(report: &Report) -> Option<String> {
     let target = match &report.target {
-        patchloom_domain::Target::Local | patchloom_domain::Target::Ssh(_) | patchloom_domain::Target::Ssm(_) => {
-            String::new()
-        }
+        patchloom_domain::Target::Local
+        | patchloom_domain::Target::Ssh(_)
+        | patchloom_domain::Target::Ssm(_)
+        | patchloom_domain::Target::Windows(_) => String::new(),
         patchloom_domain::Target::Root { path } => format!(" --root {}", quoted(path)),
     };
     match (report.end, report.mode) {

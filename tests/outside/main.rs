@@ -132,7 +132,11 @@ fn a_machine_whose_former_packages_are_gone_goes_back_by_its_snapshot_to_what_it
     let (said, report) = bench.patch();
     let all = format!("{:?}\n{}\n{}\n{:#}", said.code, said.talk, said.summary, report["failure"]);
     assert_eq!((said.code, report["end"].as_str()), (Some(1), Some("compensated")), "{all}");
-    assert_eq!(bench.machine.told(STATE), before, "the packages that it had, what the script deleted, and not what it made");
+    assert_eq!(
+        bench.machine.told(STATE),
+        before,
+        "the packages that it had, what the script deleted, and not what it made"
+    );
     assert_eq!(bench.machine.told(ALIVE), alive, "the very processes that ran when the snapshot was taken");
     assert_eq!(bench.machine.told("ls /var/lib/patchloom/backups/markers 2>/dev/null | wc -l"), "0");
 

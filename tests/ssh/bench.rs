@@ -48,10 +48,28 @@ pub struct Running<'a> {
 
 impl Bench {
     pub fn new(user: &'static str) -> Self {
-        let fleet = Fleet::start(FleetOptions { sites: vec![1], ..FleetOptions::default() });
-        let updated = fleet.host("host-1").inside("apt-get -q update");
+        let bench = Self::of(user, 1);
+        let updated = bench.fleet.host("host-1").inside("apt-get -q update");
         assert!(updated.status.success(), "{}", String::from_utf8_lossy(&updated.stderr));
+        bench
+    }
+
+    /// So many hosts, whose lists are as they were made.
+    pub fn of(user: &'static str, hosts: usize) -> Self {
+        let fleet = Fleet::start(FleetOptions { sites: vec![hosts], ..FleetOptions::default() });
         Self { fleet, user }
+    }
+
+    /// Runs another command of patchloom with the key and the known hosts of the fleet: its exit code, stdout and stderr.
+    #[track_caller]
+    pub fn run(&self, words: &[&str]) -> (Option<i32>, String, String) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_patchloom"));
+        command.args(words).arg("--data-dir").arg(self.fleet.beside("data"));
+        command.env("PATCHLOOM_SSH_IDENTITY", self.fleet.client_key()).env("PATCHLOOM_SSH_TIMEOUT", "5");
+        command.env("PATCHLOOM_KNOWN_HOSTS", self.fleet.known_hosts()).env_remove("SUDO_USER").stdin(Stdio::null());
+        let output = command.output().expect("the binary starts");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
     }
 
     pub fn address(&self) -> String {
@@ -71,9 +89,15 @@ impl Bench {
 
     #[track_caller]
     pub fn start(&self, options: &[&str]) -> Running<'_> {
+        self.start_on(&self.address(), options)
+    }
+
+    /// As [`start`](Self::start), on a host at another address.
+    #[track_caller]
+    pub fn start_on(&self, address: &str, options: &[&str]) -> Running<'_> {
         drop(fs::remove_dir_all(self.fleet.beside("report")));
         let mut command = Command::new(env!("CARGO_BIN_EXE_patchloom"));
-        let host = format!("{}@{}", self.user, self.address());
+        let host = format!("{}@{address}", self.user);
         command.args(["patch", "--ssh", &host]).arg("--data-dir").arg(self.fleet.beside("data"));
         command.arg("--report-dir").arg(self.fleet.beside("report"));
         for (option, path) in [("--ssh-identity", self.fleet.client_key()), ("--known-hosts", self.fleet.known_hosts())]

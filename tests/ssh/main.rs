@@ -3,7 +3,11 @@
 //! What is asserted is what a user could see: the exit code, the report, and above all the package set of the host.
 
 mod bench;
+mod care;
+mod discover;
+mod jump;
 mod reboot;
+mod windows;
 
 use patchloom_bed::fleet::left_out;
 

@@ -171,8 +171,11 @@ fn failure(error: &Error) -> Failure {
     }
 }
 
-/// All holds of the data directory of a task.
+/// All holds of the data directory of a task; on a host that it was carried to, those that came with it.
 pub(crate) fn of(context: &TaskContext) -> Result<Holds, Failure> {
+    if let Some(station) = context.station() {
+        return Ok(station.holds.clone());
+    }
     HoldStore::new(context.data().root()).read().map_err(|error| failure(&error))
 }
 
@@ -214,6 +217,11 @@ pub(crate) fn after_rollback(
     output: &Value,
 ) -> Result<(), Failure> {
     if output["way"] == json!(UndoWay::NothingToUndo) {
+        return Ok(());
+    }
+    // Versions that nobody compares are not held: a hold says whose they are.
+    if output.get("scheme").is_some_and(Value::is_null) {
+        tracing::warn!(host = part.host, "no version is held after this way back");
         return Ok(());
     }
     let found: PackageSet = serde_json::from_value(output["found"].clone()).unwrap_or_default();

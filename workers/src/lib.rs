@@ -26,6 +26,7 @@ pub mod runtime;
 pub mod snapshot;
 pub mod ssh;
 pub mod tell;
+mod windows;
 mod witness;
 mod zypper;
 

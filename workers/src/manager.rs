@@ -3,7 +3,7 @@
 use std::fs;
 
 use patchloom_core::UtcMs;
-use patchloom_domain::InstalledPackage;
+use patchloom_domain::{InstalledPackage, Target};
 use tokio_util::sync::CancellationToken;
 
 use crate::apt::lists::Lists;
@@ -12,6 +12,7 @@ use crate::apt::{Apt, Error};
 use crate::dnf::Dnf;
 use crate::host::HostExec;
 use crate::runtime::BoxFuture;
+use crate::windows::WindowsUpdate;
 use crate::zypper::Zypper;
 
 /// A package manager, as far as a target is only looked at.
@@ -81,6 +82,7 @@ pub(crate) fn manager_of(exec: &HostExec) -> &'static dyn PackageManager {
         Family::Apt => &Apt,
         Family::Dnf => &Dnf,
         Family::Zypper => &Zypper,
+        Family::Windows => &WindowsUpdate,
     }
 }
 
@@ -93,10 +95,15 @@ pub(crate) enum Family {
     Dnf,
     /// zypper over rpm.
     Zypper,
+    /// The update agent of Windows.
+    Windows,
 }
 
 /// Whose a target is.
 pub(crate) fn family_of(exec: &HostExec) -> Family {
+    if matches!(exec.target(), Target::Windows(_)) {
+        return Family::Windows;
+    }
     let read = |path: &str| fs::read_to_string(exec.path(path)).ok();
     let text = read("/etc/os-release").or_else(|| read("/usr/lib/os-release")).unwrap_or_default();
     family_by(&text)

@@ -127,7 +127,7 @@ pub(crate) fn host_name(target: &Target) -> String {
             if name.trim().is_empty() { "localhost".to_owned() } else { name.trim().to_owned() }
         }
         Target::Root { path } => path.clone(),
-        Target::Ssh(ssh) => ssh.host.clone(),
+        Target::Ssh(ssh) | Target::Windows(ssh) => ssh.host.clone(),
         Target::Ssm(ssm) => ssm.instance.clone(),
     }
 }

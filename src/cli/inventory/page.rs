@@ -22,7 +22,7 @@ pub(super) fn hosts(hosts: &[Host], screen: Screen) -> String {
         let via = match &host.target {
             Target::Local => "local".to_owned(),
             Target::Root { path } => path.clone(),
-            Target::Ssh(ssh) => ssh.to_string(),
+            Target::Ssh(ssh) | Target::Windows(ssh) => ssh.to_string(),
             Target::Ssm(ssm) => ssm.to_string(),
         };
         let environment = host.environment.map(|environment| word(&json!(environment)));

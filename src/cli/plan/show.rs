@@ -118,6 +118,7 @@ fn hosts(plan: &CampaignPlan, rows: usize, screen: Screen) -> String {
             UndoIntent::Packages => "packages",
             UndoIntent::PackagesThenSnapshot => "packages, snapshot",
             UndoIntent::Snapshot => "snapshot",
+            UndoIntent::Attempt => "attempt, unproven",
         };
         let reboot = if slot.reboot { " + reboot" } else { "" };
         table.row([

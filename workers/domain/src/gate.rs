@@ -40,6 +40,11 @@ pub enum PackageUndo {
     },
     /// It comes new, and is removed on the way back.
     Remove,
+    /// It comes new, and is taken away by means of the host that nobody can prove beforehand.
+    Attempt {
+        /// By what.
+        by: String,
+    },
     /// There is no former .deb to be had.
     Unprovable {
         /// Where we looked.
@@ -108,7 +113,8 @@ pub struct UndoProof {
 impl UndoProof {
     /// Planned changes of `host` that nothing takes back, by `name:arch`. Empty: the way back is proven.
     ///
-    /// Where nothing changes it is enough that a former version could be fetched; where hosts change it must be here.
+    /// Where nothing changes it is enough that a former version could be fetched; where hosts change it must be here. What can
+    /// only be attempted counts where the plan, which the approval binds to, says so.
     #[must_use]
     pub fn unproven(&self, host: &HostPlan, mode: Mode) -> Vec<String> {
         if self.snapshot.as_ref().is_some_and(|snapshot| snapshot.verified) {
@@ -122,6 +128,7 @@ impl UndoProof {
                 PackageUndo::Cached { .. } => true,
                 PackageUndo::Remove => change.installed.is_none(),
                 PackageUndo::Obtainable { .. } => mode == Mode::Observe,
+                PackageUndo::Attempt { .. } => host.undo == UndoIntent::Attempt && change.installed.is_none(),
                 PackageUndo::Unprovable { .. } => false,
             })
         };

@@ -17,6 +17,7 @@ mod outcome;
 mod outside;
 mod package;
 mod plan;
+pub mod probe;
 
 pub use baseline::{
     ApprovalRules, Baseline, BaselineError, ComplianceLevel, FilterKey, Judgement, Moment, MomentError,

@@ -51,10 +51,12 @@ pub struct NotOutside {
 
 impl Outside {
     /// Whether it can be asked for a snapshot of what is reached so: another machine, and for EBS one whose instance is known.
+    /// No Windows: nothing of ours runs there that could compare what came back with what was.
     #[must_use]
     pub fn fits(&self, target: &Target) -> bool {
         match (self, target) {
-            (_, Target::Local | Target::Root { .. }) | (Self::Ebs { instance: None, .. }, Target::Ssh(_)) => false,
+            (_, Target::Local | Target::Root { .. } | Target::Windows(_))
+            | (Self::Ebs { instance: None, .. }, Target::Ssh(_)) => false,
             (_, Target::Ssh(_) | Target::Ssm(_)) => true,
         }
     }

@@ -1,6 +1,7 @@
 //! Packages on a host and the patches it lacks.
 
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -19,14 +20,16 @@ pub enum Target {
     Ssh(SshTarget),
     /// A machine that is reached through AWS Systems Manager.
     Ssm(SsmTarget),
+    /// A Windows machine that is reached over SSH, with PowerShell there. Nothing of ours is carried to it.
+    Windows(SshTarget),
 }
 
 impl Target {
-    /// The other machine that it is, where it is one.
+    /// The other machine that it is, where it is one that tasks are carried to.
     #[must_use]
     pub fn machine(&self) -> Option<Machine> {
         match self {
-            Self::Local | Self::Root { .. } => None,
+            Self::Local | Self::Root { .. } | Self::Windows(_) => None,
             Self::Ssh(ssh) => Some(Machine::Ssh(ssh.clone())),
             Self::Ssm(ssm) => Some(Machine::Ssm(ssm.clone())),
         }
@@ -104,6 +107,38 @@ impl fmt::Display for SshTarget {
     }
 }
 
+impl FromStr for SshTarget {
+    type Err = String;
+
+    /// Reads `[user@]host[:port]`; an IPv6 address with a port stands in brackets.
+    ///
+    /// # Example
+    /// ```
+    /// let gate: patchloom_domain::SshTarget = "ops@[fe80::1]:2222".parse().unwrap();
+    /// assert_eq!((gate.host.as_str(), gate.port, gate.user.as_deref()), ("fe80::1", Some(2222), Some("ops")));
+    /// assert!("gate:0".parse::<patchloom_domain::SshTarget>().is_err());
+    /// ```
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (user, place) = match text.rsplit_once('@') {
+            Some((user, place)) if !user.is_empty() => (Some(user.to_owned()), place),
+            Some(_) => return Err("the account before '@' is missing".to_owned()),
+            None => (None, text),
+        };
+        let (host, port) = match place.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+            Some((host, "")) => (host, None),
+            Some((host, rest)) => (host, Some(rest.strip_prefix(':').ok_or("only a port may follow the address")?)),
+            // More than one colon: an address, and no port.
+            None if place.matches(':').count() > 1 => (place, None),
+            None => place.split_once(':').map_or((place, None), |(host, port)| (host, Some(port))),
+        };
+        let port = port.map(str::parse::<u16>).transpose().map_err(|_| "the port is no number from 1 to 65535")?;
+        if host.is_empty() || port == Some(0) {
+            return Err("write it as [user@]host[:port]".to_owned());
+        }
+        Ok(Self { host: host.to_owned(), port, user, jump: Vec::new() })
+    }
+}
+
 /// A package name with its architecture: what dpkg keeps apart.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PackageId {
@@ -164,4 +199,25 @@ pub struct MissingPatch {
     /// Why the CVE list may be incomplete, where it may.
     #[serde(default)]
     pub note: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_is_written_as_ssh_writes_it() {
+        let read = |text: &str| text.parse::<SshTarget>().map(|ssh| (ssh.user, ssh.host, ssh.port));
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(read("web-1"), Ok((None, "web-1".to_owned(), None)));
+        assert_eq!(read("ops@web-1:2222"), Ok((some("ops"), "web-1".to_owned(), Some(2222))));
+        assert_eq!(read("fe80::1"), Ok((None, "fe80::1".to_owned(), None)));
+        assert_eq!(read("root@[fe80::1]:22"), Ok((some("root"), "fe80::1".to_owned(), Some(22))));
+        for bad in ["", "@web", "web:0", "web:x", "web:", "[fe80::1]x"] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+        for text in ["ops@web-1:2222", "web-1", "root@[fe80::1]:22"] {
+            assert_eq!(text.parse::<SshTarget>().unwrap().to_string(), text);
+        }
+    }
 }

@@ -47,6 +47,8 @@ pub enum UndoIntent {
     PackagesThenSnapshot,
     /// The snapshot at once.
     Snapshot,
+    /// By the means of the host itself, which nobody can prove beforehand: chosen where a plan says so, never by default.
+    Attempt,
 }
 
 /// One package on its way from one exact version to another.

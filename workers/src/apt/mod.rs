@@ -149,10 +149,8 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let text = chain(&error);
         match &error {
-            Error::Host(host::Error::Start { .. })
-            | Error::Failed { .. }
-            | Error::Cancelled { .. }
-            | Error::Io { .. } => transient(error.code(), text),
+            Error::Host(of) if of.is_passing() => transient(error.code(), text),
+            Error::Failed { .. } | Error::Cancelled { .. } | Error::Io { .. } => transient(error.code(), text),
             Error::Host(_) | Error::Answer { .. } => permanent(error.code(), text),
         }
     }

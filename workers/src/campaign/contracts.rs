@@ -37,7 +37,7 @@ fn plan() -> Contract {
         json!({
             "hosts": list(json!({ "type": "object" })), "found": list(json!({ "type": ["object", "null"] })),
             "failed?": list(json!({ "type": "object" })), "mode?": mode(),
-            "undo?": { "enum": ["packages", "packages_then_snapshot", "snapshot"] },
+            "undo?": { "enum": ["packages", "packages_then_snapshot", "snapshot", "attempt"] },
             "planning": { "type": "object" }, "approved?": maybe_text(),
         }),
         json!({

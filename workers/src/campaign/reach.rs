@@ -94,7 +94,7 @@ impl Handler for ReachHere {
 }
 
 fn open(context: &TaskContext, target: &Target) -> Result<HostExec, Failure> {
-    HostExec::new(&context.here(target)).map_err(|error| permanent(error.code(), chain(&error)))
+    context.open(target).map_err(|error| permanent(error.code(), chain(&error)))
 }
 
 async fn run(host: &HostExec, order: Order, context: &TaskContext) -> Result<Ran, Failure> {
@@ -187,6 +187,10 @@ impl Handler for Refresh {
             let lists = lists.map_err(|error| permanent(error.code(), chain(&error)))?;
             let age_ms = lists.updated.map(|at| context.now().0.saturating_sub(at.0));
             if lists.indexes > 0 && age_ms.is_some_and(|age| age < older_than_ms) {
+                return Ok(json!({ "refreshed": false, "age_ms": age_ms }));
+            }
+            if matches!(target, Target::Windows(_)) {
+                // It keeps no lists: each search asks its server anew.
                 return Ok(json!({ "refreshed": false, "age_ms": age_ms }));
             }
             let mut argv: Vec<String> = manager.refresh().split(' ').map(str::to_owned).collect();

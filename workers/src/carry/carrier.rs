@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use patchloom_core::Failure;
-use patchloom_domain::Machine;
+use patchloom_domain::{Machine, Target};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::OnceCell;
 
@@ -17,8 +17,9 @@ use super::post::{Post, reply_of};
 use super::way::{Trouble, Way};
 use crate::artifact::hex;
 use crate::aws::AwsOptions;
+use crate::host::Far;
 use crate::runtime::TaskContext;
-use crate::ssh::{Error, SshOptions, Stdin};
+use crate::ssh::{Client, Error, SshOptions, Stdin};
 
 /// How long a short question may take.
 pub(super) const ASK_LIMIT: Duration = Duration::from_secs(60);
@@ -105,6 +106,15 @@ impl Carrier {
         hello(&post).await.map_err(|error| error.failure())?;
         self.ready().insert(target.clone());
         Ok(post)
+    }
+
+    /// The context of a task with the way to its Windows machine; none where it is about another target. Nothing is carried there.
+    pub(crate) fn reaching(&self, context: &TaskContext, target: &Target) -> Result<Option<TaskContext>, Failure> {
+        let Target::Windows(ssh) = target else { return Ok(None) };
+        let client = Client::new(ssh, &self.shared.options, &context.data().cache());
+        let client = client.map_err(|error| error.failure())?;
+        let far = Far::new(client, &context.key().to_string());
+        Ok(Some(context.clone().reaching(far)))
     }
 
     /// What a small file of a host holds, without the space around it. Nothing is carried there.

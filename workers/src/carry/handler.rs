@@ -28,10 +28,16 @@ impl<H: Handler> Handler for Carried<H> {
 
     fn run<'a>(&'a self, context: &'a TaskContext, input: Value) -> BoxFuture<'a, Result<Value, Failure>> {
         Box::pin(async move {
-            let Some(target) = elsewhere(context, &input).await? else {
+            let Some(target) = target_of(context, &input).await? else {
                 return self.inner.run(context, input).await;
             };
-            carry(&self.carrier, context, &target, (self.uses(), input)).await
+            if let Some(context) = self.carrier.reaching(context, &target)? {
+                return self.inner.run(&context, input).await;
+            }
+            match context.here(&target).machine() {
+                Some(machine) => carry(&self.carrier, context, &machine, (self.uses(), input)).await,
+                None => self.inner.run(context, input).await,
+            }
         })
     }
 }
@@ -50,14 +56,13 @@ async fn carry(
     }
 }
 
-/// The other machine that a task is about; `None` where it is about none, or stands there already.
-async fn elsewhere(context: &TaskContext, input: &Value) -> Result<Option<Machine>, Failure> {
-    let target = match input.get("target") {
+/// What a task is about; `None` where it is about none.
+async fn target_of(context: &TaskContext, input: &Value) -> Result<Option<Target>, Failure> {
+    match input.get("target") {
         // What is no target at all is for the handler to complain of.
-        Some(target) => serde_json::from_value::<Target>(target.clone()).ok(),
-        None => target_of_plan(context, input).await?,
-    };
-    Ok(target.and_then(|target| context.here(&target).machine()))
+        Some(target) => Ok(serde_json::from_value::<Target>(target.clone()).ok()),
+        None => target_of_plan(context, input).await,
+    }
 }
 
 async fn target_of_plan(context: &TaskContext, input: &Value) -> Result<Option<Target>, Failure> {

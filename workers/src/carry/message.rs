@@ -1,7 +1,7 @@
 //! What worker and host say to each other: one line of JSON each way, bytes behind it.
 
 use patchloom_core::{Failure, Leg, Outcome, TaskKey, Told, UtcMs};
-use patchloom_domain::{Machine, PlanDigest};
+use patchloom_domain::{Hold, Machine, PlanDigest};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -24,10 +24,13 @@ pub(super) struct CarriedTask {
     pub(super) sent: UtcMs,
     /// Its input.
     pub(super) input: Value,
+    /// The versions that the worker's side holds now: the host has no memory of the fleet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) holds: Vec<Hold>,
 }
 
 impl CarriedTask {
-    /// Whether both are one piece of work: neither when it was sent nor how often counts.
+    /// Whether both are one piece of work: neither when it was sent, nor how often, nor what is held by then counts.
     pub(super) fn is_same_work(&self, other: &Self) -> bool {
         (&self.uses, &self.key, &self.target, &self.input) == (&other.uses, &other.key, &other.target, &other.input)
     }

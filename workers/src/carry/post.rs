@@ -13,6 +13,7 @@ use super::message::{CarriedTask, End, Reply, Request, Status, Word, artifacts, 
 use super::way::{Trouble, Way};
 use crate::artifact::{ArtifactError, ArtifactId};
 use crate::failure::{chain, permanent, transient};
+use crate::holds;
 use crate::runtime::TaskContext;
 use crate::ssh::Stdin;
 
@@ -135,6 +136,7 @@ impl<'a> Post<'a> {
             target: self.way.machine().clone(),
             sent: UtcMs(0),
             input,
+            holds: holds::of(self.context)?.iter().filter(|hold| hold.active).cloned().collect(),
         };
         self.start(&task).await?;
         self.follow(Some(&task), touch).await

@@ -74,8 +74,9 @@ pub async fn run(data: &DataDir, dir: &Path) -> Result<(), RunnerError> {
     let cancel = CancellationToken::new();
     let ahead = i64::try_from(received.0).unwrap_or(i64::MAX).saturating_sub_unsigned(task.sent.0);
     let (context, heard) = TaskContext::new(task.key.clone(), task.redelivered, cancel.clone(), data.clone());
-    let context =
-        context.stationed(Station { target: task.target.clone(), clock_ahead_ms: ahead, dir: dir.to_owned() });
+    let holds = task.holds.into_iter().collect();
+    let station = Station { target: task.target.clone(), clock_ahead_ms: ahead, dir: dir.to_owned(), holds };
+    let context = context.stationed(station);
     let listening = tokio::spawn(listen(dir.to_owned(), cancel.clone()));
     let telling = tokio::spawn(tell(dir.to_owned(), heard));
     let result = match before(data, &files, &context).await {

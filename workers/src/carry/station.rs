@@ -304,6 +304,7 @@ mod tests {
             target: Machine::Ssh(SshTarget { host: "web-1".to_owned(), port: None, user: None, jump: Vec::new() }),
             sent: UtcMs(1),
             input,
+            holds: Vec::new(),
         }
     }
 

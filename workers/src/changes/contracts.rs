@@ -56,7 +56,7 @@ fn plan() -> Contract {
         "Freezes exact versions into a plan with a digest.",
         json!({
             "target": target(), "host?": maybe_text(), "mode?": mode(), "missing": artifact(),
-            "undo?": { "enum": ["packages", "packages_then_snapshot", "snapshot"] }, "outside?": maybe_text(),
+            "undo?": { "enum": ["packages", "packages_then_snapshot", "snapshot", "attempt"] }, "outside?": maybe_text(),
         }),
         json!({
             "artifact": artifact(), "digest": text(), "host": text(), "hosts": { "type": "array", "items": text() },

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::capture::{Capture, Captured, Lines};
 use super::enter;
+use super::{Error, Far};
 
 /// How often the output of a running command is taken in.
 const TICK: Duration = Duration::from_millis(50);
@@ -33,75 +34,6 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 /// Variables that a command inside a root inherits from us.
 const PASSED_ON: [&str; 8] =
     ["http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "TERM"];
-
-/// Why a command could not be run at all. How it ended is in [`Ran`].
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The target is not there, or is no root of apt or rpm.
-    #[error("{path} is not the root of a Debian system or of one with rpm: {reason}")]
-    NotARoot {
-        /// Where we looked.
-        path: String,
-        /// What we missed.
-        reason: String,
-    },
-    /// Only root can do this.
-    #[error("cannot run {program} in {path}: this needs root rights (run it with sudo)")]
-    NeedsRoot {
-        /// What should have run.
-        program: String,
-        /// The root directory.
-        path: String,
-    },
-    /// It is another machine.
-    #[error("{place} is reached over SSH: its tasks are done there, not from here")]
-    Elsewhere {
-        /// Its account, name and port.
-        place: String,
-    },
-    /// The program is not installed there.
-    #[error("{program} is not installed on {place}")]
-    Missing {
-        /// What should have run.
-        program: String,
-        /// The target in words.
-        place: String,
-    },
-    /// The mounts that a root directory needs could not be made.
-    #[error("cannot enter {path}: {reason}")]
-    Enter {
-        /// The root directory.
-        path: String,
-        /// What failed.
-        reason: String,
-    },
-    /// The operating system refused.
-    #[error("cannot {action} {program}")]
-    Start {
-        /// What we tried: start, watch, read from.
-        action: &'static str,
-        /// What should have run.
-        program: String,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-}
-
-impl Error {
-    /// Its page in docs/errors.
-    #[must_use]
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::Missing { .. } => "E0501",
-            Self::NeedsRoot { .. } => "E0502",
-            Self::NotARoot { .. } => "E0503",
-            Self::Enter { .. } => "E0504",
-            Self::Start { .. } => "E0505",
-            Self::Elsewhere { .. } => "E0506",
-        }
-    }
-}
 
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -239,6 +171,11 @@ impl Order {
         Self { shared: Some(dir.to_owned()), ..self }
     }
 
+    /// The words, whether they may change the target, and how long they may take.
+    pub(super) fn parts(&self) -> (&[String], bool, Duration) {
+        (&self.argv, self.changes, self.timeout)
+    }
+
     fn program(&self) -> String {
         self.argv.first().cloned().unwrap_or_default()
     }
@@ -253,6 +190,8 @@ impl Order {
 pub struct HostExec {
     target: Target,
     is_root: bool,
+    /// The way to it, where it is a Windows machine.
+    far: Option<Far>,
 }
 
 impl HostExec {
@@ -263,7 +202,7 @@ impl HostExec {
     pub fn new(target: &Target) -> Result<Self, Error> {
         let base = match target {
             Target::Local => Path::new("/"),
-            Target::Ssh(ssh) => return Err(Error::Elsewhere { place: ssh.to_string() }),
+            Target::Ssh(ssh) | Target::Windows(ssh) => return Err(Error::Elsewhere { place: ssh.to_string() }),
             Target::Ssm(ssm) => return Err(Error::Elsewhere { place: ssm.to_string() }),
             Target::Root { path } => {
                 let not_a_root = |reason: &str| Error::NotARoot { path: path.clone(), reason: reason.to_owned() };
@@ -280,7 +219,7 @@ impl HostExec {
                 Path::new(path)
             }
         };
-        let exec = Self { target: target.clone(), is_root: rustix::process::geteuid().is_root() };
+        let exec = Self { target: target.clone(), is_root: rustix::process::geteuid().is_root(), far: None };
         let lacking = |program: &&&str| !base.join("usr/bin").join(program).exists();
         if let Some(program) = ["apt-get", "dpkg-query"].iter().find(lacking)
             && (lacking(&&"rpm") || ["dnf", "zypper"].iter().all(|program| lacking(&program)))
@@ -288,6 +227,11 @@ impl HostExec {
             return Err(Error::Missing { program: (*program).to_owned(), place: exec.place() });
         }
         Ok(exec)
+    }
+
+    /// A Windows machine: commands run there, and none of its files lies here.
+    pub(crate) fn windows(far: Far) -> Self {
+        Self { target: Target::Windows(far.place().clone()), is_root: true, far: Some(far) }
     }
 
     /// The target.
@@ -308,6 +252,7 @@ impl HostExec {
         match &self.target {
             Target::Local | Target::Ssh(_) | Target::Ssm(_) => "this machine".to_owned(),
             Target::Root { path } => path.clone(),
+            Target::Windows(ssh) => ssh.to_string(),
         }
     }
 
@@ -317,6 +262,8 @@ impl HostExec {
         match &self.target {
             Target::Local | Target::Ssh(_) | Target::Ssm(_) => PathBuf::from(inside),
             Target::Root { path } => Path::new(path).join(inside.trim_start_matches('/')),
+            // Below a file there is nothing: whoever looks for one of its files here never finds one of ours.
+            Target::Windows(_) => Path::new("/dev/null").join(inside.trim_start_matches('/')),
         }
     }
 
@@ -325,7 +272,9 @@ impl HostExec {
     pub fn shared_path(&self, dir: &Path) -> PathBuf {
         match &self.target {
             Target::Root { .. } if self.is_root => PathBuf::from(enter::SHARED_INSIDE),
-            Target::Root { .. } | Target::Local | Target::Ssh(_) | Target::Ssm(_) => dir.to_owned(),
+            Target::Root { .. } | Target::Local | Target::Ssh(_) | Target::Ssm(_) | Target::Windows(_) => {
+                dir.to_owned()
+            }
         }
     }
 
@@ -354,6 +303,9 @@ impl HostExec {
     }
 
     async fn run_any(&self, order: &Order, cancel: &CancellationToken, line: Option<OnLine<'_>>) -> Result<Ran, Error> {
+        if let Some(far) = &self.far {
+            return far.run(order, cancel).await;
+        }
         let started = Instant::now();
         let words = self.words(order)?;
         let mut streams = Streams::new(order, line).map_err(start_error("prepare the output of", order))?;
@@ -378,7 +330,7 @@ impl HostExec {
     /// The words that really run.
     fn words(&self, order: &Order) -> Result<Vec<String>, Error> {
         match &self.target {
-            Target::Local | Target::Ssh(_) | Target::Ssm(_) => Ok(order.argv.clone()),
+            Target::Local | Target::Ssh(_) | Target::Ssm(_) | Target::Windows(_) => Ok(order.argv.clone()),
             Target::Root { path } if self.is_root => {
                 let shared = order.shared.as_deref().map(Path::to_string_lossy);
                 let mut argv = order.argv.clone();
@@ -415,7 +367,7 @@ impl HostExec {
                     }
                 }
             }
-            Target::Root { .. } | Target::Local | Target::Ssh(_) | Target::Ssm(_) => {
+            Target::Root { .. } | Target::Local | Target::Ssh(_) | Target::Ssm(_) | Target::Windows(_) => {
                 command.env_remove("LANGUAGE").env_remove("LANG");
                 if let Some(dir) = &order.dir {
                     command.current_dir(dir);

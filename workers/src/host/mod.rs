@@ -2,7 +2,11 @@
 
 mod capture;
 mod enter;
+mod error;
 mod exec;
+mod far;
 
 pub use capture::Captured;
-pub use exec::{Error, Exit, HostExec, Order, Ran};
+pub use error::Error;
+pub use exec::{Exit, HostExec, Order, Ran};
+pub(crate) use far::Far;

@@ -21,7 +21,10 @@ pub enum Looked {
     /// It answered.
     Found(Box<HostFacts>),
     /// Nobody answers there over SSH.
-    Silent,
+    Silent {
+        /// What stood in the way.
+        why: String,
+    },
     /// Somebody does, whose key is not known, or not the known one. Nothing was asked.
     Untrusted {
         /// What was wrong with the key.
@@ -50,7 +53,7 @@ pub async fn discover(target: &SshTarget, options: &SshOptions, cache: &Path) ->
             let text = String::from_utf8_lossy(&text);
             Looked::Found(Box::new(HostFacts::read(Target::Ssh(target.clone()), &text)))
         }
-        Err(Error::Unreachable { .. }) => Looked::Silent,
+        Err(error @ Error::Unreachable { .. }) => Looked::Silent { why: chain(&error) },
         Err(error @ (Error::HostKeyUnknown { .. } | Error::HostKeyChanged { .. })) => {
             Looked::Untrusted { why: chain(&error), fingerprints: fingerprints(target, options).await }
         }

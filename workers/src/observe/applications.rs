@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use patchloom_core::{Failure, UtcMs};
 use patchloom_domain::Target;
+use patchloom_domain::probe::{PROBES_MAX, Probe};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::check::Mode;
-use super::probes::{PROBES_MAX, Probe};
 use super::scan::{PackageScan, is_broken};
-use super::{boxed, decode, encode, host_failure, open, optional};
+use super::{boxed, decode, encode, open, optional, probes};
 use crate::artifact::ArtifactId;
 use crate::failure::permanent;
 use crate::host::{HostExec, Order};
@@ -97,7 +97,7 @@ impl Handler for VerifyApplications {
             if input.probes.len() > PROBES_MAX {
                 return Err(permanent("E0592", format!("probes of {} must be at most {PROBES_MAX}", self.uses())));
             }
-            if let Some(wrong) = input.probes.iter().find_map(|probe| probe.check().err()) {
+            if let Some(wrong) = input.probes.iter().find_map(|probe| probe.kind().err()) {
                 return Err(permanent("E0592", wrong));
             }
             let exec = open(context, &input.target)?;
@@ -138,7 +138,7 @@ async fn before(exec: &HostExec, context: &TaskContext, input: &Input) -> Result
 async fn after(exec: &HostExec, context: &TaskContext, input: &Input, baseline: &Snapshot) -> Result<Value, Failure> {
     let started = tokio::time::Instant::now();
     // In a root directory nothing runs that could come back.
-    let settle = if matches!(exec.target(), Target::Local) { SETTLE } else { Duration::ZERO };
+    let settle = if matches!(exec.target(), Target::Root { .. }) { Duration::ZERO } else { SETTLE };
     let (seen, regressions) = loop {
         let seen = look(exec, context, input).await?;
         let regressions = regressions(baseline, &seen);
@@ -208,16 +208,16 @@ async fn look(exec: &HostExec, context: &TaskContext, input: &Input) -> Result<S
     let mut ended = BTreeMap::new();
     for argv in &input.commands {
         let order = Order::reading(argv.clone()).timeout(COMMAND_TIMEOUT).keep(16 << 10);
-        let ran = exec.run(&order, context.cancel()).await.map_err(|error| host_failure(&error))?;
+        let ran = exec.run(&order, context.cancel()).await.map_err(|error| error.failure())?;
         let end = ran.code().map_or_else(|| format!("{:?}", ran.exit), |code| code.to_string());
         ended.insert(argv.join(" "), end);
     }
-    let mut probes = BTreeMap::new();
+    let mut probed = BTreeMap::new();
     for probe in &input.probes {
-        probes.insert(probe.name(), probe.look(exec, context.cancel()).await.unwrap_or_default());
+        probed.insert(probe.name(), probes::look(probe, exec, context.cancel()).await.unwrap_or_default());
     }
     Ok(Snapshot {
-        probes,
+        probes: probed,
         at: context.now(),
         target: exec.target().clone(),
         failed_units: if running { failed_units(exec, context).await } else { None },

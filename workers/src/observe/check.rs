@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use patchloom_core::{Failure, FailureClass, Millis, UtcMs};
 use patchloom_domain::Target;
+use patchloom_domain::probe::{AGENTS_MAX, Agent};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::fitness::{self, AGENTS_MAX, Agent};
+use super::fitness;
 use super::scan::{PackageScan, is_broken, state_of};
 use super::{boxed, decode, encode, locks, open};
 use crate::apt::lists;
@@ -150,7 +151,8 @@ impl Handler for PrepareCheck {
             checks.extend(disk(&exec, manager, input.download_bytes));
             checks.extend([list_age(manager, &lists, context.now()), clock(&lists, context.now())]);
             checks.extend(context.station().map(|station| clocks(station.clock_ahead_ms)));
-            checks.extend(fitness::checks(&exec, &scan, &input.agents, context.cancel()).await);
+            let asked = (input.download_bytes, context.now());
+            checks.extend(fitness::checks(&exec, &scan, &input.agents, asked, context.cancel()).await);
             let failed: Vec<&Seen> = checks.iter().filter(|check| check.level == CheckLevel::Fail).collect();
             let answer = json!({
                 "ok": failed.is_empty(),
@@ -285,8 +287,8 @@ fn list_age(manager: &dyn PackageManager, lists: &lists::Lists, now: UtcMs) -> S
     }
 }
 
-/// Windows and certificates are judged by the clock of whoever looks: two that differ would judge differently.
-fn clocks(ahead_ms: i64) -> Seen {
+/// Time windows and certificates are judged by the clock of whoever looks: two that differ would judge differently.
+pub(super) fn clocks(ahead_ms: i64) -> Seen {
     let seconds = ahead_ms.unsigned_abs() / 1000;
     let way = if ahead_ms < 0 { "behind" } else { "ahead of" };
     match seconds > CLOCKS_APART_SECONDS_MAX {

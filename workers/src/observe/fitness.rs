@@ -4,8 +4,10 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
+use patchloom_core::UtcMs;
 use patchloom_domain::Target;
-use serde::Deserialize;
+use patchloom_domain::probe::Agent;
+use patchloom_domain::windows::{process_words, service_words};
 use tokio_util::sync::CancellationToken;
 
 use super::check::{CheckLevel, Seen, seen};
@@ -22,28 +24,17 @@ const BOOT_BYTES_MIN: u64 = 128 << 20;
 /// Time for the command of an agent.
 const AGENT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Agents that an input may name.
-pub(super) const AGENTS_MAX: usize = 20;
-
-/// What must be alive on a host before it is touched: who patches it is watched by others.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Agent {
-    /// A unit of systemd that is active.
-    Unit(String),
-    /// A process of this name.
-    Process(String),
-    /// A command that ends with 0.
-    Command(Vec<String>),
-}
-
 /// The checks of this file.
 pub(super) async fn checks(
     exec: &HostExec,
     scan: &PackageScan,
     agents: &[Agent],
+    (download_bytes, now): (u64, UtcMs),
     cancel: &CancellationToken,
 ) -> Vec<Seen> {
+    if let Target::Windows(_) = exec.target() {
+        return super::windows::checks(exec, agents, (download_bytes, now), cancel).await;
+    }
     let mut checks = vec![inodes(exec)];
     checks.extend(boot(exec));
     let why = reboot_need(exec, &scan.packages, cancel).await;
@@ -116,11 +107,18 @@ async fn time_sync(exec: &HostExec, cancel: &CancellationToken) -> Option<Seen> 
     }
 }
 
-async fn alive(exec: &HostExec, agent: &Agent, cancel: &CancellationToken) -> Seen {
+pub(super) async fn alive(exec: &HostExec, agent: &Agent, cancel: &CancellationToken) -> Seen {
+    let windows = matches!(exec.target(), Target::Windows(_));
     let (what, lives) = match agent {
+        Agent::Unit(unit) if windows => {
+            (format!("the service {unit}"), ends_well(exec, service_words(unit), cancel).await)
+        }
         Agent::Unit(unit) => {
             let argv = ["systemctl", "is-active", "--quiet", unit.as_str()];
             (format!("the unit {unit}"), ends_well(exec, argv.map(str::to_owned).to_vec(), cancel).await)
+        }
+        Agent::Process(name) if windows => {
+            (format!("the process {name}"), ends_well(exec, process_words(name), cancel).await)
         }
         Agent::Process(name) => (format!("the process {name}"), has_process(exec, name)),
         Agent::Command(argv) => (format!("'{}'", argv.join(" ")), ends_well(exec, argv.clone(), cancel).await),

@@ -12,6 +12,7 @@ mod rescan;
 mod residue;
 mod scan;
 mod stale;
+mod windows;
 
 use std::future::Future;
 
@@ -31,8 +32,8 @@ pub use scan::{PackageScan, ScanFindings, ScanPackages};
 
 use crate::artifact::ArtifactId;
 use crate::carry::{Carried, Carrier};
-use crate::failure::{chain, permanent, transient};
-use crate::host::{self, HostExec};
+use crate::failure::permanent;
+use crate::host::HostExec;
 use crate::runtime::{BoxFuture, DuplicateHandler, Handlers, TaskContext};
 
 /// Adds all handlers of this module; those that look at a host are carried there by `carrier` where it is another machine.
@@ -65,18 +66,7 @@ fn optional<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Artifac
 
 /// Makes the target ready for commands.
 fn open(context: &TaskContext, target: &Target) -> Result<HostExec, Failure> {
-    HostExec::new(&context.here(target)).map_err(|error| host_failure(&error))
-}
-
-fn host_failure(error: &host::Error) -> Failure {
-    match error {
-        host::Error::Start { .. } => transient(error.code(), chain(error)),
-        host::Error::NotARoot { .. }
-        | host::Error::Elsewhere { .. }
-        | host::Error::NeedsRoot { .. }
-        | host::Error::Missing { .. }
-        | host::Error::Enter { .. } => permanent(error.code(), chain(error)),
-    }
+    context.open(target).map_err(|error| error.failure())
 }
 
 /// The answer of a handler as JSON.

@@ -2,15 +2,14 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
+use patchloom_domain::Target;
+use patchloom_domain::probe::{Kind, Probe, Url};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
+use super::windows;
 use crate::host::{HostExec, Order};
-
-/// Probes that an input may name.
-pub(super) const PROBES_MAX: usize = 50;
 
 /// Time for one, unless told.
 const TIMEOUT_SECONDS: u64 = 10;
@@ -18,103 +17,38 @@ const TIMEOUT_SECONDS: u64 = 10;
 /// More of an answer is not read.
 const ANSWER_BYTES_MAX: u64 = 1 << 20;
 
-/// One probe, as an input has it: exactly one of `unit`, `tcp`, `http` and `command`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Probe {
-    #[serde(default)]
-    name: Option<String>,
-    /// A unit of systemd that is active.
-    #[serde(default)]
-    unit: Option<String>,
-    /// `host:port` that takes a connection.
-    #[serde(default)]
-    tcp: Option<String>,
-    /// A URL that answers.
-    #[serde(default)]
-    http: Option<String>,
-    /// The status it answers with; any below 400 unless told.
-    #[serde(default)]
-    status: Option<u16>,
-    /// Words that its answer holds.
-    #[serde(default)]
-    body: Option<String>,
-    /// A command that ends with 0.
-    #[serde(default)]
-    command: Option<Vec<String>>,
-    #[serde(default)]
-    timeout_seconds: Option<u64>,
+/// What is wrong; none where all is well.
+pub(super) async fn look(probe: &Probe, exec: &HostExec, cancel: &CancellationToken) -> Option<String> {
+    let limit = Duration::from_secs(probe.timeout_seconds.unwrap_or(TIMEOUT_SECONDS).clamp(1, 300));
+    let windows = matches!(exec.target(), Target::Windows(_));
+    let looked = match probe.kind() {
+        Err(wrong) => Err(wrong),
+        Ok(Kind::Unit(name)) if windows => windows::running(exec, name, limit, cancel).await,
+        Ok(Kind::Tcp(place)) if windows => windows::connects(exec, place, limit, cancel).await,
+        Ok(Kind::Http(url)) if windows => windows::answers(exec, (probe, &url), limit, cancel).await,
+        Ok(Kind::Unit(unit)) => active(exec, unit, limit, cancel).await,
+        Ok(Kind::Command(argv)) => command(exec, argv, limit, cancel).await,
+        Ok(Kind::Tcp(place)) => within(limit, connect(place)).await.map(|_| ()),
+        Ok(Kind::Http(url)) => within(limit, http(probe, &url)).await,
+    };
+    looked.err()
 }
 
-/// What a probe looks at.
-enum Kind<'a> {
-    Unit(&'a str),
-    Tcp(&'a str),
-    Http(Url<'a>),
-    Command(&'a [String]),
+async fn http(probe: &Probe, url: &Url<'_>) -> Result<(), String> {
+    let (status, body) = get(url).await?;
+    judge(probe, status, &body)
 }
 
-/// The parts of an `http://` URL.
-struct Url<'a> {
-    host: &'a str,
-    port: u16,
-    path: &'a str,
-}
-
-impl Probe {
-    /// What it is called in reports.
-    pub(super) fn name(&self) -> String {
-        let unit = self.unit.as_ref().map(|unit| format!("unit {unit}"));
-        let tcp = self.tcp.as_ref().map(|place| format!("port {place}"));
-        let command = self.command.as_ref().map(|argv| argv.join(" "));
-        self.name.clone().or(unit).or(tcp).or_else(|| self.http.clone()).or(command).unwrap_or_default()
+/// Whether an answer is as the probe wants it.
+pub(super) fn judge(probe: &Probe, status: u16, body: &str) -> Result<(), String> {
+    match probe.status {
+        Some(wanted) if status != wanted => return Err(format!("answers {status}, not {wanted}")),
+        None if status >= 400 => return Err(format!("answers {status}")),
+        Some(_) | None => {}
     }
-
-    /// Whether it can be made, before anything is.
-    pub(super) fn check(&self) -> Result<(), String> {
-        self.kind().map(|_| ())
-    }
-
-    fn kind(&self) -> Result<Kind<'_>, String> {
-        if self.http.is_none() && (self.status.is_some() || self.body.is_some()) {
-            return Err(format!("the probe '{}' has a status or a body, which only http has", self.name()));
-        }
-        match (&self.unit, &self.tcp, &self.http, &self.command) {
-            (Some(unit), None, None, None) => Ok(Kind::Unit(unit)),
-            (None, Some(place), None, None) => match place.rsplit_once(':').map(|(_, port)| port.parse::<u16>()) {
-                Some(Ok(1..)) => Ok(Kind::Tcp(place)),
-                _ => Err(format!("'{place}' is no host:port")),
-            },
-            (None, None, Some(url), None) => url_of(url).map(Kind::Http),
-            (None, None, None, Some(argv)) if !argv.is_empty() => Ok(Kind::Command(argv)),
-            _ => Err(format!("the probe '{}' needs exactly one of unit, tcp, http and command", self.name())),
-        }
-    }
-
-    /// What is wrong; none where all is well.
-    pub(super) async fn look(&self, exec: &HostExec, cancel: &CancellationToken) -> Option<String> {
-        let limit = Duration::from_secs(self.timeout_seconds.unwrap_or(TIMEOUT_SECONDS).clamp(1, 300));
-        let looked = match self.kind() {
-            Err(wrong) => Err(wrong),
-            Ok(Kind::Unit(unit)) => active(exec, unit, limit, cancel).await,
-            Ok(Kind::Command(argv)) => command(exec, argv, limit, cancel).await,
-            Ok(Kind::Tcp(place)) => within(limit, connect(place)).await.map(|_| ()),
-            Ok(Kind::Http(url)) => within(limit, self.http(&url)).await,
-        };
-        looked.err()
-    }
-
-    async fn http(&self, url: &Url<'_>) -> Result<(), String> {
-        let (status, body) = get(url).await?;
-        match self.status {
-            Some(wanted) if status != wanted => return Err(format!("answers {status}, not {wanted}")),
-            None if status >= 400 => return Err(format!("answers {status}")),
-            Some(_) | None => {}
-        }
-        match &self.body {
-            Some(words) if !body.contains(words.as_str()) => Err(format!("its answer does not hold '{words}'")),
-            Some(_) | None => Ok(()),
-        }
+    match &probe.body {
+        Some(words) if !body.contains(words.as_str()) => Err(format!("its answer does not hold '{words}'")),
+        Some(_) | None => Ok(()),
     }
 }
 
@@ -143,22 +77,6 @@ async fn command(exec: &HostExec, argv: &[String], limit: Duration, cancel: &Can
         Some(code) => Err(format!("ends with {code}")),
         None => Err(format!("ends with {:?}", ran.exit)),
     }
-}
-
-fn url_of(url: &str) -> Result<Url<'_>, String> {
-    let Some(rest) = url.strip_prefix("http://") else {
-        return Err(format!("'{url}' is no http:// URL; ask others by a command such as curl --fail"));
-    };
-    let (place, path) = rest.find('/').map_or((rest, "/"), |at| rest.split_at(at));
-    let (host, port) = match place.rsplit_once(':').filter(|(_, port)| !port.contains(']')) {
-        Some((host, port)) => (host, port.parse().map_err(|_| format!("'{port}' in '{url}' is no port"))?),
-        None => (place, 80),
-    };
-    let is_plain = |text: &str| !text.bytes().any(|byte| byte.is_ascii_control() || byte == b' ');
-    if host.is_empty() || !is_plain(rest) {
-        return Err(format!("'{url}' is no URL"));
-    }
-    Ok(Url { host, port, path })
 }
 
 /// The status and the body of an answer. It comes whole: the connection is closed at its end.
@@ -211,7 +129,7 @@ mod tests {
 
     async fn look(text: serde_json::Value) -> Option<String> {
         let Ok(exec) = HostExec::new(&Target::Local) else { return Some("this machine has no apt".to_owned()) };
-        probe(text).look(&exec, &CancellationToken::new()).await
+        super::look(&probe(text), &exec, &CancellationToken::new()).await
     }
 
     #[tokio::test]
@@ -240,25 +158,5 @@ mod tests {
         assert_eq!(says(told), "takes no connection: connection refused");
         assert_eq!(says(ask(serde_json::json!({ "command": ["sh", "-c", "exit 3"] })).await), "ends with 3");
         assert_eq!(ask(serde_json::json!({ "command": ["true"] })).await, None);
-    }
-
-    #[test]
-    fn a_probe_of_no_or_two_kinds_and_a_url_that_is_none_are_told() {
-        for (text, words) in [
-            (serde_json::json!({}), "exactly one"),
-            (serde_json::json!({ "unit": "a", "tcp": "b:1" }), "exactly one"),
-            (serde_json::json!({ "tcp": "web-1" }), "no host:port"),
-            (serde_json::json!({ "tcp": "web-1:0" }), "no host:port"),
-            (serde_json::json!({ "http": "https://web-1/" }), "curl --fail"),
-            (serde_json::json!({ "http": "http://web-1/a b" }), "no URL"),
-            (serde_json::json!({ "unit": "a", "status": 200 }), "only http has"),
-            (serde_json::json!({ "command": [] }), "exactly one"),
-        ] {
-            let wrong = probe(text.clone()).check().unwrap_err();
-            assert!(wrong.contains(words), "{text}: {wrong}");
-        }
-        let url = url_of("http://[::1]:8080/health?x=1").unwrap();
-        assert_eq!((url.host, url.port, url.path), ("[::1]", 8080, "/health?x=1"));
-        assert_eq!(url_of("http://web-1").unwrap().port, 80);
     }
 }

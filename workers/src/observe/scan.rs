@@ -3,6 +3,7 @@
 use std::fs;
 
 use patchloom_core::{Failure, UtcMs};
+use patchloom_domain::windows::WindowsFacts;
 use patchloom_domain::{InstalledPackage, Target};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -13,6 +14,7 @@ use crate::host::HostExec;
 use crate::manager::manager_of;
 use crate::runtime::{BoxFuture, Handler, TaskContext};
 use crate::tell::{self, Fact, host_name};
+use crate::windows;
 
 /// Names shown in a small output; all of them are in the artifact.
 const NAMED_MAX: usize = 20;
@@ -49,7 +51,11 @@ impl PackageScan {
         let manager = manager_of(exec);
         let packages = manager.packages(exec, context.cancel()).await?;
         let architecture = manager.architecture(exec, context.cancel()).await?;
-        Ok(Self { target: exec.target().clone(), at: context.now(), os: os_of(exec), architecture, packages })
+        let os = match exec.target() {
+            Target::Windows(_) => windows_os(&windows::facts(exec, context.cancel()).await?),
+            Target::Local | Target::Root { .. } | Target::Ssh(_) | Target::Ssm(_) => os_of(exec),
+        };
+        Ok(Self { target: exec.target().clone(), at: context.now(), os, architecture, packages })
     }
 
     /// The scan on record, else a new one.
@@ -78,6 +84,10 @@ pub(super) fn state_of(package: &InstalledPackage) -> char {
 /// Whether dpkg stopped halfway with it, or flags it with an error.
 pub(super) fn is_broken(package: &InstalledPackage) -> bool {
     !matches!(state_of(package), 'i' | 'c' | 'n' | 'W' | 't') || package.status.len() > 2
+}
+
+fn windows_os(facts: &WindowsFacts) -> Os {
+    Os { id: "windows".to_owned(), version: facts.version.clone(), name: facts.caption.clone() }
 }
 
 fn os_of(exec: &HostExec) -> Os {

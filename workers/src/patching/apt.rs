@@ -64,8 +64,8 @@ impl Executor for AptExecutor {
         Manager::Apt
     }
 
-    fn scheme(&self) -> VersionScheme {
-        VersionScheme::Deb
+    fn scheme(&self) -> Option<VersionScheme> {
+        Some(VersionScheme::Deb)
     }
 
     fn leavings(&self) -> Leavings {

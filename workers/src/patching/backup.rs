@@ -87,6 +87,8 @@ pub(super) async fn record(wanted: &Wanted<'_>, progress: &(dyn Fn(f64, String) 
         (Mode::Apply, Target::Root { .. }) => save_etc(wanted).map(|()| true)?,
         // Nothing is put back from it there, so that a file which cannot be copied keeps no patch away.
         (Mode::Apply, Target::Local | Target::Ssh(_) | Target::Ssm(_)) => save_etc(wanted).is_ok(),
+        // It has no such place.
+        (Mode::Apply, Target::Windows(_)) => false,
     };
     let proof = UndoProof {
         host: wanted.plan.host.clone(),
@@ -104,7 +106,10 @@ fn io(action: &str, path: &Path, error: &dyn std::error::Error) -> Failure {
 
 fn prove(wanted: &Wanted<'_>, cache: &PackageCache, offered: &Offered, change: &PlannedChange) -> UndoPackage {
     let undo = match &change.installed {
-        None => PackageUndo::Remove,
+        None => match cache.executor.attempts() {
+            Some(by) => PackageUndo::Attempt { by: by.to_owned() },
+            None => PackageUndo::Remove,
+        },
         Some(version) => match cache.find(&change.id, version) {
             Some(deb) => PackageUndo::Cached { sha256: deb.sha256, size_bytes: deb.size_bytes, rebuilt: deb.rebuilt },
             None => match offered.get(&(change.id.name.clone(), version.clone())) {

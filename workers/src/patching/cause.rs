@@ -1,7 +1,9 @@
 //! Why an install is not what was planned: the package manager's words, weighed by what it left behind.
 
 use patchloom_core::FailureClass;
-use patchloom_domain::{Adjustment, Cause, FailureKind, Manager, Observed, PackageOutcome, States, Verdict, diagnose};
+use patchloom_domain::{
+    Adjustment, Cause, FailureKind, Manager, Observed, PackageOutcome, States, Verdict, diagnose, windows,
+};
 
 /// Why a call failed.
 pub(super) struct Found {
@@ -18,7 +20,9 @@ pub(super) fn find(manager: Manager, said: &str, errors: &[String], verdict: &Ve
     let broken = verdict.packages.iter().filter(|package| package.outcome == PackageOutcome::Broken);
     let broken: Vec<_> = broken.map(|package| package.id.name.clone()).collect();
     let states = States { changed: &[], broken: &broken };
-    let found = diagnose(&Observed { manager, code: None, text: text.as_bytes(), states: Some(states) });
+    // Windows tells its reasons in codes alone, and in its answer, not in how the script ended.
+    let code = (manager == Manager::WindowsUpdate).then(|| windows::code_of(&text)).flatten();
+    let found = diagnose(&Observed { manager, code, text: text.as_bytes(), states: Some(states) });
     let known = found.primary.filter(|failure| failure.cause.kind != FailureKind::Unknown);
     if let Some(found) = failed_script(manager, &text).or(known) {
         // After something moved, the same call is not the same call any more: first the way back.

@@ -13,6 +13,7 @@ use super::apt::AptExecutor;
 use super::report::Line;
 use super::rpm::{DnfExecutor, ZypperExecutor};
 use super::scripts::Scripts;
+use super::windows::WindowsExecutor;
 use crate::host::{HostExec, Order};
 use crate::manager::{Family, family_of};
 use crate::runtime::BoxFuture;
@@ -70,8 +71,13 @@ pub(super) trait Executor: Send + Sync {
     /// Whose words it speaks.
     fn words(&self) -> Manager;
 
-    /// How it compares versions.
-    fn scheme(&self) -> VersionScheme;
+    /// How it compares versions; none where they are compared by nobody.
+    fn scheme(&self) -> Option<VersionScheme>;
+
+    /// What takes a package away that came new, where nobody can prove beforehand that it does.
+    fn attempts(&self) -> Option<&'static str> {
+        None
+    }
 
     /// What it leaves behind.
     fn leavings(&self) -> Leavings;
@@ -209,5 +215,6 @@ pub(super) fn executor_of(host: &HostExec) -> &'static dyn Executor {
         Family::Apt => &AptExecutor,
         Family::Dnf => &DnfExecutor,
         Family::Zypper => &ZypperExecutor,
+        Family::Windows => &WindowsExecutor,
     }
 }

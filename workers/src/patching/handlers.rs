@@ -48,8 +48,8 @@ pub(super) async fn plan_of(
     Ok((plan, HostPlan { target, ..part }))
 }
 
-pub(super) fn open(target: &Target) -> Result<HostExec, Failure> {
-    HostExec::new(target).map_err(|error| permanent(error.code(), chain(&error)))
+pub(super) fn open(context: &TaskContext, target: &Target) -> Result<HostExec, Failure> {
+    context.open(target).map_err(|error| error.failure())
 }
 
 pub(super) fn now(context: &TaskContext) -> Instant {
@@ -93,7 +93,7 @@ impl Handler for Backups {
         Box::pin(async move {
             let BackupInput { plan, host, offline } = input(value)?;
             let (plan, part) = plan_of(context, &plan, host.as_deref()).await?;
-            let exec = open(&part.target)?;
+            let exec = open(context, &part.target)?;
             let key = context.key();
             let wanted = backup::Wanted {
                 host: &exec,
@@ -115,7 +115,10 @@ impl Handler for Backups {
             let count = |test: fn(&PackageUndo) -> bool| backup.proof.packages.iter().filter(|p| test(&p.undo)).count();
             let reason = |p: &patchloom_domain::UndoPackage| match &p.undo {
                 PackageUndo::Unprovable { why } => Some(json!({ "package": p.id.name, "why": why })),
-                PackageUndo::Cached { .. } | PackageUndo::Obtainable { .. } | PackageUndo::Remove => None,
+                PackageUndo::Cached { .. }
+                | PackageUndo::Obtainable { .. }
+                | PackageUndo::Remove
+                | PackageUndo::Attempt { .. } => None,
             };
             let unprovable = count(|undo| matches!(undo, PackageUndo::Unprovable { .. }));
             let facts = json!({
@@ -129,7 +132,7 @@ impl Handler for Backups {
                 "total": backup.proof.packages.len(),
                 "cached": count(|undo| matches!(undo, PackageUndo::Cached { .. })),
                 "obtainable": count(|undo| matches!(undo, PackageUndo::Obtainable { .. })),
-                "new": count(|undo| matches!(undo, PackageUndo::Remove)),
+                "new": count(|undo| matches!(undo, PackageUndo::Remove | PackageUndo::Attempt { .. })),
                 "unprovable": backup.proof.packages.iter().filter_map(reason).take(100).collect::<Vec<_>>(),
                 "files": backup.files.len(),
             }))
@@ -196,9 +199,9 @@ impl Handler for SnapshotMake {
             let store = self.keep.store(context);
             let root = match (&part.target, plan.mode(), part.undo) {
                 (_, Mode::Observe, _) => return none("nothing changes in observe mode"),
-                (_, Mode::Apply, UndoIntent::Packages) => return none("the plan intends none"),
+                (_, Mode::Apply, UndoIntent::Packages | UndoIntent::Attempt) => return none("the plan intends none"),
                 (Target::Root { path }, Mode::Apply, _) => path.clone(),
-                (Target::Local | Target::Ssh(_) | Target::Ssm(_), Mode::Apply, intent) => {
+                (Target::Local | Target::Ssh(_) | Target::Ssm(_) | Target::Windows(_), Mode::Apply, intent) => {
                     let taken = outside::take((context, &self.keep.carrier), store, &part, (&id, &owner)).await?;
                     return match (taken, intent) {
                         (Some(taken), _) => {
@@ -320,7 +323,11 @@ impl Handler for Prove {
                 tell::failed(context, &part.host, "prepare", None, &failure);
                 return Err(failure);
             }
-            let ready = |p: &&patchloom_domain::UndoPackage| !matches!(p.undo, PackageUndo::Unprovable { .. });
+            let ready = |p: &&patchloom_domain::UndoPackage| match p.undo {
+                PackageUndo::Cached { .. } | PackageUndo::Obtainable { .. } | PackageUndo::Remove => true,
+                PackageUndo::Attempt { .. } => part.undo == UndoIntent::Attempt,
+                PackageUndo::Unprovable { .. } => false,
+            };
             let by_snapshot = proof.snapshot.as_ref().is_some_and(|snapshot| snapshot.verified);
             let undoable = if by_snapshot { total } else { proof.packages.iter().filter(ready).count() };
             let artifact = context.put_json(&proof).await?;
@@ -380,6 +387,8 @@ impl Handler for Install {
             let (plan, part) = plan_of(context, &asked.plan, asked.host.as_deref()).await?;
             let proof: UndoProof = given(context, &asked.proof).await?;
             let preflight: Preflight = given(context, &asked.preflight).await?;
+            let reaching = self.keep.carrier.reaching(context, &part.target)?;
+            let context = reaching.as_ref().unwrap_or(context);
             match self.put_on(context, &asked, &plan, &part, (&proof, &preflight)).await {
                 Ok(output) => {
                     let fact = match plan.mode() {
@@ -544,7 +553,9 @@ impl Handler for Rollback {
                 Some(id) => store.keep(id, why).map_err(|error| transient(error.code(), chain(&error))),
                 None => Ok(()),
             };
-            match self.take_back(context, (&asked, &part), (&desk, &store)).await {
+            let reaching = self.keep.carrier.reaching(context, &part.target)?;
+            let at = reaching.as_ref().unwrap_or(context);
+            match self.take_back(at, (&asked, &part), (&desk, &store)).await {
                 Ok(undone) => {
                     keep(None)?;
                     holds::after_rollback(context, &asked.change, &part, &cause, &undone.output)?;

@@ -22,6 +22,7 @@ mod scripts;
 mod state;
 #[cfg(test)]
 mod tests;
+mod windows;
 
 use std::path::PathBuf;
 

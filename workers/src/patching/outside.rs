@@ -119,12 +119,13 @@ impl Wanted<'_> {
         let failed = match (taken.restored, self.part.undo) {
             (Some(_), _) => Value::Null,
             (None, UndoIntent::Snapshot) if self.touched => Value::Null,
-            (None, UndoIntent::Packages | UndoIntent::PackagesThenSnapshot | UndoIntent::Snapshot) => {
-                match self.repair().await? {
-                    Ok(undone) => return Ok(undone),
-                    Err(failure) => json!(failure),
-                }
-            }
+            (
+                None,
+                UndoIntent::Packages | UndoIntent::PackagesThenSnapshot | UndoIntent::Snapshot | UndoIntent::Attempt,
+            ) => match self.repair().await? {
+                Ok(undone) => return Ok(undone),
+                Err(failure) => json!(failure),
+            },
         };
         self.restore(taken, &failed).await
     }
@@ -255,7 +256,7 @@ impl Handler for HostPackages {
 
     fn run<'a>(&'a self, context: &'a TaskContext, _: Value) -> BoxFuture<'a, Result<Value, Failure>> {
         Box::pin(async move {
-            let host = open(&Target::Local)?;
+            let host = open(context, &Target::Local)?;
             let packages = state::packages(&host, context.cancel()).await?;
             serde_json::to_value(Answer { packages })
                 .map_err(|error| permanent("E0508", format!("a package set has no JSON: {error}")))

@@ -69,7 +69,7 @@ impl<'a> Place<'a> {
     ) -> Result<Value, Failure> {
         match self {
             Self::Here(context) => {
-                let host = open(&permit.host().target)?;
+                let host = open(context, &permit.host().target)?;
                 let site = Site { context, host: &host, lock_timeout: Duration::from_secs(lock_timeout_seconds) };
                 install::install(&site, permit, async || touch()).await
             }
@@ -132,7 +132,7 @@ struct Simulation {
 }
 
 async fn simulate(context: &TaskContext, order: &Simulation) -> Result<(), Failure> {
-    let host = open(&context.here(&order.part.target))?;
+    let host = open(context, &order.part.target)?;
     let site = Site { context, host: &host, lock_timeout: Duration::from_secs(order.lock_timeout_seconds) };
     install::simulate(&site, &order.part).await
 }
@@ -183,7 +183,7 @@ impl Handler for HostInstall {
             let window_end = permit.window_end;
             let refused = |refusal: patchloom_domain::CarryRefusal| permanent(refusal.code(), refusal.to_string());
             let permit = permit.accept(now(context)).map_err(refused)?;
-            let host = open(&context.here(&permit.host().target))?;
+            let host = open(context, &permit.host().target)?;
             let site = Site { context, host: &host, lock_timeout: Duration::from_secs(lock_timeout_seconds) };
             let touch = async || {
                 carry::wait_for_word(context, &station.dir, TOUCH_LIMIT).await?;
@@ -215,7 +215,7 @@ async fn roll_back(
         Some(backup) => Some(given(context, backup).await?),
         None => None,
     };
-    let host = open(&context.here(&order.part.target))?;
+    let host = open(context, &order.part.target)?;
     let site = Site { context, host: &host, lock_timeout: Duration::from_secs(LOCK_TIMEOUT_SECONDS) };
     let wanted = rollback::Wanted { plan: &order.part, backup: backup.as_ref(), snapshot, snapshots };
     rollback::roll_back(&site, &wanted).await

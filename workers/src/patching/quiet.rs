@@ -54,6 +54,7 @@ pub(super) fn target_name(target: &Target) -> String {
         }
         Target::Ssh(ssh) => format!("ssh {ssh}"),
         Target::Ssm(ssm) => format!("ssm {ssm}"),
+        Target::Windows(ssh) => format!("windows {ssh}"),
     };
     Sha256::digest(text).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }

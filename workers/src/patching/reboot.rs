@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::handlers::{now, plan_of};
+use super::windows;
 use crate::artifact::ArtifactId;
 use crate::carry::{Carrier, Standing};
 use crate::changes::{Desk, input};
@@ -20,10 +21,10 @@ use crate::observe::reboot_need;
 use crate::runtime::{BoxFuture, Handler, TaskContext};
 
 /// What must be left of the window, unless told: a server with much memory takes minutes to come up.
-const RESERVE_SECONDS: u64 = 15 * 60;
+pub(super) const RESERVE_SECONDS: u64 = 15 * 60;
 
 /// How long a host may take to come back, unless told.
-const DEADLINE_SECONDS: u64 = 15 * 60;
+pub(super) const DEADLINE_SECONDS: u64 = 15 * 60;
 
 /// How often a host that is gone is asked.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -43,16 +44,16 @@ const DETACH: &str = r#"seconds=$1; shift; (sleep "$seconds"; exec "$@") </dev/n
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Input {
+pub(super) struct Input {
     plan: ArtifactId,
     host: Option<String>,
-    change: String,
+    pub(super) change: String,
     #[serde(default)]
-    policy: RebootPolicy,
+    pub(super) policy: RebootPolicy,
     #[serde(default)]
-    reserve_seconds: Option<u64>,
+    pub(super) reserve_seconds: Option<u64>,
     #[serde(default)]
-    deadline_seconds: Option<u64>,
+    pub(super) deadline_seconds: Option<u64>,
     /// What boots the host; found out where it is empty.
     #[serde(default)]
     command: Vec<String>,
@@ -80,6 +81,13 @@ impl Handler for Reboot {
             let asked: Input = input(value)?;
             let (plan, part) = plan_of(context, &asked.plan, asked.host.as_deref()).await?;
             let not = |why: &str| json!({ "host": part.host, "rebooted": false, "needed": false, "why": [why] });
+            if let Target::Windows(_) = part.target
+                && plan.mode() == Mode::Apply
+                && asked.policy != RebootPolicy::Never
+                && let Some(context) = self.carrier.reaching(context, &part.target)?
+            {
+                return windows::reboot(&context, &plan, &part, &asked).await;
+            }
             let machine = match (part.target.machine(), plan.mode(), asked.policy) {
                 (_, Mode::Observe, _) => return Ok(not("nothing changes in observe mode")),
                 (_, Mode::Apply, RebootPolicy::Never) => return Ok(not("the policy is never")),
@@ -87,7 +95,7 @@ impl Handler for Reboot {
                 (None, Mode::Apply, RebootPolicy::IfNeeded | RebootPolicy::Always) => {
                     return Ok(not(match part.target {
                         Target::Root { .. } => "a root directory boots nothing",
-                        Target::Local | Target::Ssh(_) | Target::Ssm(_) => {
+                        Target::Local | Target::Ssh(_) | Target::Ssm(_) | Target::Windows(_) => {
                             "the machine that the engine runs on is left to a person"
                         }
                     }));

@@ -341,7 +341,8 @@ fn sweep(debs: &Path, target: &Target) {
 /// Where former packages lie: not in the cache, because a way back must not be swept away.
 pub(super) fn kept_dir(backups: PathBuf, host: &HostExec) -> PathBuf {
     match executor_of(host).scheme() {
-        VersionScheme::Deb => backups.join("debs"),
-        VersionScheme::Rpm | VersionScheme::Apk => backups.join("rpms"),
+        Some(VersionScheme::Deb) => backups.join("debs"),
+        Some(VersionScheme::Rpm | VersionScheme::Apk) => backups.join("rpms"),
+        None => backups.join("kept"),
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use patchloom_core::{Failure, TaskKey, Told, UtcMs};
-use patchloom_domain::{Machine, Target};
+use patchloom_domain::{Holds, Machine, Target};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::artifact::{ArtifactError, ArtifactId, ArtifactStore};
 use crate::failure::{chain, permanent, transient};
+use crate::host::{self, Far, HostExec};
 
 /// How far a task is.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -114,6 +115,8 @@ pub struct Station {
     pub clock_ahead_ms: i64,
     /// Where the files of the task lie.
     pub dir: PathBuf,
+    /// The versions that were held when the task was sent.
+    pub holds: Holds,
 }
 
 /// What a handler gets beside its input.
@@ -124,6 +127,7 @@ pub struct TaskContext {
     cancel: CancellationToken,
     left: CancellationToken,
     station: Option<Station>,
+    far: Option<Far>,
     progress: watch::Sender<Progress>,
     told: Arc<Mutex<Vec<Told>>>,
     data: DataDir,
@@ -140,13 +144,26 @@ impl TaskContext {
     ) -> (Self, watch::Receiver<Progress>) {
         let (progress, heard) = watch::channel(Progress::default());
         let left = CancellationToken::new();
-        (Self { key, redelivered, cancel, left, station: None, progress, told: Arc::default(), data }, heard)
+        (Self { key, redelivered, cancel, left, station: None, far: None, progress, told: Arc::default(), data }, heard)
     }
 
     /// As it is on the machine that the task was carried to.
     #[must_use]
     pub fn stationed(self, station: Station) -> Self {
         Self { station: Some(station), ..self }
+    }
+
+    /// With the way to the Windows machine that the task is about.
+    pub(crate) fn reaching(self, far: Far) -> Self {
+        Self { far: Some(far), ..self }
+    }
+
+    /// A target as a place where commands run.
+    pub(crate) fn open(&self, target: &Target) -> Result<HostExec, host::Error> {
+        match (target, &self.far) {
+            (Target::Windows(_), Some(far)) => Ok(HostExec::windows(far.clone())),
+            _ => HostExec::new(&self.here(target)),
+        }
     }
 
     /// Where the task was carried to; `None` where it was not.

@@ -15,7 +15,7 @@ use tokio::process::Command;
 use tokio::time::{Instant, sleep};
 
 use super::words::{self, SSH_FAILED};
-use super::{Error, SshOptions, options};
+use super::{Error, SshOptions, hops, options};
 
 /// More than this on one stream ends the command: an artifact and a line before it.
 const STREAM_BYTES_MAX: u64 = crate::artifact::ARTIFACT_BYTES_MAX + (1 << 20);
@@ -88,14 +88,70 @@ impl Client {
     pub async fn run(&self, argv: &[&str], stdin: Stdin<'_>, limit: Duration) -> Result<Vec<u8>, Error> {
         let words: Vec<&str> = ["sh", "-c", AS_ROOT, "patchloom-ssh"].into_iter().chain(argv.iter().copied()).collect();
         let ended = self.ssh(&words::quoted(&words), stdin, limit).await;
+        self.settle(ended).await
+    }
+
+    /// What is left to do where a command came to no end.
+    async fn settle<T>(&self, ended: Result<T, Error>) -> Result<T, Error> {
         if ended.as_ref().is_err_and(Error::is_passing) {
             // Whoever comes next must not wait for a connection that is dead: it makes its own. That one ends by itself.
             drop(std::fs::remove_file(&self.socket));
         }
-        ended
+        match ended {
+            Err(error) => Err(self.blame(error).await),
+            said => said,
+        }
+    }
+
+    /// An error with the jump host that is to blame for it, where one is.
+    async fn blame(&self, error: Error) -> Error {
+        let may_be_a_hop = matches!(
+            error,
+            Error::Unreachable { .. }
+                | Error::HostKeyUnknown { .. }
+                | Error::HostKeyChanged { .. }
+                | Error::Authentication { .. }
+        );
+        if self.target.jump.is_empty() || !may_be_a_hop {
+            return error;
+        }
+        hops::to_blame(&self.target, &self.program, &self.config).await.unwrap_or(error)
+    }
+
+    /// Runs a line of the login shell as the account that logs in, whatever shell it is: its exit code and both streams.
+    ///
+    /// # Errors
+    /// Where nobody knows how it ended: see [`Error`].
+    pub async fn shell(&self, line: &str, stdin: Stdin<'_>, limit: Duration) -> Result<(i32, Vec<u8>, String), Error> {
+        let ended = match self.ended(line, stdin, limit).await {
+            Ok((Some(SSH_FAILED), _, text)) => Err(words::refused(&self.target, &text)),
+            Ok((Some(code), stdout, text)) => return Ok((code, stdout, text)),
+            Ok((None, ..)) => Err(self.late()),
+            Err(error) => Err(error),
+        };
+        self.settle(ended).await
     }
 
     async fn ssh(&self, command: &str, stdin: Stdin<'_>, limit: Duration) -> Result<Vec<u8>, Error> {
+        match self.ended(command, stdin, limit).await? {
+            (Some(0), stdout, _) => Ok(stdout),
+            (Some(SSH_FAILED), _, text) => Err(words::refused(&self.target, &text)),
+            (Some(code), _, text) => Err(words::failed(&self.target, code, &text)),
+            (None, ..) => Err(self.late()),
+        }
+    }
+
+    fn late(&self) -> Error {
+        Error::Lost { place: self.target.clone(), text: "no answer in time".to_owned() }
+    }
+
+    /// The exit code, none where its time was over, and both streams.
+    async fn ended(
+        &self,
+        command: &str,
+        stdin: Stdin<'_>,
+        limit: Duration,
+    ) -> Result<(Option<i32>, Vec<u8>, String), Error> {
         let (stdout, stderr) = (memory()?, memory()?);
         let stdin = match stdin {
             Stdin::Nothing => Stdio::null(),
@@ -125,12 +181,7 @@ impl Client {
         ssh.stdout(share(&stdout)?).stderr(share(&stderr)?);
         let code = self.wait(&mut ssh, &stdout, limit).await?;
         let text = String::from_utf8_lossy(&contents(&stderr, 64 << 10)?).into_owned();
-        match code {
-            Some(0) => contents(&stdout, STREAM_BYTES_MAX),
-            Some(SSH_FAILED) => Err(words::refused(&self.target, &text)),
-            Some(code) => Err(words::failed(&self.target, code, &text)),
-            None => Err(Error::Lost { place: self.target.clone(), text: "no answer in time".to_owned() }),
-        }
+        Ok((code, contents(&stdout, STREAM_BYTES_MAX)?, text))
     }
 
     /// The exit code; `None` where its time was over.

@@ -110,6 +110,37 @@ pub enum Error {
         /// What is wrong.
         text: String,
     },
+    /// A host to jump over stands in the way.
+    #[error("jump host {hop} ({number} of {of}) on the way to {place} does not let us through")]
+    Hop {
+        /// The host that is to be reached.
+        place: SshTarget,
+        /// The one that stands in the way.
+        hop: SshTarget,
+        /// Its place on the way, from 1.
+        number: usize,
+        /// So many are jumped over.
+        of: usize,
+        /// What is wrong with it.
+        #[source]
+        source: Box<Error>,
+    },
+    /// A host to jump over lets us in, and carries no connections.
+    #[error("it refuses to carry connections on to {next}: {text}")]
+    NoForwarding {
+        /// To whom.
+        next: SshTarget,
+        /// ssh's own words.
+        text: String,
+    },
+    /// A host to jump over lets us in, and does not reach the next one.
+    #[error("it lets us in, and cannot reach {next} from there: {text}")]
+    Onward {
+        /// Whom.
+        next: SshTarget,
+        /// ssh's own words.
+        text: String,
+    },
     /// A name or a path that must not reach ssh.
     #[error("'{value}' cannot be used as the {what} of an SSH connection")]
     Option {
@@ -129,7 +160,7 @@ impl Error {
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
-            Self::Unreachable { .. } => "E0570",
+            Self::Unreachable { .. } | Self::Onward { .. } => "E0570",
             Self::HostKeyUnknown { .. } => "E0571",
             Self::HostKeyChanged { .. } => "E0572",
             Self::Authentication { .. } => "E0573",
@@ -139,13 +170,28 @@ impl Error {
             Self::Binary { .. } => "E0577",
             Self::Client { .. } => "E0578",
             Self::Option { .. } => "E0582",
+            Self::NoForwarding { .. } => "E0978",
+            Self::Hop { source, .. } => source.code(),
         }
     }
 
     /// Whether the host may answer later to the same question.
     #[must_use]
     pub fn is_passing(&self) -> bool {
-        matches!(self, Self::Unreachable { .. } | Self::Lost { .. })
+        match self {
+            Self::Unreachable { .. } | Self::Onward { .. } | Self::Lost { .. } => true,
+            Self::Hop { source, .. } => source.is_passing(),
+            Self::HostKeyUnknown { .. }
+            | Self::HostKeyChanged { .. }
+            | Self::Authentication { .. }
+            | Self::Sudo { .. }
+            | Self::Remote { .. }
+            | Self::Binary { .. }
+            | Self::Client { .. }
+            | Self::Answer { .. }
+            | Self::NoForwarding { .. }
+            | Self::Option { .. } => false,
+        }
     }
 
     /// As a task fails with it.

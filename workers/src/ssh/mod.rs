@@ -2,6 +2,7 @@
 
 mod client;
 mod error;
+mod hops;
 mod options;
 mod words;
 

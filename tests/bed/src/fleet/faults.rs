@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -95,6 +96,33 @@ impl Fleet {
         let output = host.inside("/usr/sbin/sshd");
         assert!(output.status.success(), "cannot start sshd of {}: {output:?}", host.name());
         host.await_agent();
+    }
+
+    /// Puts a host behind another one: its sshd listens only on a line between the two, and the address there is returned. It
+    /// still reaches its relay. Its host key is among the known ones under that address too.
+    #[track_caller]
+    pub fn put_behind(&self, host: &str, front: &str) -> Ipv4Addr {
+        let (behind, front) = (self.host(host), self.host(front));
+        // No other host of the fleet has this number, and nobody outside the two sees the net.
+        let number = behind.address().octets()[3];
+        let addresses = [1, 2].map(|last| Ipv4Addr::new(10, 99, number, last));
+        net::join_hosts([front.net(), behind.net()], addresses);
+        let listen = format!("ListenAddress {}\n", addresses[1]);
+        let file = behind.root().join("etc/ssh/sshd_config.d/behind.conf");
+        fs::write(&file, listen).unwrap_or_else(|error| panic!("cannot write {}: {error}", file.display()));
+        self.stop_agent(host);
+        let output = behind.inside("/usr/sbin/sshd");
+        assert!(output.status.success(), "cannot start sshd of {host}: {output:?}");
+        self.know(&format!("{} {}", addresses[1], behind.public_key()));
+        addresses[1]
+    }
+
+    /// Adds a line to the known host keys of the fleet.
+    #[track_caller]
+    pub fn know(&self, line: &str) {
+        let known = fs::read_to_string(self.known_hosts()).unwrap_or_default();
+        let written = fs::write(self.known_hosts(), format!("{known}{line}\n"));
+        written.unwrap_or_else(|error| panic!("cannot write known_hosts: {error}"));
     }
 
     /// Takes the power of a host: its processes are gone in the midst of what they did, and nobody was told.

@@ -87,6 +87,19 @@ pub(super) fn make_host(name: &str, bridge: &str, address: Ipv4Addr) {
     feed(Command::new("ip").args(["-n", name, "-batch", "-"]), &inner);
 }
 
+/// Lays a line between two hosts that nobody else sees: the first has the first address on it.
+#[track_caller]
+pub(super) fn join_hosts(names: [&str; 2], addresses: [Ipv4Addr; 2]) {
+    let [front, behind] = names;
+    let number = addresses[0].octets()[2];
+    let (near, far) = (format!("to{number}"), format!("in{number}"));
+    ip(&format!("link add {near} netns {front} type veth peer name {far} netns {behind}\n"));
+    for ((name, line), address) in [(front, near), (behind, far)].iter().zip(addresses) {
+        let inner = format!("addr add {address}/24 dev {line}\nlink set {line} up\n");
+        feed(Command::new("ip").args(["-n", name, "-batch", "-"]), &inner);
+    }
+}
+
 /// Plugs the line of a host in or out.
 #[track_caller]
 pub(super) fn set_line(name: &str, up: bool) {

@@ -1,11 +1,12 @@
 //! What a host tells of itself, as a source of the inventory: os-release, its name, addresses, architecture. Connects to nobody.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::entry::{Desk, Entry, Names, Source, SourceKind};
 use super::field::{self, Field};
 use super::mistake::{Mistakes, Spot};
-use crate::Target;
+use crate::{Host, Target};
 
 /// What was gathered on a host, as its commands print it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -165,8 +166,10 @@ pub fn discovered(facts: &HostFacts, mistakes: &mut Mistakes) -> Source {
                     entry.put(Field::Region, region, Spot::Path("target".into()), &mut desk);
                 }
             }
-            Target::Ssh(ssh) => {
+            Target::Ssh(ssh) | Target::Windows(ssh) => {
+                let windows = matches!(facts.target, Target::Windows(_));
                 let values = [
+                    (Field::Connection, windows.then(|| "windows".to_owned())),
                     (Field::Host, Some(ssh.host.clone())),
                     (Field::Port, ssh.port.map(|port| port.to_string())),
                     (Field::User, ssh.user.clone()),
@@ -197,6 +200,19 @@ pub fn discovered(facts: &HostFacts, mistakes: &mut Mistakes) -> Source {
         entries.push(entry);
     }
     Source { file, kind: SourceKind::Discovered, entries }
+}
+
+/// The hosts of an earlier look that this one did not find: they may only be down. Who was found under another id, name or
+/// address is not among them.
+#[must_use]
+pub fn not_seen_again(former: Vec<Host>, found: &[Host]) -> Vec<Host> {
+    let words = |host: &Host| -> BTreeSet<String> {
+        let all = [&host.id].into_iter().chain(&host.names).chain(&host.addresses);
+        all.map(|word| word.to_lowercase()).collect()
+    };
+    let known: BTreeSet<String> = found.iter().flat_map(words).collect();
+    let ways: BTreeSet<&Target> = found.iter().map(|host| &host.target).collect();
+    former.into_iter().filter(|host| !ways.contains(&host.target) && known.is_disjoint(&words(host))).collect()
 }
 
 #[cfg(test)]
@@ -264,6 +280,49 @@ mod tests {
             "os": { "id": "debian", "version": "12", "arch": "amd64" },
         }]);
         assert_eq!(serde_json::to_value(hosts).unwrap(), expected);
+    }
+
+    #[test]
+    fn what_was_discovered_reads_back_as_that_and_goes_behind_what_people_decided() {
+        use super::super::{Level, Names, Text, Texts, read, to_discovered_yaml};
+        let read = |files: &[(&str, &str)]| {
+            let mut mistakes = Mistakes::default();
+            let mut sources = Vec::new();
+            for (name, text) in files {
+                let main = vec![Text { name: (*name).to_owned(), text: (*text).to_owned() }];
+                sources.extend(read(&Texts { main, beside: Vec::new() }, &Names::default(), &mut mistakes));
+            }
+            let hosts = merge(&sources, &mut mistakes).hosts;
+            (hosts, mistakes.list().iter().filter(|one| one.level == Level::Error).cloned().collect::<Vec<_>>())
+        };
+        let mut mistakes = Mistakes::default();
+        let source = discovered(&facts("ID=debian\nVERSION_ID=\"13\"\n"), &mut mistakes);
+        let found = merge(&[source], &mut mistakes).hosts;
+        let file = to_discovered_yaml(&found);
+        let (again, errors) = read(&[("found.yaml", &file)]);
+        assert_eq!((again.as_slice(), errors.as_slice()), (found.as_slice(), [].as_slice()));
+        let people = "inventory: 1\nhosts:\n- id: shop\n  addresses: [10.0.0.1]\n  owner: Team Web\n  os: {id: debian, version: 12}\n  target: {kind: ssh, host: 10.0.0.1, user: ops}\n";
+        let (both, errors) = read(&[("found.yaml", &file), ("people.yaml", people)]);
+        assert!(errors.is_empty(), "{errors:#?}");
+        let [host] = both.as_slice() else { panic!("{both:#?}") };
+        assert_eq!((host.id.as_str(), host.owner.as_deref()), ("shop", Some("Team Web")));
+        assert!(host.names.contains(&"web-1".to_owned()), "{host:#?}");
+        assert_eq!(host.os.as_ref().and_then(|os| os.version.as_deref()), Some("13"), "machines say what they run");
+        let wrong = file.replace("source: discovered", "source: guessed");
+        assert_eq!(read(&[("wrong.yaml", &wrong)]).1[0].code, "E0814");
+    }
+
+    #[test]
+    fn a_host_that_does_not_answer_this_time_is_not_forgotten_and_one_with_a_new_name_is_not_doubled() {
+        let host = |id: &str, address: &str| {
+            let target = Target::Ssh(address.parse().unwrap());
+            serde_json::from_value::<Host>(serde_json::json!({ "id": id, "target": target, "addresses": [address] }))
+                .unwrap()
+        };
+        let former = vec![host("web-1", "10.0.0.1"), host("old-name", "10.0.0.2"), host("down", "10.0.0.3")];
+        let found = [host("WEB-1", "10.0.0.9"), host("new-name", "10.0.0.2")];
+        let kept: Vec<String> = not_seen_again(former, &found).into_iter().map(|host| host.id).collect();
+        assert_eq!(kept, ["down"]);
     }
 
     #[test]

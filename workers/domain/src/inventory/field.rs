@@ -114,7 +114,7 @@ impl Field {
             return Err(format!("text of 1 to {TEXT_CHARS_MAX} characters, none of them a control character"));
         }
         match self {
-            Self::Connection => one_of(value, &["ssh", "local", "root", "ssm"]),
+            Self::Connection => one_of(value, &["ssh", "local", "root", "ssm", "windows"]),
             Self::Host => host(value).ok_or_else(|| "the name or address of a host".to_owned()),
             Self::Region => {
                 let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';

@@ -295,12 +295,14 @@ fn target(values: &BTreeMap<&Field, &str>, id: Option<&str>, (addresses, names):
     }
     let known = || addresses.iter().find(|address| field::identifies(address)).or(names.first()).cloned();
     let host = value(&Field::Host).or(id.map(str::to_owned)).or_else(known)?;
-    Some(Target::Ssh(SshTarget {
+    let ssh = SshTarget {
         host,
         port: value(&Field::Port).and_then(|port| port.parse().ok()),
         user: value(&Field::User),
         jump: value(&Field::Jump).map(|jump| jump.split(',').map(str::to_owned).collect()).unwrap_or_default(),
-    }))
+    };
+    let windows = values.get(&Field::Connection) == Some(&"windows");
+    Some(if windows { Target::Windows(ssh) } else { Target::Ssh(ssh) })
 }
 
 fn build(

@@ -24,7 +24,7 @@ mod selector;
 mod policy;
 mod reconcile;
 
-pub use discover::{GATHER, HostFacts, RANGE_MAX, addresses_of, discovered, os_release};
+pub use discover::{GATHER, HostFacts, RANGE_MAX, addresses_of, discovered, not_seen_again, os_release};
 pub use entry::{Names, Source, SourceKind};
 pub use field::Field;
 pub use merge::{INVENTORY_HOSTS_MAX, Merged, TagPatch, merge};
@@ -35,4 +35,4 @@ pub use reconcile::{
     Difference, FieldChange, Inventory, InventoryDiff, PatchGroup, Schedule, What, diff_inventories, keep_ids,
 };
 pub use selector::{SELECTOR_BYTES_MAX, Selector, SelectorError};
-pub use yaml::to_yaml;
+pub use yaml::{to_discovered_yaml, to_yaml};

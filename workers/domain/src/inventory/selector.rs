@@ -174,6 +174,7 @@ impl Key {
                 Target::Root { .. } => "root",
                 Target::Ssh(_) => "ssh",
                 Target::Ssm(_) => "ssm",
+                Target::Windows(_) => "windows",
             }),
             // The fields and tags that are known.
             _ => {
@@ -325,7 +326,7 @@ fn check(term: &Term, column: usize) -> Result<(), SelectorError> {
             "environment" => Some(&["dev", "test", "prod"]),
             "exposed" => Some(&["true", "false"]),
             "criticality" => Some(&["1", "2", "3", "4", "5"]),
-            "via" => Some(&["ssh", "local", "root", "ssm"]),
+            "via" => Some(&["ssh", "local", "root", "ssm", "windows"]),
             "address" if value.parse::<IpAddr>().is_err() && !net() => {
                 let reason = "an address is IPv4 or IPv6, or a net such as 10.0.0.0/8";
                 return Err(wrong(column, format!("`{value}` is no address"), reason, "mend it"));

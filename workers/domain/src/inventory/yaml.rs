@@ -10,7 +10,7 @@ use super::mistake::{Says, Spot, meant};
 use super::tree::{Kind, Node};
 use crate::{GROUP_TAG_PREFIX, Host};
 
-const TOP: [&str; 4] = ["inventory", "defaults", "groups", "hosts"];
+const TOP: [&str; 5] = ["inventory", "source", "defaults", "groups", "hosts"];
 const SHARED: [&str; 13] = [
     "target",
     "os",
@@ -90,7 +90,23 @@ pub(super) fn read(root: &Node, desk: &mut Desk<'_>) -> Source {
             entries.extend(host(node, &defaults, &groups, desk));
         }
     }
-    Source { file: Arc::clone(desk.file), kind: SourceKind::Yaml, entries }
+    Source { file: Arc::clone(desk.file), kind: kind(root, desk), entries }
+}
+
+/// Whose word it is: that of people, unless it says that the hosts were discovered.
+fn kind(root: &Node, desk: &mut Desk<'_>) -> SourceKind {
+    let Some(node) = root.get("source") else { return SourceKind::Yaml };
+    match scalar(node) {
+        Some("discovered") => SourceKind::Discovered,
+        Some("written") => SourceKind::Yaml,
+        _ => {
+            let at = desk.line(node.line);
+            let reason = "it says whose word the hosts are: `written` by people, or `discovered` by looking at them";
+            let fix = "write `source: discovered`, or leave it out";
+            desk.mistakes.error("E0814", &at, Says("this inventory names another source", reason, fix));
+            SourceKind::Yaml
+        }
+    }
 }
 
 fn host(node: &Node, defaults: &Entry, groups: &BTreeMap<&str, Entry>, desk: &mut Desk<'_>) -> Option<Entry> {
@@ -293,10 +309,22 @@ pub(super) fn known(node: &Node, what: &str, keys: &[&str], desk: &mut Desk<'_>)
     }
 }
 
-/// The hosts as a file that reads back as the same hosts.
+/// The hosts as a file that reads back as the same hosts, as the word of people.
 #[must_use]
 pub fn to_yaml(hosts: &[Host]) -> String {
-    let mut text = "inventory: 1\n".to_owned();
+    written("inventory: 1\n", hosts)
+}
+
+/// The hosts as a file that reads back as the same hosts, as what they told of themselves.
+#[must_use]
+pub fn to_discovered_yaml(hosts: &[Host]) -> String {
+    let head =
+        "# Written anew by each `patchloom inventory discover --output`: say what you decide in a file of your own.\n";
+    written(&format!("{head}inventory: 1\nsource: discovered\n"), hosts)
+}
+
+fn written(head: &str, hosts: &[Host]) -> String {
+    let mut text = head.to_owned();
     let groups: std::collections::BTreeSet<&str> = hosts.iter().flat_map(Host::groups).collect();
     if !groups.is_empty() {
         text.push_str("groups:\n");

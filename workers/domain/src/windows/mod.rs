@@ -1,20 +1,22 @@
-//! Windows Update by its agent: which words ask it, and what its answers mean. Runs nothing; whoever reaches a Windows machine
-//! hands these words to PowerShell there and the answer back.
+//! Windows Update by its agent: which scripts ask it, and what their answers mean. Runs nothing; whoever reaches a Windows machine
+//! hands the scripts to PowerShell there and the answers back.
 //!
 //! The agent's scripting interface (`Microsoft.Update.Session`) is the documented one; its answers are codes, which are the
 //! same in every language. Why something failed, the failure classifier says.
 
 mod words;
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Diagnosis, Manager, MissingPatch, Observed, PackageId, diagnose};
+use crate::{Diagnosis, InstalledPackage, Manager, MissingPatch, Observed, PackageId, diagnose};
 
-pub use words::{download_words, install_words, read_back_words, search_words, uninstall_words};
+pub use words::{
+    BOOTSTRAP, POWERSHELL, begin_words, facts_words, install_words, line_words, literal, look_words, process_words,
+    read_back_words, restart_words, revive_words, search_words, service_words, uninstall_words,
+};
 
 /// An update at one revision: what is approved is this and no other.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -128,13 +130,21 @@ fn read<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, WindowsError> {
     serde_json::from_str(text).map_err(|error| WindowsError::Answer(error.to_string()))
 }
 
-/// The updates in the shape of every other missing patch: named by article, at the version that is the update's id.
+/// An update as a package: named by its article, told from others of that article by its GUID.
+fn package_of(id: &WindowsUpdateId, articles: &[String]) -> PackageId {
+    let article = articles.first().map(|article| article.strip_prefix("KB").unwrap_or(article));
+    let name = article.map_or_else(|| "update".to_owned(), |digits| format!("KB{digits}"));
+    PackageId { name, arch: id.guid.clone() }
+}
+
+/// The updates in the shape of every other missing patch, at the version that is the update's id.
 #[must_use]
 pub fn windows_missing(updates: &[WindowsUpdate]) -> Vec<MissingPatch> {
     let patch = |update: &WindowsUpdate| {
-        let name = update.articles.first().map_or_else(|| update.id.guid.clone(), |article| format!("KB{article}"));
+        let id = package_of(&update.id, &update.articles);
+        let name = id.name.clone();
         MissingPatch {
-            id: PackageId { name: name.clone(), arch: "windows".to_owned() },
+            id,
             installed: None,
             candidate: update.id.to_string(),
             source: name,
@@ -168,7 +178,6 @@ pub struct WindowsRun {
     #[serde(default, rename = "rebootRequired")]
     pub reboot_required: bool,
     /// Each update.
-    #[serde(default)]
     pub updates: Vec<WindowsStep>,
 }
 
@@ -200,7 +209,7 @@ impl WindowsRun {
     }
 }
 
-/// Reads the answer to [`install_words`] or [`download_words`].
+/// Reads the answer to [`install_words`].
 ///
 /// # Errors
 /// [`WindowsError::Answer`].
@@ -208,22 +217,143 @@ pub fn parse_run(text: &str) -> Result<WindowsRun, WindowsError> {
     read(text)
 }
 
-/// Reads the answer to [`read_back_words`]: what is installed now, which alone is believed.
+/// The code that says most of why a run failed: the HRESULT of an update, else the result of the whole, out of the last of its
+/// answers in a text, or the HRESULT behind the words that ended a script. None where nothing failed.
+#[must_use]
+pub fn code_of(said: &str) -> Option<i32> {
+    let run = said.lines().rev().find_map(|line| parse_run(line).ok());
+    if let Some(run) = run.filter(|run| run.result != SUCCEEDED) {
+        let failed = run.updates.iter().find(|step| step.result != SUCCEEDED);
+        return Some(failed.map_or(run.result, |step| if step.hresult == 0 { step.result } else { step.hresult }));
+    }
+    let ended = said.lines().rev().find_map(|line| line.trim().strip_prefix("Error: "))?;
+    let digits = ended.rsplit_once("(0x")?.1.strip_suffix(')')?;
+    u32::from_str_radix(digits, 16).ok().map(|code| i32::from_ne_bytes(code.to_ne_bytes()))
+}
+
+/// Reads the answer to [`read_back_words`]: what is installed now, which alone is believed. What waits for a restart is
+/// among it: the agent does not offer it any more.
 ///
 /// # Errors
 /// [`WindowsError::Answer`].
-pub fn parse_installed(text: &str) -> Result<BTreeSet<WindowsUpdateId>, WindowsError> {
+pub fn parse_installed(text: &str) -> Result<Vec<InstalledPackage>, WindowsError> {
+    #[derive(Deserialize)]
+    struct Row {
+        id: WindowsUpdateId,
+        #[serde(default)]
+        articles: Vec<String>,
+    }
     #[derive(Deserialize)]
     struct Installed {
         #[serde(rename = "resultCode")]
         result: i32,
-        installed: Vec<WindowsUpdateId>,
+        installed: Vec<Row>,
+        waiting: Vec<Row>,
     }
-    let Installed { result, installed } = read(text)?;
+    let Installed { result, installed, waiting } = read(text)?;
     if result != SUCCEEDED {
         return Err(WindowsError::Answer(format!("the search ended with result code {result}")));
     }
-    Ok(installed.into_iter().collect())
+    let package = |row: &Row| {
+        let id = package_of(&row.id, &row.articles);
+        InstalledPackage {
+            source: id.name.clone(),
+            id,
+            version: row.id.to_string(),
+            source_version: row.id.to_string(),
+            status: "ii".to_owned(),
+            held: false,
+            essential: false,
+        }
+    };
+    let mut found: Vec<InstalledPackage> = installed.iter().chain(&waiting).map(package).collect();
+    found.sort_by(|a, b| (&a.id, &a.version).cmp(&(&b.id, &b.version)));
+    // A newer revision of one update counts: the agent tells it last.
+    found.reverse();
+    found.dedup_by(|a, b| a.id == b.id);
+    found.reverse();
+    Ok(found)
+}
+
+/// What a machine says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct WindowsFacts {
+    /// What its system calls itself.
+    pub caption: String,
+    /// `10.0.20348`.
+    pub version: String,
+    /// `AMD64`, `ARM64`.
+    pub architecture: String,
+    /// Its name.
+    pub computer: String,
+    /// When it was booted, in milliseconds since 1970.
+    pub boot_ms: u64,
+    /// Its clock.
+    pub now_ms: u64,
+    /// When it last asked successfully what is new.
+    #[serde(default)]
+    pub searched_ms: Option<u64>,
+    /// Room on its system drive.
+    pub free_bytes: u64,
+    /// Whether a restart is due.
+    pub reboot: bool,
+    /// Whether it must be restarted before anything can be installed.
+    pub reboot_first: bool,
+}
+
+/// Reads the answer to [`facts_words`].
+///
+/// # Errors
+/// [`WindowsError::Answer`].
+pub fn parse_facts(text: &str) -> Result<WindowsFacts, WindowsError> {
+    read(text)
+}
+
+/// How a script stands that was begun on the machine.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(tag = "status", rename_all = "snake_case")]
+pub enum WindowsTask {
+    /// It never was.
+    Absent,
+    /// Another one of ours is at work: none was begun.
+    Busy {
+        /// Its name.
+        by: String,
+    },
+    /// It is at work.
+    Running,
+    /// It ended without an outcome: killed, or the machine went down.
+    Dead,
+    /// It is over.
+    Over {
+        /// Its outcome, as it wrote it.
+        said: String,
+    },
+}
+
+/// What a script that was begun came to.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct WindowsOutcome {
+    /// 0 where all is well.
+    pub code: i32,
+    /// What it said.
+    pub text: String,
+}
+
+/// Reads the answer to [`begin_words`] and [`look_words`].
+///
+/// # Errors
+/// [`WindowsError::Answer`].
+pub fn parse_task(text: &str) -> Result<WindowsTask, WindowsError> {
+    read(text)
+}
+
+/// Reads the outcome of a task that is over.
+///
+/// # Errors
+/// [`WindowsError::Answer`].
+pub fn parse_outcome(said: &str) -> Result<WindowsOutcome, WindowsError> {
+    read(said)
 }
 
 #[cfg(test)]

@@ -68,24 +68,108 @@ fn codes_go_through_the_classifier_of_all_package_managers() {
 #[test]
 fn scripts_name_exactly_the_updates_that_were_approved() {
     let words = install_words(&[id(1), id(2)]);
-    assert_eq!(words.first().map(String::as_str), Some("powershell.exe"));
+    assert_eq!(words.first().map(String::as_str), Some(POWERSHELL));
     let script = words.last().unwrap();
     let named = format!("$w=@('{}','{}')", id(1), id(2));
     assert!(script.contains(&named) && script.contains("not offered any more"), "{script}");
-    assert!(!script.contains("  ") && !script.contains("RebootAfter"), "{script}");
-    assert!(download_words(&[id(1)]).last().unwrap().contains("CreateUpdateDownloader"));
+    assert!(script.contains("CreateUpdateDownloader") && !script.contains("Restart"), "{script}");
     assert!(search_words().last().unwrap().contains("IsInstalled=0 and IsHidden=0"));
-    let installed = format!("{{\"resultCode\":2,\"installed\":[\"{GUID}.2\",\"{GUID}.1\"]}}");
-    assert_eq!(parse_installed(&installed).unwrap().into_iter().collect::<Vec<_>>(), [id(1), id(2)]);
     assert!(read_back_words().last().unwrap().contains("IsInstalled=1"));
+}
+
+/// Every script as PowerShell gets it: whole, on one line, with as many brackets closed as opened.
+#[test]
+fn scripts_are_whole_and_nothing_in_them_escapes() {
+    let all = [
+        facts_words(),
+        search_words(),
+        read_back_words(),
+        install_words(&[id(7)]),
+        uninstall_words("KB5034441").unwrap(),
+        line_words("Get-Service 'a b'"),
+        service_words("it's"),
+        process_words("x"),
+        restart_words(),
+        begin_words("0f-f1", install_words(&[id(7)]).last().unwrap()),
+        revive_words("0f-f1"),
+        look_words("0f-f1"),
+    ];
+    for words in &all {
+        let script = words.last().unwrap();
+        assert!(!script.contains('\n') && !script.contains("  "), "{script}");
+        let mut open = Vec::new();
+        let mut quoted = false;
+        for c in script.chars() {
+            match c {
+                '\'' => quoted = !quoted,
+                '(' | '{' | '[' if !quoted => open.push(c),
+                ')' | '}' | ']' if !quoted => {
+                    let begun = open.pop();
+                    let fits = matches!((begun, c), (Some('('), ')') | (Some('{'), '}') | (Some('['), ']'));
+                    assert!(fits, "{begun:?} {c} in {script}");
+                }
+                _ => {}
+            }
+        }
+        assert!(open.is_empty() && !quoted, "{script}");
+        assert!(script.is_ascii(), "what stands on standard input is read in more than one way else: {script}");
+    }
+    // The script of a task stands in a literal: what is quoted in it is doubled and nothing of it is looked at.
+    let begin = begin_words("0f-f1", "'x'; $y").pop().unwrap();
+    assert!(begin.contains("''x''; $y"), "{begin}");
+    assert_eq!(literal("\u{2019}"), "'\u{2019}\u{2019}'");
+}
+
+#[test]
+fn what_is_installed_and_what_waits_for_a_restart_are_packages() {
+    let other = "00000000-0000-0000-0000-00000000000a.1";
+    let text = format!(
+        "{{\"resultCode\":2,\"installed\":[{{\"id\":\"{GUID}.2\",\"articles\":[\"5034441\"]}},{{\"id\":\"{GUID}.1\",\"articles\":[\"5034441\"]}}],\
+         \"waiting\":[{{\"id\":\"{other}\",\"articles\":[]}}]}}"
+    );
+    let found = parse_installed(&text).unwrap();
+    let rows: Vec<(&str, &str)> = found.iter().map(|row| (row.id.name.as_str(), row.version.as_str())).collect();
+    assert_eq!(rows, [("KB5034441", id(2).to_string().as_str()), ("update", other)]);
+    assert!(parse_installed(&text.replace("\"resultCode\":2", "\"resultCode\":4")).is_err());
+}
+
+#[test]
+fn a_task_on_the_machine_tells_how_it_stands_and_what_it_came_to() {
+    assert_eq!(parse_task("{\"status\":\"running\"}\r\n"), Ok(WindowsTask::Running));
+    assert_eq!(
+        parse_task("{\"by\":\"Patchloom-x\",\"status\":\"busy\"}"),
+        Ok(WindowsTask::Busy { by: "Patchloom-x".into() })
+    );
+    let over = parse_task(r#"{"status":"over","said":"{\"text\":\"a\\r\\n\",\"code\":1}"}"#).unwrap();
+    let WindowsTask::Over { said } = over else { panic!("{over:?}") };
+    assert_eq!(parse_outcome(&said), Ok(WindowsOutcome { code: 1, text: "a\r\n".into() }));
+    assert!(parse_task("").is_err() && parse_task("{\"status\":\"odd\"}").is_err());
+}
+
+#[test]
+fn the_code_of_a_run_is_that_of_the_update_that_failed() {
+    let locked = format!(
+        "{{\"phase\":\"install\",\"resultCode\":4,\"updates\":[{{\"id\":\"{GUID}.1\",\"resultCode\":4,\"hresult\":-2145124330}}]}}"
+    );
+    assert_eq!(code_of(&format!("$ powershell.exe\n{locked}\n[Exited(0)]")), Some(-2_145_124_330));
+    assert_eq!(code_of(&locked.replace("-2145124330", "0")), Some(4));
+    assert_eq!(code_of("{\"resultCode\":2,\"updates\":[]}"), None);
+    assert_eq!(
+        code_of("Error: the server does not answer (0x8024402C)\n[Exited(1)]"),
+        Some(0x8024_402C_u32.cast_signed())
+    );
+    assert_eq!(code_of("Error: no code"), None);
 }
 
 #[test]
 fn the_way_back_goes_by_dism_where_it_knows_the_package_and_else_by_wusa() {
-    let join = |words: Vec<String>| words.join(" ");
-    assert_eq!(join(uninstall_words("KB5034441", None).unwrap()), "wusa.exe /uninstall /kb:5034441 /quiet /norestart");
-    let package = "Package_for_RollupFix~31bf3856ad364e35~amd64~~20348.2227.1.8";
-    let words = join(uninstall_words("5034441", Some(package)).unwrap());
-    assert_eq!(words, format!("dism.exe /Online /Remove-Package /PackageName:{package} /Quiet /NoRestart"));
-    assert!(uninstall_words("KB50;x", None).is_err() && uninstall_words("KB1", Some("a b")).is_err());
+    let script = uninstall_words("KB5034441").unwrap().pop().unwrap();
+    for part in
+        ["$k='KB5034441'", "dism.exe /Online /Remove-Package", "wusa.exe /uninstall /kb:5034441 /quiet /norestart"]
+    {
+        assert!(script.contains(part), "{part}: {script}");
+    }
+    for wrong in ["KB50;x", "update", "", "KB"] {
+        assert!(uninstall_words(wrong).is_err(), "{wrong}");
+    }
 }

@@ -77,8 +77,8 @@ impl Executor for DnfExecutor {
         Manager::Dnf
     }
 
-    fn scheme(&self) -> VersionScheme {
-        VersionScheme::Rpm
+    fn scheme(&self) -> Option<VersionScheme> {
+        Some(VersionScheme::Rpm)
     }
 
     fn leavings(&self) -> Leavings {

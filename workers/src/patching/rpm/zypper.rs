@@ -55,8 +55,8 @@ impl Executor for ZypperExecutor {
         Manager::Zypper
     }
 
-    fn scheme(&self) -> VersionScheme {
-        VersionScheme::Rpm
+    fn scheme(&self) -> Option<VersionScheme> {
+        Some(VersionScheme::Rpm)
     }
 
     fn leavings(&self) -> Leavings {
