@@ -1,7 +1,7 @@
 //! `patchloom campaign`: what may be said, and what is done.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 use clap::{Args, Subcommand};
@@ -119,7 +119,7 @@ pub fn run(command: &CampaignCommand, context: &Context) -> Result<Exit, Fault> 
         })?;
     match command {
         CampaignCommand::Run(args) => {
-            let wish = wish(args)?;
+            let wish = wish(args, &data)?;
             runtime.block_on(async {
                 let host = Host::open_carrying(&data, &args.ssh.carrier()).await?;
                 let result = work(&host, &wish, args, context).await;
@@ -228,9 +228,9 @@ fn not_now(account: &Account, context: &Context) -> String {
     if table.is_empty() { String::new() } else { format!("\n{}", table.render(context.out)) }
 }
 
-fn wish(args: &CampaignRunArgs) -> Result<Wish, Fault> {
+fn wish(args: &CampaignRunArgs, data: &Path) -> Result<Wish, Fault> {
     let hosts = hosts(args)?;
-    let planning = args.rules.planning(&hosts, time::now())?;
+    let planning = args.rules.planning(&hosts, &args.rules.known(data)?, time::now())?;
     let undo = match args.undo {
         Way::Packages => UndoIntent::Packages,
         Way::PackagesThenSnapshot => UndoIntent::PackagesThenSnapshot,
