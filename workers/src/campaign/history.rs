@@ -232,6 +232,43 @@ mod tests {
     }
 
     #[test]
+    fn what_was_not_on_offer_at_the_look_before_was_not_handed_out_before() {
+        let patch = |version: &str| MissingPatch {
+            id: patchloom_domain::PackageId { name: "a".to_owned(), arch: "all".to_owned() },
+            installed: Some("1".to_owned()),
+            candidate: version.to_owned(),
+            source: "a".to_owned(),
+            source_version: version.to_owned(),
+            origin: String::new(),
+            security: true,
+            sha256: None,
+            size_bytes: None,
+            cves: Vec::new(),
+            urgency: None,
+            note: None,
+        };
+        let installed: BTreeSet<String> = ["a".to_owned()].into();
+        let mut history = History::default();
+        let mut look = |release: &str, version: &str, now: i64| {
+            let offered = [(patch(version), Some(Moment(5)))];
+            history.look(&[Look { os: "debian", release, installed: &installed, offered: &offered }], Moment(now));
+            history.seen.get("debian", "a", version).unwrap()
+        };
+        let seen = |first: i64, not_before: Option<i64>| Seen {
+            first_seen: Moment(first),
+            changelog: Some(Moment(5)),
+            not_before: not_before.map(Moment),
+        };
+        assert_eq!(look("debian 12", "2", 10), seen(10, None), "nobody looked before");
+        assert_eq!(look("debian 12", "2", 20), seen(10, None), "it was there at the look before");
+        assert_eq!(look("debian 13", "4", 25), seen(25, None), "looks at another release say nothing");
+        assert_eq!(look("debian 12", "3", 30), seen(30, Some(20)));
+        assert_eq!(look("debian 12", "3", 40), seen(30, Some(20)), "the look at which it was there changes nothing");
+        let text = serde_json::to_string(&history).unwrap();
+        assert_eq!(serde_json::from_str::<History>(&text).unwrap(), history);
+    }
+
+    #[test]
     fn a_sample_is_learned_once_and_a_failure_teaches_no_duration() {
         let dir = tempfile::tempdir().unwrap();
         let store = HistoryStore::new(dir.path());

@@ -7,6 +7,7 @@ mod history;
 mod paused;
 mod plan;
 mod reach;
+mod reach_rpm;
 mod record;
 #[cfg(test)]
 mod tests;
