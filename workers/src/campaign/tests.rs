@@ -343,6 +343,7 @@ async fn what_is_exploited_goes_first_and_a_delay_that_outlasts_its_deadline_say
     let found = json!([lab.found("web-2", OLD), lab.found("web-1", OLD), lab.found("dev-1", OLD)]);
     let mut planning = planning();
     planning["waves"] = json!([{ "name": "all", "size": "100%" }]);
+    planning["limits"]["per_relay"] = json!(1);
     let due = |deadline: &str| json!([{ "deadline": deadline, "id": "CVE-2026-1", "kev": true, "source": "jq", "packages": ["jq"] }]);
     let need = |dues: Value| json!({ "forensic": false, "ransomware": false, "epss_pcm": 0, "score_tenths": 98, "dues": dues });
     planning["needs"] =

@@ -178,3 +178,40 @@ impl Due {
         format!("{}{} is due {}", self.id, if self.kev { " (KEV)" } else { "" }, self.deadline)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn finding(id: &str, state: &str, deadline: Option<&str>, epss: f64) -> Value {
+        json!({
+            "claim": { "id": id, "package": "libssl3" }, "state": state, "why": "…", "package": "libssl3",
+            "unit": { "source": "openssl", "version": "3.0.15-1", "binaries": ["libssl3", "openssl"] },
+            "risk": { "inputs": { "kev": id == "CVE-1" }, "deadline": deadline, "ransomware": false,
+                "epss": { "probability": epss, "percentile": 0.5 }, "scores": [["nvd", { "tenths": 75 }]], "rejected": false },
+        })
+    }
+
+    #[test]
+    fn what_the_lists_of_a_host_fix_makes_it_urgent_and_nothing_else() {
+        let answer = |findings: Value| json!({ "host": "web-1", "risk": {}, "findings": findings });
+        let fixable = finding("CVE-1", "fixable_now", Some("2026-12-03T00:00:00Z"), 0.5);
+        let open = json!([fixable, finding("CVE-2", "no_fix", Some("2020-01-01T00:00:00Z"), 0.9)]);
+        let mut rejected = finding("CVE-3", "fixable_now", Some("2020-01-01T00:00:00Z"), 0.9);
+        rejected["risk"]["rejected"] = json!(true);
+        // One behind the other, or a list; what stands in two of them counts once.
+        let later = finding("CVE-4", "fixable_now", Some("2026-12-20T00:00:00Z"), 0.001);
+        let text = format!("{}\n{}", answer(open), json!([answer(json!([rejected, later, fixable]))]));
+        let needs = read_needs(&text).unwrap();
+        let need = &needs["web-1"];
+        let ids: Vec<&str> = need.dues.iter().map(|due| due.id.as_str()).collect();
+        assert_eq!((ids, need.epss_pcm, need.score_tenths), (vec!["CVE-1", "CVE-4"], 50_000, 75));
+        assert_eq!(need.deadline(), Moment::parse("2026-12-03").ok());
+        assert_eq!(need.dues[0].says(), "CVE-1 (KEV) is due 2026-12-03T00:00:00Z");
+        assert!(Need::default().order() > need.order(), "the more urgent goes first");
+        let wrong = read_needs(&format!("{text}\n{{}}")).unwrap_err();
+        assert_eq!(wrong.number, 3);
+    }
+}
