@@ -77,7 +77,8 @@ impl Campaign {
 
     fn approve(&mut self) {
         self.until("the change waits for approval", |all| all.read("talk").contains("waits for approval"));
-        let output = patchloom(&self.dir).args(["change", "approve", "CHG0000001"]).env("SUDO_USER", "ann").output().unwrap();
+        let output =
+            patchloom(&self.dir).args(["change", "approve", "CHG0000001"]).env("SUDO_USER", "ann").output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
