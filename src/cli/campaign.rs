@@ -1,7 +1,7 @@
 //! `patchloom campaign`: what may be said, and what is done.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 use clap::{Args, Subcommand};
@@ -124,8 +124,8 @@ pub fn run(command: &CampaignCommand, context: &Context) -> Result<Exit, Fault> 
 }
 
 fn patch(args: &CampaignRunArgs, context: &Context) -> Result<Exit, Fault> {
-    let wish = wish(args)?;
     let data = context.own_dir()?;
+    let wish = wish(args, &data)?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(2).build().map_err(|error| {
             Fault::new("E0450", Exit::Internal, anyhow::Error::new(error).context("cannot start threads"))
@@ -266,9 +266,9 @@ fn not_now(account: &Account, context: &Context) -> String {
     if table.is_empty() { String::new() } else { format!("\n{}", table.render(context.out)) }
 }
 
-fn wish(args: &CampaignRunArgs) -> Result<Wish, Fault> {
+fn wish(args: &CampaignRunArgs, data: &Path) -> Result<Wish, Fault> {
     let hosts = hosts(args)?;
-    let planning = args.rules.planning(&hosts, time::now())?;
+    let planning = args.rules.planning(&hosts, &args.rules.known(data)?, time::now())?;
     let undo = match args.undo {
         Way::Packages => UndoIntent::Packages,
         Way::PackagesThenSnapshot => UndoIntent::PackagesThenSnapshot,

@@ -72,8 +72,17 @@ pub enum AssumeChoice {
     Best,
 }
 
+impl From<AssumeChoice> for Assume {
+    fn from(choice: AssumeChoice) -> Self {
+        match choice {
+            AssumeChoice::Worst => Self::Worst,
+            AssumeChoice::Best => Self::Best,
+        }
+    }
+}
+
 /// The answers.
-struct Told {
+pub(super) struct Told {
     facts: HostFacts,
     findings: Vec<Ranked<Correlated>>,
     risk: HostRisk,
@@ -82,32 +91,37 @@ struct Told {
 }
 
 pub(super) fn run(args: &CorrelateArgs, context: &Context) -> Result<Exit, Fault> {
-    let now = args.at.unwrap_or_else(|| {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Moment(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
-    });
+    let now = args.at.unwrap_or_else(now);
     let told = answers(args, now)?;
     if args.json {
-        context.print_json(&json!({
-            "host": told.facts.host, "at": now, "risk": told.risk, "findings": told.findings, "patches": patches(&told),
-            "foreign": told.foreign, "apart": told.apart,
-        }))?;
+        context.print_json(&document(&told, now))?;
     } else {
         context.print(&shown(&told, args, now, context))?;
     }
     Ok(if told.risk.overdue > 0 { Exit::Failed } else { Exit::Ok })
 }
 
-fn answers(args: &CorrelateArgs, now: Moment) -> Result<Told, Fault> {
+/// The answers as JSON, which `--urgency` of plans and campaigns takes.
+pub(super) fn document(told: &Told, now: Moment) -> serde_json::Value {
+    json!({
+        "host": told.facts.host, "at": now, "risk": told.risk, "findings": told.findings, "patches": patches(told),
+        "foreign": told.foreign, "apart": told.apart,
+    })
+}
+
+/// This very second.
+pub(super) fn now() -> Moment {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Moment(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+}
+
+pub(super) fn answers(args: &CorrelateArgs, now: Moment) -> Result<Told, Fault> {
     let facts = facts(&args.host_facts)?;
-    let feeds = feeds(args)?;
+    let feeds = feeds([&args.kev, &args.epss, &args.ssvc])?;
     let mut read = ReadClaims::default();
     let mut apart = Vec::new();
     for file in &args.findings {
-        let found = read_claims(&text(file)?).map_err(|error| {
-            Fault::new("E0831", Exit::BadInput, anyhow!("{}: {error}", file.display()))
-                .hint("give the scanner's JSON, or a list of findings")
-        })?;
+        let found = claims(file)?;
         note(&mut apart, file, &found.apart);
         read.foreign += found.foreign;
         read.claims.extend(found.claims);
@@ -121,10 +135,7 @@ fn answers(args: &CorrelateArgs, now: Moment) -> Result<Told, Fault> {
             note(&mut apart, file, unread);
         }
     }
-    let assume = match args.assume {
-        AssumeChoice::Worst => Assume::Worst,
-        AssumeChoice::Best => Assume::Best,
-    };
+    let assume = args.assume.into();
     let first_seen = args.first_seen.unwrap_or(now);
     let rank = |what: Correlated| {
         let (id, aliases, severities) = (&what.claim.id, &what.claim.aliases, &what.claim.severities);
@@ -138,6 +149,14 @@ fn answers(args: &CorrelateArgs, now: Moment) -> Result<Told, Fault> {
     let open = open.map(|one| &one.risk);
     let risk = HostRisk::of(&facts.host, facts.place.exposed, facts.place.criticality, open, now);
     Ok(Told { findings, risk, foreign: read.foreign, apart, facts })
+}
+
+/// Reads findings.
+pub(super) fn claims(file: &Path) -> Result<ReadClaims, Fault> {
+    read_claims(&text(file)?).map_err(|error| {
+        Fault::new("E0831", Exit::BadInput, anyhow!("{}: {error}", file.display()))
+            .hint("give the scanner's JSON, or a list of findings")
+    })
 }
 
 fn note(apart: &mut Vec<String>, file: &Path, unread: &Unread) {
@@ -160,11 +179,12 @@ fn facts(file: &Path) -> Result<HostFacts, Fault> {
     }
 }
 
-fn feeds(args: &CorrelateArgs) -> Result<Feeds, Fault> {
+/// Reads what was given of KEV, EPSS and SSVC.
+pub(super) fn feeds([kev, epss, ssvc]: [&Option<PathBuf>; 3]) -> Result<Feeds, Fault> {
     Ok(Feeds {
-        kev: feed(args.kev.as_deref(), read_kev)?,
-        epss: feed(args.epss.as_deref(), read_epss)?,
-        ssvc: feed(args.ssvc.as_deref(), read_vulnrichment)?,
+        kev: feed(kev.as_deref(), read_kev)?,
+        epss: feed(epss.as_deref(), read_epss)?,
+        ssvc: feed(ssvc.as_deref(), read_vulnrichment)?,
     })
 }
 

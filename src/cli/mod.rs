@@ -24,6 +24,7 @@ mod nats;
 mod nats_setup;
 mod patch;
 mod plan;
+mod risk;
 mod run;
 mod serve;
 mod snapshot;
@@ -64,6 +65,7 @@ pub use nats::NatsArgs;
 pub use nats_setup::{NatsCommand, NatsSetupArgs};
 pub use patch::PatchArgs;
 pub use plan::{CutoffChoice, PlanArgs, PlanCommand, PlanDiffArgs, PlanShowArgs, RebootChoice, SimulateArgs, ViewArgs};
+pub use risk::{Answer, RiskCommand, RiskExplainArgs};
 pub use run::{
     Choice, Exceed, RunCancelArgs, RunCommand, RunDecideArgs, RunExportArgs, RunHistoryArgs, RunImportArgs,
     RunListArgs, RunMigrateArgs, RunPauseArgs, RunPruneArgs, RunQuarantineArgs, RunReleaseArgs, RunRerunArgs,
@@ -155,6 +157,9 @@ pub enum Command {
     Plan(Box<PlanArgs>),
     /// Tell what scanners' findings mean on a host: fixable now, not offered, no fix, and by when
     Correlate(CorrelateArgs),
+    /// Tell how the score and the deadline of a vulnerability come about
+    #[command(subcommand)]
+    Risk(RiskCommand),
     /// Tell why a package manager failed
     #[command(subcommand)]
     Failure(FailureCommand),
@@ -318,6 +323,7 @@ fn run(command: Command, context: &Context) -> Result<Exit, Fault> {
         Command::Inventory(command) => inventory::run(&command, context),
         Command::Plan(args) => plan::run(&args, context),
         Command::Correlate(args) => correlate::run(&args, context),
+        Command::Risk(command) => risk::run(&command, context),
         Command::Failure(command) => failure::run(&command, context),
         Command::Hold(command) => hold::run(&command, context),
         Command::Aws(command) => aws::run(&command, context),

@@ -21,9 +21,13 @@ fn a_campaign_patches_wave_by_wave_survives_kill_9_and_tells_the_truth_of_every_
     staff.fleet.break_package(&["host-5"], "loom-conf");
     staff.refresh();
     staff.fleet.stop_agent("host-8");
+    // One waits for a reboot, as behind a kernel.
+    let due = "touch /run/reboot-required; echo linux-image-x >/run/reboot-required.pkgs";
+    assert!(staff.fleet.host("host-7").inside(due).status.success());
+    let boots = ["host-6", "host-7"].map(|host| staff.fleet.host(host).boot_id());
     let before = staff.packages();
 
-    let options = ["--canary", "1", "--pilot", "2", "--ssh-timeout", "3"];
+    let options = ["--canary", "1", "--pilot", "2", "--ssh-timeout", "3", "--reboot", "if-needed"];
     let mut campaign = staff.start(&options);
     staff.approve(&mut campaign);
     // The canary is the least critical host of each look that several hosts have: here, of each site.
@@ -53,6 +57,11 @@ fn a_campaign_patches_wave_by_wave_survives_kill_9_and_tells_the_truth_of_every_
             "{host} has exactly the planned versions, and nothing else"
         );
     }
+    let booted = ["host-6", "host-7"].map(|host| staff.fleet.host(host).boot_id());
+    assert_eq!(booted[0], boots[0], "who needs no reboot is not booted");
+    assert_ne!(booted[1], boots[1], "who needs one is, under the campaign's change");
+    let reboots = change["notes"].to_string().matches(" is now ").count();
+    assert_eq!(reboots, 1, "{:#}", change["notes"]);
     assert_eq!(said.outcome("host-5"), "rolled_back", "{said}");
     assert_eq!(after["host-5"], before["host-5"], "what failed is exactly as before");
     assert_eq!(said.outcome("host-8"), "left_out", "{said}");
@@ -85,6 +94,8 @@ fn what_failed_is_held_until_it_is_released(staff: &Staff) {
     let history: serde_json::Value = serde_json::from_str(&history).unwrap();
     assert_eq!(history["durations"]["samples"], 6, "what each host took is known for the next plan");
     assert_eq!(history["rates"]["all"]["failures"], 1);
+    let unbooted = serde_json::to_value(patchloom_workers::campaign::History::default()).unwrap();
+    assert_ne!(history["durations"]["reboot"], unbooted["durations"]["reboot"], "and what booting anew took");
 }
 
 /// The evidence of a change that really changed hosts.

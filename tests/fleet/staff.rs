@@ -130,7 +130,8 @@ impl Staff {
     }
 
     pub fn start(&self, options: &[&str]) -> Campaign<'_> {
-        self.campaign(&[&["--apply", "--undo", "packages", "--soak", "0s", "--reboot", "never"], options].concat())
+        let reboot: &[&str] = if options.contains(&"--reboot") { &[] } else { &["--reboot", "never"] };
+        self.campaign(&[&["--apply", "--undo", "packages", "--soak", "0s"], reboot, options].concat())
     }
 
     /// Looks what a campaign would do, and changes nothing.

@@ -6,6 +6,8 @@
 mod bench;
 mod done;
 mod machine;
+mod mixed;
 mod refused;
 mod rpm;
+mod served;
 mod undone;

@@ -43,7 +43,7 @@ fn asked_for(root: &Root) -> String {
 }
 
 /// Leaves packages out, as an administrator does.
-fn exclude(root: &Root, packages: &str) {
+pub(super) fn exclude(root: &Root, packages: &str) {
     let conf = root.path().join("etc/dnf/dnf.conf");
     let mut text = fs::read_to_string(&conf).unwrap();
     text.push_str(&format!("exclude={packages}\n"));

@@ -74,7 +74,9 @@ pub(super) fn mistakes(mistakes: &Mistakes, least: Level, style: Style) -> Strin
 /// What differs: `+` is new, `-` is gone, `~` changed.
 pub(super) fn diff(diff: &InventoryDiff, style: Style) -> String {
     let mut out = String::new();
-    for (kind, rows) in [("host", &diff.hosts), ("group", &diff.groups), ("schedule", &diff.schedules)] {
+    for (kind, rows) in
+        [("host", &diff.hosts), ("group", &diff.groups), ("schedule", &diff.schedules), ("calendar", &diff.calendars)]
+    {
         rows.iter().take(SHOWN_MAX).for_each(|row| out.push_str(&difference(kind, row, style)));
         if rows.len() > SHOWN_MAX {
             out.push_str(&format!("... and {} more {kind}s; --json has all of them\n", rows.len() - SHOWN_MAX));

@@ -1,6 +1,7 @@
 //! `patchloom plan`: who is patched when, in which wave and window, what will not fit, and how it may end.
 
 mod drift;
+mod groups;
 mod read;
 mod rules;
 mod show;
@@ -134,9 +135,11 @@ pub(super) fn run(args: &PlanArgs, context: &Context) -> Result<Exit, Fault> {
 }
 
 fn make(args: &PlanArgs, context: &Context) -> Result<Exit, Fault> {
-    let has_window = args.rules.calendar.is_some() || args.rules.starts.is_some();
-    if args.inventory.is_empty() || args.missing.is_empty() || !has_window {
-        let error = anyhow!("a plan is made from --inventory, --missing and --calendar; one of them is not given");
+    let known = args.rules.known(&context.own_dir()?)?;
+    if args.inventory.is_empty() || args.missing.is_empty() || !args.rules.has_windows(&known) {
+        let error = anyhow!(
+            "a plan is made from --inventory, --missing, and --calendar or the windows of patch groups; one of them is not given"
+        );
         return Err(Fault::new("E0850", Exit::Usage, error).hint("see the examples of patchloom plan --help"));
     }
     let hosts = crate::hosts::load(&args.inventory)?;
@@ -147,26 +150,17 @@ fn make(args: &PlanArgs, context: &Context) -> Result<Exit, Fault> {
         None => recorded(context)?,
     };
     let now = windows::from(args.from.as_deref())?;
-    let planning = args.rules.planning(&hosts, now)?;
+    let planning = args.rules.planning(&hosts, &known, now)?;
     let settings = PlanSettings {
         mode: if args.observe { Mode::Observe } else { Mode::Apply },
         now: Instant(now.0),
-        waves: planning.waves,
+        waves: planning.waves.clone(),
         limits: Limits { max_parallel: args.max_parallel, per_site: args.per_site, ..planning.limits },
         cutoff: planning.cutoff,
         reboot: planning.reboot,
         reboot_reserve_ms: planning.reboot_reserve_ms,
     };
-    let input = PlanInput {
-        hosts: &hosts,
-        found: &found,
-        baselines: &planning.baselines,
-        holds: &holds,
-        windows: &planning.windows,
-        window_of: &planning.window_of,
-        durations: &history.durations,
-        rates: &history.rates,
-    };
+    let input = PlanInput { holds: &holds, ..planning.input(&hosts, &found, &history) };
     let plan = plan_campaign(input, &settings).map_err(|error| {
         Fault::new("E0853", Exit::BadInput, error).hint("mend the host or the setting that the message names")
     })?;
@@ -194,6 +188,7 @@ fn fits(plan: &CampaignPlan) -> bool {
         LeftOutReason::NotScanned
         | LeftOutReason::NotPatchable
         | LeftOutReason::NoUndo
+        | LeftOutReason::Conflict
         | LeftOutReason::NoWindow
         | LeftOutReason::NoWindowBeforeDeadline => false,
     })

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
-use patchloom_domain::{CampaignPlan, Ending, Found, Host, Offer, VersionHold, Work, look};
+use patchloom_domain::{CampaignPlan, Ending, Found, Host, Need, Offer, VersionHold, Work, look, read_needs};
 use patchloom_workers::campaign::History;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::cli::workflow::Source;
 use crate::fault::{Exit, Fault};
+use crate::output::text;
 
 /// How patching one host went.
 #[derive(Clone, Debug, Deserialize)]
@@ -65,6 +66,37 @@ pub(super) fn missing(files: &[PathBuf]) -> Result<Vec<Found>, Fault> {
 /// Reads the versions that are held for the whole fleet.
 pub(super) fn holds(file: &Path) -> Result<Vec<VersionHold>, Fault> {
     json(&Source::read(file)?)
+}
+
+/// Reads how urgent hosts are, out of answers of `patchloom correlate --json`. They are known by id or name.
+pub(super) fn needs(files: &[PathBuf], hosts: &[Host]) -> Result<BTreeMap<String, Need>, Fault> {
+    let mut texts = Vec::new();
+    for file in files {
+        let source = Source::read(file)?;
+        read_needs(&source.text).map_err(|error| {
+            let error = anyhow::Error::new(error).context(format!("{} holds no answers of correlate", source.file));
+            Fault::new("E0938", Exit::BadInput, error)
+                .hint("give what patchloom correlate --json printed, host by host")
+        })?;
+        texts.push(source.text);
+    }
+    // Each was read by itself, for its mistakes; together, for hosts that stand in several.
+    let needs = read_needs(&texts.join("\n")).unwrap_or_default();
+    let ids = |host: &Host| -> Vec<(String, String)> {
+        let names = std::iter::once(&host.id).chain(&host.names);
+        names.map(|name| (name.to_lowercase(), host.id.clone())).collect()
+    };
+    let ids: BTreeMap<String, String> = hosts.iter().flat_map(ids).collect();
+    let (known, strange): (Vec<_>, Vec<_>) =
+        needs.into_iter().partition(|(name, _)| ids.contains_key(&name.to_lowercase()));
+    if let Some((first, _)) = strange.first() {
+        let count = text::count(strange.len(), "host", "hosts");
+        eprintln!(
+            "Findings of {count} are left aside, for the inventory has no such host: {} is the first.",
+            text::plain(first)
+        );
+    }
+    Ok(known.into_iter().filter_map(|(name, need)| Some((ids.get(&name.to_lowercase())?.clone(), need))).collect())
 }
 
 /// Reads samples and learns of them, or reads what was learned before. A sample that does not tell its look has that of its

@@ -1,12 +1,15 @@
 //! The rules of a plan on the command line: the same for `patchloom plan` and `patchloom campaign run`, so that both plan alike.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use patchloom_core::{Millis, UtcMs};
 use patchloom_domain::{CutoffRule, Host, Instant, Limits, Occurrence, RebootRule, WaveRule, WaveSize};
 use patchloom_workers::campaign::{CHANGE_WINDOW, Planning};
 
+use super::groups::{self, Known};
+use super::read;
 use super::windows::{self, Windows};
 use crate::cli::baseline;
 use crate::fault::Fault;
@@ -53,13 +56,19 @@ pub struct RuleArgs {
     /// A patch baseline; one per operating system and patch group
     #[arg(long, value_name = "FILE")]
     pub baseline: Vec<PathBuf>,
-    /// Calendars; the one of that NAME is for hosts whose tag names none
+    /// What belongs to patch groups: windows, baselines, calendars [default: what the recorded inventory has]
+    #[arg(long, value_name = "FILE")]
+    pub policy: Vec<PathBuf>,
+    /// What `patchloom correlate --json` said of the hosts: the most urgent go first, inside their deadlines
+    #[arg(long, value_name = "FILE")]
+    pub urgency: Vec<PathBuf>,
+    /// Calendars; the one of that NAME is for hosts that neither a tag nor a patch group gives one
     #[arg(long, value_name = "FILE[/NAME]")]
     pub calendar: Option<PathBuf>,
     /// The tag that names the calendar of a host, before its Maintenance Window
     #[arg(long, value_name = "KEY", default_value = "Patch Window")]
     pub window_tag: String,
-    /// Without --calendar: when the only window opens, such as 2026-12-01T22:00:00Z [default: now]
+    /// Without calendars: when the only window of all opens, such as 2026-12-01T22:00:00Z [default: now]
     #[arg(long, value_name = "TIME", value_parser = instant, conflicts_with = "calendar")]
     pub starts: Option<Instant>,
     /// How long it is open
@@ -110,16 +119,33 @@ fn instant(text: &str) -> Result<Instant, String> {
 }
 
 impl RuleArgs {
+    /// What is known of patch groups: by the files that are given, else by what is recorded below `data`.
+    ///
+    /// # Errors
+    /// What is wrong in a policy.
+    pub(in crate::cli) fn known(&self, data: &Path) -> Result<Known, Fault> {
+        groups::known(&self.policy, data)
+    }
+
+    /// Whether hosts have windows by these rules.
+    pub(in crate::cli) fn has_windows(&self, known: &Known) -> bool {
+        self.calendar.is_some() || self.starts.is_some() || known.rules.have_windows()
+    }
+
     /// The rules for these hosts, as of `now`.
     ///
     /// # Errors
     /// What is wrong in a baseline, a calendar or the waves.
-    pub(in crate::cli) fn planning(&self, hosts: &[Host], now: UtcMs) -> Result<Planning, Fault> {
-        let Windows { spans, of_host } = match &self.calendar {
-            Some(calendar) => windows::read(calendar, hosts, self, now)?,
-            None => self.one_window(hosts, now),
+    pub(in crate::cli) fn planning(&self, hosts: &[Host], known: &Known, now: UtcMs) -> Result<Planning, Fault> {
+        let by_group = known.rules.have_windows();
+        if by_group && self.starts.is_some() {
+            eprintln!("Windows of patch groups and tags do not count: --starts gives all hosts the same.");
+        }
+        let Windows { spans, of_host, conflicts } = match self.calendar.is_some() || by_group {
+            true if self.starts.is_none() => windows::read(hosts, self, known, now)?,
+            _ => self.one_window(hosts, now),
         };
-        let read = |file: &PathBuf| baseline::baseline(file);
+        let baseline = |file: &PathBuf| baseline::baseline(file);
         Ok(Planning {
             waves: self.rules()?,
             windows: spans,
@@ -135,7 +161,10 @@ impl RuleArgs {
                 RebootChoice::Never => RebootRule::Never,
             },
             reboot_reserve_ms: self.reboot_reserve.0,
-            baselines: self.baseline.iter().map(read).collect::<Result<_, _>>()?,
+            baselines: self.baseline.iter().map(baseline).collect::<Result<_, _>>()?,
+            groups: known.rules.clone(),
+            conflicts,
+            needs: read::needs(&self.urgency, hosts)?,
         })
     }
 
@@ -147,6 +176,7 @@ impl RuleArgs {
         Windows {
             spans: [(name.clone(), vec![Occurrence { open, close, last_start: close }])].into(),
             of_host: hosts.iter().map(|host| (host.id.clone(), name.clone())).collect(),
+            conflicts: BTreeMap::new(),
         }
     }
 

@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
+use patchloom_core::calendar::Calendars;
 use patchloom_core::{Definition, Portion, UtcMs};
 use patchloom_domain::inventory::WINDOW_TAGS;
 use patchloom_domain::{Host, Instant, Occurrence, WaveRule, WaveSize};
 
 use super::RuleArgs;
+use super::groups::Known;
 use crate::cli::window;
 use crate::cli::workflow::Source;
 use crate::fault::{Exit, Fault};
@@ -24,6 +26,8 @@ pub(super) struct Windows {
     pub spans: BTreeMap<String, Vec<Occurrence>>,
     /// The calendar of each host.
     pub of_host: BTreeMap<String, String>,
+    /// Hosts whose window nobody can tell, with the reason.
+    pub conflicts: BTreeMap<String, String>,
 }
 
 /// When the plan begins.
@@ -35,13 +39,21 @@ pub(super) fn from(given: Option<&str>) -> Result<UtcMs, Fault> {
     })
 }
 
-/// Reads calendars and gives each host its windows.
-pub(super) fn read(calendar: &Path, hosts: &[Host], args: &RuleArgs, now: UtcMs) -> Result<Windows, Fault> {
-    let (file, name) = split(calendar);
-    let calendars = window::read_file(&file)?;
-    if let Some(name) = name.as_deref().filter(|name| calendars.get(name).is_none()) {
-        return Err(window::unknown(&calendars, name));
-    }
+/// Reads calendars and gives each host its windows: that of its tags, else that of its patch group, else the one that was named.
+pub(super) fn read(hosts: &[Host], args: &RuleArgs, known: &Known, now: UtcMs) -> Result<Windows, Fault> {
+    let (given, name) = match &args.calendar {
+        Some(calendar) => {
+            let (file, name) = split(calendar);
+            let calendars = window::read_file(&file)?;
+            if let Some(name) = name.as_deref().filter(|name| calendars.get(name).is_none()) {
+                return Err(window::unknown(&calendars, name));
+            }
+            (Some(calendars), name)
+        }
+        None => (None, None),
+    };
+    // A calendar of the command line goes before one of the same name in a policy.
+    let calendars: Vec<&Calendars> = given.iter().chain(&known.calendars).collect();
     let mut windows = Windows::default();
     let keys = || [args.window_tag.as_str()].into_iter().chain(WINDOW_TAGS);
     let tagged = |host: &Host| {
@@ -49,13 +61,20 @@ pub(super) fn read(calendar: &Path, hosts: &[Host], args: &RuleArgs, now: UtcMs)
         tags.into_iter().find(|tag| !tag.is_empty())
     };
     for host in hosts {
-        if let Some(window) = tagged(host).or_else(|| name.clone()) {
-            windows.of_host.insert(host.id.clone(), window);
+        let window = match tagged(host) {
+            Some(window) => Ok(Some(window)),
+            None => known.rules.window(host).map(|window| window.map(str::to_owned).or_else(|| name.clone())),
+        };
+        match window {
+            Ok(Some(window)) => drop(windows.of_host.insert(host.id.clone(), window)),
+            Ok(None) => {}
+            Err(why) => drop(windows.conflicts.insert(host.id.clone(), why)),
         }
     }
     let until = now + args.horizon;
     let names: BTreeSet<&String> = windows.of_host.values().collect();
-    for name in names.into_iter().filter(|name| calendars.get(name).is_some()) {
+    for name in names {
+        let Some(calendars) = calendars.iter().find(|calendars| calendars.get(name).is_some()) else { continue };
         let spans = calendars.spans(name, now, until, OCCURRENCES_MAX);
         let one = |span: &patchloom_core::OpenSpan| Occurrence {
             open: Instant(span.open.0),

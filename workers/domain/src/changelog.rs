@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{DebVersion, Urgency};
+use crate::correlate::changelog_moment;
+use crate::{DebVersion, Moment, Urgency};
 
 /// More ids than this of one update are not kept: a kernel names some thousands, a broken text could name any number.
 pub const CVES_MAX: usize = 4096;
@@ -67,6 +68,32 @@ pub fn changelog_entries(text: &str) -> Vec<ChangelogEntry> {
         }
     }
     found
+}
+
+/// When a version was written down, by its changelog; none where that cannot be: no entry, no date, or a date more than a day
+/// before that of the entry below it, which only a wrong clock gives.
+///
+/// # Shape
+/// `entries` newest first; `version` is a source version, a `+bN` of a binary-only rebuild is taken off.
+/// # Example
+/// ```
+/// use patchloom_domain::{Moment, changelog_date, changelog_entries};
+/// let text = "p (2) s; urgency=low\n\n -- A <a@b>  Mon, 02 Nov 2026 10:00:00 +0000\n\n\
+///             p (1) s; urgency=low\n\n -- A <a@b>  Sun, 01 Nov 2026 10:00:00 +0000\n";
+/// let entries = changelog_entries(text);
+/// assert_eq!(changelog_date(&entries, &"2+b1".parse().unwrap()), Moment::parse("2026-11-02T10:00:00Z").ok());
+/// let wrong = changelog_entries(&text.replace("02 Nov 2026", "02 Nov 1996"));
+/// assert_eq!(changelog_date(&wrong, &"2".parse().unwrap()), None);
+/// ```
+#[must_use]
+pub fn changelog_date(entries: &[ChangelogEntry], version: &DebVersion) -> Option<Moment> {
+    const DAY: i64 = 86_400;
+    let version = version.without_rebuild();
+    let at = entries.iter().position(|entry| entry.version.parse().ok().as_ref() == Some(&version))?;
+    let date = |entry: &ChangelogEntry| entry.date.as_deref().and_then(changelog_moment);
+    let written = date(&entries[at])?;
+    let below = entries.get(at + 1).and_then(date);
+    below.is_none_or(|below| below.0 <= written.0.saturating_add(DAY)).then_some(written)
 }
 
 /// All CVE ids of a text, upper case.

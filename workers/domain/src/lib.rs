@@ -24,11 +24,11 @@ pub use baseline::{
     OperatingSystem, PatchApproval, PatchCandidate, PatchFilter, PatchFilters, PatchRule, RejectedAction, judge_patch,
 };
 pub use campaign::{
-    CampaignPlan, CampaignPlanError, Chance, CutoffRule, DriftKind, Durations, Ending, Estimate, FailureRates,
-    Forecast, Found, HOSTS_REMEMBERED_MAX, LOOKS_MAX, LeftOut, LeftOutReason, Limits, NotNow, Occurrence, Offer,
-    PACKAGES_MAX, Part, PartForecast, PlanDrift, PlanInput, PlanSettings, PlannedWave, ROUNDS_MAX, RebootRule, Repair,
-    SimulationSettings, Slot, VersionHold, WAVES_MAX, WaveRule, WaveSize, Withheld, WithheldReason, Work, baseline_of,
-    look, not_now, plan_campaign, plan_drift, simulate,
+    CampaignPlan, CampaignPlanError, Chance, CutoffRule, DriftKind, Due, Durations, Ending, Estimate, FailureRates,
+    Forecast, Found, HOSTS_REMEMBERED_MAX, LOOKS_MAX, LeftOut, LeftOutReason, Limits, Need, NeedError, NotNow,
+    Occurrence, Offer, PACKAGES_MAX, Part, PartForecast, PlanDrift, PlanInput, PlanSettings, PlannedWave, ROUNDS_MAX,
+    RebootRule, Repair, SimulationSettings, Slot, VersionHold, WAVES_MAX, WaveRule, WaveSize, Withheld, WithheldReason,
+    Work, baseline_of, look, not_now, plan_campaign, plan_drift, read_needs, simulate,
 };
 pub use change::{
     Actor, Applied, Approval, ChangeRequest, ChangeState, ChangeType, CloseCode, Closure, Command, Condition, Decision,
@@ -75,7 +75,9 @@ mod urgency;
 mod version;
 pub mod windows;
 
-pub use changelog::{CVES_MAX, ChangelogEntry, ChangelogSpan, between, changelog_entries, cve_ids, cve_order};
+pub use changelog::{
+    CVES_MAX, ChangelogEntry, ChangelogSpan, between, changelog_date, changelog_entries, cve_ids, cve_order,
+};
 pub use failure::{
     Action, Adjustment, Cause as FailureCause, Diagnosis, Evidence, FAILURES_MAX, Failure, FailureKind, HostEffect,
     Leaves, Manager, Observed, Outcome as CallOutcome, Remarked, Responsible, States, causes as failure_causes,

@@ -73,9 +73,12 @@ fn planned(hosts: Vec<Host>, waves: Vec<WaveRule>, close: u64) -> Roster {
         hosts: &hosts,
         found: &found,
         baselines: &[],
+        groups: &Default::default(),
+        conflicts: &Default::default(),
         holds: &[],
         windows: &windows,
         window_of: &hosts.iter().map(|host| (host.id.clone(), "night".to_owned())).collect(),
+        needs: &Default::default(),
         durations: &Durations::default(),
         rates: &FailureRates::default(),
     };

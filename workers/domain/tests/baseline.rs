@@ -93,7 +93,8 @@ fn a_last_day_is_in_to_its_end() {
 
 #[test]
 fn debian_counts_delays_by_changelog_and_by_the_day_it_was_first_seen() {
-    let rule = json!({ "PatchFilterGroup": of("PRIORITY", &["Required", "Important"]), "ApproveAfterDays": 3 });
+    let rule = json!({ "PatchFilterGroup": of("PRIORITY", &["Required", "Important"]), "ApproveAfterDays": 3,
+        "EnableNonSecurity": true });
     let with = |more: Value| {
         let mut patch = json!({ "Name": "libc6", "Priority": "required", "Security": true });
         patch.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -103,7 +104,25 @@ fn debian_counts_delays_by_changelog_and_by_the_day_it_was_first_seen() {
         (json!({ "ReleaseDate": "2026-11-01" }), "changelog of 2026-11-01"),
         (json!({ "FirstSeen": "2026-11-01" }), "first seen 2026-11-01"),
         (json!({ "ReleaseDate": "2026-11-01", "FirstSeen": "2026-11-20" }), "changelog of 2026-11-01"),
-        (json!({ "ReleaseDate": "2027-01-01", "FirstSeen": "2026-11-01" }), "first seen 2026-11-01"),
+        (json!({ "ReleaseDate": "2027-01-01", "FirstSeen": "2026-11-01" }), "later) 2026-11-01"),
+        // Somebody looked, and it was not there: written before, handed out after.
+        (
+            json!({ "ReleaseDate": "2026-06-01", "FirstSeen": "2026-11-05", "NotBefore": "2026-11-01" }),
+            "not on offer on 2026-11-01",
+        ),
+        (
+            json!({ "ReleaseDate": "2026-11-01", "FirstSeen": "2026-11-05", "NotBefore": "2026-10-20" }),
+            "changelog of 2026-11-01",
+        ),
+        (
+            json!({ "ReleaseDate": "1970-01-01", "FirstSeen": "2026-11-01", "NotBefore": "2026-11-02" }),
+            "first seen 2026-11-01",
+        ),
+        // A point release hands out in a day what was written over months.
+        (
+            json!({ "ReleaseDate": "2026-06-01", "FirstSeen": "2026-11-01", "Security": false }),
+            "nobody looked before) 2026-11-01",
+        ),
     ] {
         check(&debian(&rule), &with(dates.clone()), "2026-11-03", A::Pending { until: Some(at("2026-11-04")) }, why);
         check(&debian(&rule), &with(dates), "2026-11-04", A::Approved, why);

@@ -89,15 +89,19 @@ fn a_delay_on_debian_counts_from_the_changelog_or_from_when_it_was_first_seen() 
     let text = format!(r#"{{"Name":"b","OperatingSystem":"DEBIAN","ApprovalRules":{{"PatchRules":[{rule}]}}}}"#);
     let baseline = Baseline::read(&text).unwrap();
     let mut store = FirstSeen::default();
-    let seen =
-        |first: &str, changelog: Option<&str>| Seen { first_seen: moment(first), changelog: changelog.map(moment) };
+    let seen = |first: &str, changelog: Option<&str>| Seen {
+        first_seen: moment(first),
+        changelog: changelog.map(moment),
+        not_before: None,
+    };
     store.observe("debian", "a", "1:2", seen("2026-11-10", Some("2026-11-01"))).unwrap();
     store.observe("debian", "a", "1:2", seen("2026-11-12", None)).unwrap();
     store.observe("debian", "b", "3", seen("2026-11-10", None)).unwrap();
     // A changelog dated after the day it was seen is not believed.
     store.observe("debian", "c", "3", seen("2026-11-10", Some("2030-01-01"))).unwrap();
     let at = |name: &str, version: &str, now: &str| {
-        let mut patch = PatchCandidate { name: name.into(), version: version.into(), ..PatchCandidate::default() };
+        let (name, version) = (name.into(), version.into());
+        let mut patch = PatchCandidate { name, version, security: Some(true), ..PatchCandidate::default() };
         store.tell("debian", &mut patch);
         judge_patch(&baseline, &patch, moment(now)).approval
     };
@@ -113,11 +117,13 @@ fn a_delay_on_debian_counts_from_the_changelog_or_from_when_it_was_first_seen() 
 }
 
 fn any_store() -> impl Strategy<Value = FirstSeen> {
-    let row = ("[ab]", "[12]", 0..50_i64, proptest::option::of(0..50_i64));
+    let maybe = || proptest::option::of(0..50_i64);
+    let row = ("[ab]", "[12]", 0..50_i64, maybe(), maybe());
     proptest::collection::vec(row, 0..8).prop_map(|rows| {
         let mut store = FirstSeen::default();
-        for (package, version, first, changelog) in rows {
-            let seen = Seen { first_seen: Moment(first), changelog: changelog.map(Moment) };
+        for (package, version, first, changelog, looked) in rows {
+            let seen =
+                Seen { first_seen: Moment(first), changelog: changelog.map(Moment), not_before: looked.map(Moment) };
             store.observe("debian", &package, &version, seen).unwrap();
         }
         store

@@ -10,7 +10,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use patchloom_domain::{
-    CVES_UNKNOWN, ChangelogEntry, ChangelogSpan, DebVersion, InstalledPackage, MissingPatch, between, cve_ids,
+    CVES_UNKNOWN, ChangelogEntry, ChangelogSpan, DebVersion, InstalledPackage, MissingPatch, between, changelog_date,
+    cve_ids,
 };
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
@@ -18,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::Error;
 use super::deb::installed_changelog;
 use super::fetch::Wanted as Carrier;
+use super::missing::Dated;
 use crate::host::HostExec;
 
 /// Bounds of the search.
@@ -78,7 +80,7 @@ pub(crate) enum Learned {
     Unknown(String),
 }
 
-/// Fills in CVE ids, urgency and notes of `patches`.
+/// Fills in CVE ids, urgency and notes of `patches`; says when their versions were written down.
 ///
 /// # Errors
 /// When the search was cancelled or the cache cannot be used; whatever could not be learned is a note.
@@ -90,7 +92,7 @@ pub async fn fill(
     limits: &Limits,
     cancel: &CancellationToken,
     tell: &(dyn Fn(f64, String) + Sync),
-) -> Result<Tally, Error> {
+) -> Result<(Tally, Vec<Dated>), Error> {
     let before: BTreeMap<(&str, &str), &InstalledPackage> =
         installed.iter().map(|package| ((package.id.name.as_str(), package.version.as_str()), package)).collect();
     let source_before = |patch: &MissingPatch| -> Option<String> {
@@ -131,7 +133,17 @@ pub async fn fill(
         }
     }
     tally.notes = incomplete(&learned);
-    Ok(tally)
+    Ok((tally, dates(&learned)))
+}
+
+/// When the versions were written down, where their changelogs say so.
+fn dates(learned: &BTreeMap<(String, String), Learned>) -> Vec<Dated> {
+    let dated = |((source, version), what): (&(String, String), &Learned)| {
+        let Learned::Entries(entries) = what else { return None };
+        let changelog = changelog_date(entries, &version.parse().ok()?)?;
+        Some(Dated { source: source.clone(), version: version.clone(), changelog })
+    };
+    learned.iter().filter_map(dated).collect()
 }
 
 fn apply(patch: &mut MissingPatch, entries: &[ChangelogEntry], before: &str, docs: &Path) {

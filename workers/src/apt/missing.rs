@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use patchloom_domain::{InstalledPackage, MissingPatch, PackageId};
+use patchloom_domain::{InstalledPackage, MissingPatch, Moment, PackageId};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
@@ -22,6 +22,29 @@ pub struct Missing {
     pub withheld: Vec<MissingPatch>,
     /// What would be removed to make way.
     pub removes: Vec<Removal>,
+    /// When the source versions of the patches were written down, by their changelogs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dates: Vec<Dated>,
+}
+
+/// When a source version was written down.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dated {
+    /// Source package name.
+    pub source: String,
+    /// Source version.
+    pub version: String,
+    /// The date of its changelog.
+    pub changelog: Moment,
+}
+
+impl Missing {
+    /// The date of the changelog that a patch ships.
+    #[must_use]
+    pub fn changelog_of(&self, patch: &MissingPatch) -> Option<Moment> {
+        let is = |one: &&Dated| (&one.source, &one.version) == (&patch.source, &patch.source_version);
+        self.dates.iter().find(is).map(|one| one.changelog)
+    }
 }
 
 /// An installed package with a newer version on offer that an upgrade leaves alone.
@@ -92,7 +115,7 @@ pub async fn missing(
     let kept_back: Vec<KeptBack> = names.into_iter().filter_map(kept).collect();
     let withheld = withheld(exec, &kept_back, cancel).await?;
     let removes = simulation.removes.into_iter().map(|(name, installed)| Removal { name, installed }).collect();
-    Ok(Missing { patches, kept_back, withheld, removes })
+    Ok(Missing { patches, kept_back, withheld, removes, dates: Vec::new() })
 }
 
 /// What the held packages would get without their hold.

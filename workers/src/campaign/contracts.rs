@@ -92,6 +92,7 @@ fn record() -> Contract {
         json!({
             "change": text(), "host": text(), "end": text(), "failure?": { "type": ["object", "null"] },
             "roster?": maybe_text(), "began?": maybe_count(), "download_bytes?": count(),
+            "rebooted?": flag(),
         }),
         json!({ "outcome": text() }),
         &["E0508", "E0601", "E0604", "E0608", "E0701", "E0703", "E0986"],

@@ -1,14 +1,15 @@
 //! What campaigns took and when versions were first seen: one JSON document in the data directory, replaced whole, under a lock.
 //! What is learned of it is the domain's matter alone.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant as Clock};
 
 use patchloom_core::Failure;
-use patchloom_domain::correlate::FirstSeen;
-use patchloom_domain::{Durations, Ending, FailureRates, Work};
+use patchloom_domain::correlate::{FirstSeen, Seen};
+use patchloom_domain::{Durations, Ending, FailureRates, MissingPatch, Moment, Work};
 use serde::{Deserialize, Serialize};
 
 use crate::failure::{chain, permanent, transient};
@@ -17,6 +18,8 @@ use crate::failure::{chain, permanent, transient};
 const LOCK_WAIT: Duration = Duration::from_secs(10);
 /// How often it asks.
 const LOCK_POLL: Duration = Duration::from_millis(20);
+/// Packages of one system that are remembered.
+const LOOKED_MAX: usize = 100_000;
 /// Samples are told apart by their keys: so many of the last ones are remembered.
 const KEYS_MAX: usize = 10_000;
 
@@ -31,6 +34,9 @@ pub struct History {
     /// When package versions were first seen on offer.
     #[serde(default)]
     pub seen: FirstSeen,
+    /// When each installed package was last looked at, by system and version, and name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    looked: BTreeMap<String, BTreeMap<String, Moment>>,
     /// The samples that were learned last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     keys: Vec<String>,
@@ -49,7 +55,44 @@ pub struct Sample {
     pub ending: Ending,
 }
 
+/// What a host was found to run, and to be offered.
+#[derive(Clone, Copy, Debug)]
+pub struct Look<'a> {
+    /// Its system: `debian`.
+    pub os: &'a str,
+    /// With its version: `debian 12`.
+    pub release: &'a str,
+    /// The names of its packages.
+    pub installed: &'a BTreeSet<String>,
+    /// What it lacks, with the date of each changelog.
+    pub offered: &'a [(MissingPatch, Option<Moment>)],
+}
+
 impl History {
+    /// Takes down which versions are on offer on hosts that were looked at together, and which packages were looked at.
+    pub fn look(&mut self, looks: &[Look<'_>], now: Moment) {
+        for look in looks {
+            let before = self.looked.get(look.release);
+            for (patch, changelog) in look.offered {
+                let not_before = before.and_then(|packages| packages.get(&patch.id.name)).copied();
+                let known = self.seen.get(look.os, &patch.id.name, &patch.candidate);
+                // Only at its first sight did the look before not find it.
+                let not_before = not_before.filter(|_| known.is_none());
+                let seen = Seen { first_seen: now, changelog: *changelog, not_before };
+                // Where there is no room, the delay counts from now: later, never earlier.
+                let _ = self.seen.observe(look.os, &patch.id.name, &patch.candidate, seen);
+            }
+        }
+        for look in looks {
+            let packages = self.looked.entry(look.release.to_owned()).or_default();
+            for name in look.installed {
+                if packages.len() < LOOKED_MAX || packages.contains_key(name) {
+                    packages.insert(name.clone(), now);
+                }
+            }
+        }
+    }
+
     /// Takes in a sample, unless it is known.
     pub fn learn(&mut self, sample: &Sample) {
         if self.keys.contains(&sample.key) {
@@ -186,6 +229,43 @@ mod tests {
     fn sample(key: &str, took_ms: u64, ending: Ending) -> Sample {
         let work = Work { host: "a".into(), look: "x".into(), packages: Vec::new(), bytes: 0, rebooted: false };
         Sample { key: key.to_owned(), work, took_ms, ending }
+    }
+
+    #[test]
+    fn what_was_not_on_offer_at_the_look_before_was_not_handed_out_before() {
+        let patch = |version: &str| MissingPatch {
+            id: patchloom_domain::PackageId { name: "a".to_owned(), arch: "all".to_owned() },
+            installed: Some("1".to_owned()),
+            candidate: version.to_owned(),
+            source: "a".to_owned(),
+            source_version: version.to_owned(),
+            origin: String::new(),
+            security: true,
+            sha256: None,
+            size_bytes: None,
+            cves: Vec::new(),
+            urgency: None,
+            note: None,
+        };
+        let installed: BTreeSet<String> = ["a".to_owned()].into();
+        let mut history = History::default();
+        let mut look = |release: &str, version: &str, now: i64| {
+            let offered = [(patch(version), Some(Moment(5)))];
+            history.look(&[Look { os: "debian", release, installed: &installed, offered: &offered }], Moment(now));
+            history.seen.get("debian", "a", version).unwrap()
+        };
+        let seen = |first: i64, not_before: Option<i64>| Seen {
+            first_seen: Moment(first),
+            changelog: Some(Moment(5)),
+            not_before: not_before.map(Moment),
+        };
+        assert_eq!(look("debian 12", "2", 10), seen(10, None), "nobody looked before");
+        assert_eq!(look("debian 12", "2", 20), seen(10, None), "it was there at the look before");
+        assert_eq!(look("debian 13", "4", 25), seen(25, None), "looks at another release say nothing");
+        assert_eq!(look("debian 12", "3", 30), seen(30, Some(20)));
+        assert_eq!(look("debian 12", "3", 40), seen(30, Some(20)), "the look at which it was there changes nothing");
+        let text = serde_json::to_string(&history).unwrap();
+        assert_eq!(serde_json::from_str::<History>(&text).unwrap(), history);
     }
 
     #[test]

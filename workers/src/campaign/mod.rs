@@ -7,6 +7,7 @@ mod history;
 mod paused;
 mod plan;
 mod reach;
+mod reach_rpm;
 mod record;
 #[cfg(test)]
 mod tests;
@@ -17,7 +18,7 @@ use crate::runtime::{DuplicateHandler, Handlers};
 
 pub use admit::Admit;
 pub(crate) use contracts::contracts;
-pub use history::{History, HistoryError, HistoryStore, Sample};
+pub use history::{History, HistoryError, HistoryStore, Look, Sample};
 pub use paused::Paused;
 pub use plan::{CHANGE_WINDOW, MakeCampaign, Planning};
 pub use record::Record;

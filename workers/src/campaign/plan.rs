@@ -3,16 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use patchloom_core::Failure;
-use patchloom_domain::correlate::Seen;
+use patchloom_domain::inventory::GroupRules;
 use patchloom_domain::{
     Baseline, CampaignPlan, CutoffRule, Found as Lacks, Host, HostOs, Instant, LeftOutReason, Limits, MissingPatch,
-    Mode, Moment, Occurrence, Offer, PackageId, Plan, PlanInput, PlanSettings, PlannedChange, RebootRule, Roster,
+    Mode, Moment, Need, Occurrence, Offer, PackageId, Plan, PlanInput, PlanSettings, PlannedChange, RebootRule, Roster,
     UndoIntent, WaveRule, Window, baseline_of, not_now, plan_campaign,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::history::{History, HistoryStore};
+use super::history::{History, HistoryStore, Look};
 use crate::apt::missing::Missing;
 use crate::artifact::ArtifactId;
 use crate::changes::input;
@@ -54,6 +54,35 @@ pub struct Planning {
     /// Baselines; without any every patch is approved.
     #[serde(default)]
     pub baselines: Vec<Baseline>,
+    /// What patch groups decide.
+    #[serde(default)]
+    pub groups: GroupRules,
+    /// Hosts whose windows contradict each other, with the reason.
+    #[serde(default)]
+    pub conflicts: BTreeMap<String, String>,
+    /// How urgent hosts are.
+    #[serde(default)]
+    pub needs: BTreeMap<String, Need>,
+}
+
+impl Planning {
+    /// What a plan is made from by these rules.
+    #[must_use]
+    pub fn input<'a>(&'a self, hosts: &'a [Host], found: &'a [Lacks], history: &'a History) -> PlanInput<'a> {
+        PlanInput {
+            hosts,
+            found,
+            baselines: &self.baselines,
+            groups: &self.groups,
+            conflicts: &self.conflicts,
+            holds: &[],
+            windows: &self.windows,
+            window_of: &self.window_of,
+            needs: &self.needs,
+            durations: &history.durations,
+            rates: &history.rates,
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -100,6 +129,12 @@ struct Part<'a> {
     host: Host,
     found: &'a Found,
     lacks: Lacks,
+    /// Its system with the version.
+    release: String,
+    /// The names of its packages, where they are known.
+    installed: BTreeSet<String>,
+    /// What it lacks, with the date of each changelog.
+    offered: Vec<(MissingPatch, Option<Moment>)>,
 }
 
 /// `campaign.plan`: freezes what all hosts lack into one plan of waves and windows.
@@ -159,13 +194,16 @@ async fn parts<'a>(asked: &'a Input, context: &TaskContext) -> Result<(Vec<Part<
                 let mut missing: Missing = context.get_json(&found.missing).await?;
                 // A host reads the holds of its own directory: those of the fleet are here.
                 holds::reject(&holds, &host.id, &mut missing);
-                let os = match &host.os {
-                    Some(os) => Some(os.clone()),
-                    None => os(&found.packages, context).await?,
-                };
+                let scan = scan(&found.packages, context).await?;
+                let os = host.os.clone().or_else(|| scan.as_ref().and_then(os));
                 let host = Host { os, ..host.clone() };
+                let offered =
+                    missing.patches.iter().map(|patch| (patch.clone(), missing.changelog_of(patch))).collect();
+                let release = release(&host);
                 let lacks = lacks(&host, missing, asked.undo);
-                parts.push(Part { host, found, lacks });
+                let packages = scan.into_iter().flat_map(|scan| scan.packages);
+                let installed = packages.map(|package| package.id.name).collect();
+                parts.push(Part { host, found, lacks, release, installed, offered });
             }
             None => {
                 let why = asked.failed.iter().find(|failed| failed.index == at);
@@ -180,12 +218,23 @@ async fn parts<'a>(asked: &'a Input, context: &TaskContext) -> Result<(Vec<Part<
     Ok((parts, left_out))
 }
 
-/// What a host said it runs, where nobody else did.
-async fn os(packages: &Value, context: &TaskContext) -> Result<Option<HostOs>, Failure> {
+/// What was read of a host, where it was.
+async fn scan(packages: &Value, context: &TaskContext) -> Result<Option<PackageScan>, Failure> {
     let Some(id) = packages.as_str().and_then(|id| id.parse::<ArtifactId>().ok()) else { return Ok(None) };
-    let PackageScan { os, architecture, .. } = context.get_json(&id).await?;
-    let version = Some(os.version).filter(|version| !version.is_empty());
-    Ok(Some(os.id).filter(|id| !id.is_empty()).map(|id| HostOs { id, version, arch: Some(architecture) }))
+    Ok(Some(context.get_json(&id).await?))
+}
+
+/// What a host said it runs, where nobody else did.
+fn os(scan: &PackageScan) -> Option<HostOs> {
+    let PackageScan { os, architecture, .. } = scan;
+    let version = Some(os.version.clone()).filter(|version| !version.is_empty());
+    Some(os.id.clone()).filter(|id| !id.is_empty()).map(|id| HostOs { id, version, arch: Some(architecture.clone()) })
+}
+
+/// A system with its version: what is on offer for one is not for another.
+fn release(host: &Host) -> String {
+    let version = host.os.as_ref().and_then(|os| os.version.as_deref()).unwrap_or_default();
+    format!("{} {version}", system(host))
 }
 
 fn lacks(host: &Host, missing: Missing, undo: UndoIntent) -> Lacks {
@@ -193,6 +242,7 @@ fn lacks(host: &Host, missing: Missing, undo: UndoIntent) -> Lacks {
         patch,
         release_date: None,
         first_seen: None,
+        not_before: None,
         section: String::new(),
         priority: String::new(),
         severity: String::new(),
@@ -212,17 +262,16 @@ fn lacks(host: &Host, missing: Missing, undo: UndoIntent) -> Lacks {
 /// Takes down which versions are on offer, so that a baseline can count its delay from the first time.
 fn remember(parts: &[Part<'_>], context: &TaskContext) -> Result<History, Failure> {
     let now = moment(Instant(context.now().0));
-    let history = HistoryStore::new(context.data().root()).update(|history| {
-        for part in parts {
-            for offer in &part.lacks.patches {
-                let patch = &offer.patch;
-                let seen = Seen { first_seen: now, changelog: None };
-                // Where there is no room, the delay counts from now: later, never earlier.
-                let _ = history.seen.observe(system(&part.host), &patch.id.name, &patch.candidate, seen);
-            }
-        }
-    })?;
-    Ok(history)
+    let looks: Vec<Look<'_>> = parts
+        .iter()
+        .map(|part| Look {
+            os: system(&part.host),
+            release: &part.release,
+            installed: &part.installed,
+            offered: &part.offered,
+        })
+        .collect();
+    Ok(HistoryStore::new(context.data().root()).update(|history| history.look(&looks, now))?)
 }
 
 fn system(host: &Host) -> &str {
@@ -242,6 +291,8 @@ fn roster_of(asked: &Input, parts: &[Part<'_>], history: &History, context: &Tas
         for offer in &mut lacks.patches {
             let seen = history.seen.get(system(host), &offer.patch.id.name, &offer.patch.candidate);
             offer.first_seen = seen.map(|seen| seen.first_seen);
+            offer.release_date = seen.and_then(|seen| seen.changelog);
+            offer.not_before = seen.and_then(|seen| seen.not_before);
         }
     }
     let settings = PlanSettings {
@@ -253,23 +304,17 @@ fn roster_of(asked: &Input, parts: &[Part<'_>], history: &History, context: &Tas
         reboot: planning.reboot,
         reboot_reserve_ms: planning.reboot_reserve_ms,
     };
-    let input = PlanInput {
-        hosts: &hosts,
-        found: &found,
-        baselines: &planning.baselines,
-        // They are no offers any more: each stands under what is withheld, with its reason.
-        holds: &[],
-        windows: &planning.windows,
-        window_of: &planning.window_of,
-        durations: &history.durations,
-        rates: &history.rates,
-    };
+    // Holds are no offers any more: each stands under what is withheld, with its reason.
+    let input = planning.input(&hosts, &found, history);
     let plan: CampaignPlan = plan_campaign(input, &settings).map_err(|error| permanent("E0609", chain(&error)))?;
-    let baseline = |host: &Host| baseline_of(host, &planning.baselines).map(|baseline| baseline.name.clone());
+    let baseline = |host: &Host| {
+        let chosen = baseline_of(host, &planning.baselines, &planning.groups).ok().flatten();
+        chosen.map(|baseline| baseline.name.clone())
+    };
     let named: Vec<(Host, Option<String>)> = hosts.iter().map(|host| (host.clone(), baseline(host))).collect();
     let mut roster = Roster::new(plan, &named);
     for (host, lacks) in hosts.iter().zip(&found) {
-        let rows = not_now(host, lacks, &planning.baselines, &[], now);
+        let rows = not_now(&input, host, lacks, now);
         if !rows.is_empty() {
             roster.not_now.insert(host.id.clone(), rows);
         }

@@ -8,17 +8,18 @@ use patchloom_domain::{HostPlan, Plan, Target};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::reach_rpm::{self, Rpm};
 use crate::artifact::ArtifactId;
 use crate::carry::{Carried, Carrier};
 use crate::changes::input;
 use crate::failure::{chain, permanent, transient};
 use crate::host::{HostExec, Order, Ran};
-use crate::manager::manager_of;
+use crate::manager::{Family, family_of, manager_of};
 use crate::runtime::{BoxFuture, Handler, TaskContext};
 
 /// How long one file may take, and how long a relay may say nothing.
-const FETCH_TIMEOUT: Duration = Duration::from_secs(120);
-const SILENT_SECONDS: u32 = 15;
+pub(super) const FETCH_TIMEOUT: Duration = Duration::from_secs(120);
+pub(super) const SILENT_SECONDS: u32 = 15;
 /// How long new lists may take.
 const REFRESH_TIMEOUT: Duration = Duration::from_secs(20 * 60);
 
@@ -82,12 +83,16 @@ impl Handler for ReachHere {
                 permanent("E0609", format!("the plan of {} hosts has no host {}", plan.hosts().len(), asked.host))
             })?;
             let host = open(context, &part.target)?;
-            if manager_of(&host).name() != "apt" {
-                return Ok(json!({ "served": true, "why": "not asked: only apt tells where it fetches from" }));
-            }
-            match smallest(&uris(&host, part, context).await?) {
-                None => Ok(json!({ "served": true, "why": "all that is planned lies on the host already" })),
-                Some(file) => fetch(&host, file, context).await,
+            match family_of(&host) {
+                Family::Apt => match smallest(&uris(&host, part, context).await?) {
+                    None => Ok(json!({ "served": true, "why": "all that is planned lies on the host already" })),
+                    Some(file) => fetch(&host, file, context).await,
+                },
+                Family::Dnf => reach_rpm::reach(&host, Rpm::Dnf, part, context).await,
+                Family::Zypper => reach_rpm::reach(&host, Rpm::Zypper, part, context).await,
+                Family::Windows => {
+                    Ok(json!({ "served": true, "why": "not asked: the update agent has a server of its own" }))
+                }
             }
         })
     }
@@ -97,7 +102,7 @@ fn open(context: &TaskContext, target: &Target) -> Result<HostExec, Failure> {
     context.open(target).map_err(|error| permanent(error.code(), chain(&error)))
 }
 
-async fn run(host: &HostExec, order: Order, context: &TaskContext) -> Result<Ran, Failure> {
+pub(super) async fn run(host: &HostExec, order: Order, context: &TaskContext) -> Result<Ran, Failure> {
     host.run(&order, context.cancel()).await.map_err(|error| permanent(error.code(), chain(&error)))
 }
 
@@ -135,7 +140,8 @@ fn smallest(files: &[File]) -> Option<&File> {
 }
 
 async fn fetch(host: &HostExec, file: &File, context: &TaskContext) -> Result<Value, Failure> {
-    let place = format!("/tmp/.patchloom-reach-{}", std::process::id());
+    // Not below /tmp, where anybody could have put a link of that name.
+    let place = format!("/var/cache/.patchloom-reach-{}", std::process::id());
     let mut argv = vec!["/usr/lib/apt/apt-helper".to_owned(), "-q".to_owned()];
     for option in [
         "Acquire::Retries=0".to_owned(),
@@ -155,7 +161,14 @@ async fn fetch(host: &HostExec, file: &File, context: &TaskContext) -> Result<Va
     }
     let said = ran.text();
     let words = said.lines().map(str::trim).rfind(|line| line.starts_with("E:") || line.starts_with("Err"));
-    Err(transient("FETCH", format!("the relay does not hand out {}: {}", file.uri, words.unwrap_or("no reason told"))))
+    // What is gone from the relay comes back by no asking: the lists of the host are older than that.
+    let remedy = if said.contains("404") {
+        "; the lists are older than what the relay has: plan again with --refresh"
+    } else {
+        ""
+    };
+    let words = words.unwrap_or("no reason told");
+    Err(transient("FETCH", format!("the relay does not hand out {}: {words}{remedy}", file.uri)))
 }
 
 #[derive(Deserialize)]

@@ -25,6 +25,9 @@ struct Input {
     began: Option<u64>,
     #[serde(default)]
     download_bytes: u64,
+    /// Whether it booted anew.
+    #[serde(default)]
+    rebooted: bool,
 }
 
 #[derive(Deserialize)]
@@ -36,7 +39,8 @@ struct Told {
 /// `campaign.record`: writes the outcome of a host on its change, unless it is there, and remembers how long it took.
 ///
 /// # Shape
-/// In: `{change, host, end, failure?: {code, message} | null, roster?, began?, download_bytes?}`. Out: `{outcome}`.
+/// In: `{change, host, end, failure?: {code, message} | null, roster?, began?, download_bytes?,
+/// rebooted?}`. Out: `{outcome}`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Record;
 
@@ -91,7 +95,7 @@ async fn learn(context: &TaskContext, asked: &Input, outcome: &HostOutcome) -> R
         look: look(&entry.host),
         packages: part.changes.iter().map(|change| Part::Name(change.id.name.clone())).collect(),
         bytes: asked.download_bytes,
-        rebooted: false,
+        rebooted: asked.rebooted,
     };
     let key = format!("{}/{}", context.key().run, asked.host);
     let sample = Sample { key, work, took_ms: context.now().0.saturating_sub(began), ending };

@@ -263,7 +263,7 @@ async fn what_a_host_took_is_learned_once_and_makes_the_next_plan() {
     let now = u64::try_from(std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis()).unwrap();
     let end = json!({
         "change": "CHG0000001", "host": "dev-1", "end": "succeeded", "failure": null, "roster": plan["roster"],
-        "began": now - 3_600_000, "download_bytes": 7,
+        "began": now - 3_600_000, "download_bytes": 7, "rebooted": true,
     });
     lab.twice(Record, end).await.unwrap();
     let known = HistoryStore::new(lab.path()).read().unwrap();
@@ -274,6 +274,16 @@ async fn what_a_host_took_is_learned_once_and_makes_the_next_plan() {
     };
     let (before, after) = (slot(&plan), slot(&lab.plan(found(), json!({})).await));
     assert!(after.p50_ms > 2 * before.p50_ms && after.of_host == 1, "{before:?} {after:?}");
+    // What a reboot took is known as that of a reboot, and room for one is kept where hosts boot anew.
+    let model = |history: &History| serde_json::to_value(history).unwrap()["durations"]["reboot"].clone();
+    assert_ne!(model(&known), model(&History::default()));
+    let mut planning = planning();
+    (planning["reboot"], planning["reboot_reserve_ms"]) = (json!("if_needed"), json!(900_000));
+    let plan = lab.plan(found(), json!({ "planning": planning })).await;
+    let roster: Roster = lab.read(&plan["roster"]);
+    let slot = roster.plan.slot("dev-1").unwrap();
+    assert_eq!(slot.reboot_reserve_ms, 900_000);
+    assert!(slot.latest_end.since(slot.start) >= slot.estimate.p95_ms.max(900_000), "{slot:?}");
 }
 
 #[tokio::test]
@@ -325,6 +335,44 @@ async fn what_a_baseline_rejects_or_delays_is_left_out_of_the_plan_and_told_host
         rows.iter().find(|row| row["host"] == host).unwrap()["why"].clone()
     };
     assert_eq!(why("dev-1"), "nothing of what it lacks is approved and free");
+}
+
+#[tokio::test]
+async fn what_is_exploited_goes_first_and_a_delay_that_outlasts_its_deadline_says_what_to_do() {
+    let lab = Lab::new();
+    let found = json!([lab.found("web-2", OLD), lab.found("web-1", OLD), lab.found("dev-1", OLD)]);
+    let mut planning = planning();
+    planning["waves"] = json!([{ "name": "all", "size": "100%" }]);
+    planning["limits"]["per_relay"] = json!(1);
+    let due = |deadline: &str| json!([{ "deadline": deadline, "id": "CVE-2026-1", "kev": true, "source": "jq", "packages": ["jq"] }]);
+    let need = |dues: Value| json!({ "forensic": false, "ransomware": false, "epss_pcm": 0, "score_tenths": 98, "dues": dues });
+    planning["needs"] =
+        json!({ "web-2": need(due("2020-01-01T00:00:00Z")), "web-1": need(due("2999-01-01T00:00:00Z")) });
+    let mut hosts = hosts();
+    for host in hosts.as_array_mut().unwrap() {
+        host["os"] = json!({ "id": "debian", "version": "12" });
+        host["environment"] = json!("prod");
+    }
+    let plan = lab.plan(found.clone(), json!({ "hosts": hosts, "planning": planning })).await;
+    let order: Vec<_> = plan["waves"][0]["hosts"].as_array().unwrap().iter().map(|host| &host["id"]).collect();
+    assert_eq!(order, ["web-2", "web-1", "dev-1"], "{plan:#}");
+    assert!(plan["notes"].to_string().contains("planned behind the deadline"), "{}", plan["notes"]);
+    let roster: Roster = lab.read(&plan["roster"]);
+    let why = &roster.plan.slot("web-2").unwrap().why;
+    assert!(why.ends_with("due 2020-01-01T00:00:00Z, which it does not keep"), "{why}");
+
+    let rules = json!({ "PatchRules": [{ "PatchFilterGroup": { "PatchFilters": [] }, "ApproveAfterDays": 7 }] });
+    planning["baselines"] = json!([{ "Name": "late", "OperatingSystem": "DEBIAN", "ApprovalRules": rules }]);
+    let plan = lab.plan(found, json!({ "hosts": hosts, "planning": planning })).await;
+    let roster: Roster = lab.read(&plan["roster"]);
+    let row = &roster.not_now["web-2"][0];
+    assert_eq!(row.reason, WithheldReason::PendingPastDeadline);
+    assert!(
+        row.why.contains("CVE-2026-1 (KEV) is due 2020-01-01T00:00:00Z, which is before that: name jq under"),
+        "{}",
+        row.why
+    );
+    assert_eq!(roster.not_now["web-1"][0].reason, WithheldReason::Pending, "there is time until 2999");
 }
 
 #[tokio::test]

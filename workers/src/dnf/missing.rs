@@ -50,7 +50,7 @@ pub(super) async fn missing(
     let withheld = left.iter().filter(|offer| !is_open(offer)).map(|offer| patch(offer, &versions, &told)).collect();
     let removes = transaction.removes.into_iter();
     let removes = removes.map(|(name, version)| Removal { name, installed: Some(version) }).collect();
-    Ok(Missing { patches, kept_back, withheld, removes })
+    Ok(Missing { patches, kept_back, withheld, removes, dates: Vec::new() })
 }
 
 /// The newest installed version of each package: of kernels there are several.

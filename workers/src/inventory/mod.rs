@@ -12,7 +12,7 @@ pub use discover::{Looked, discover};
 pub use gather::{gather, read_text};
 pub(crate) use handler::contracts;
 pub use handler::{InventoryReconcile, register};
-pub use prepare::{Prepared, prepare};
+pub use prepare::{Prepared, prepare, read_policies};
 pub use store::{Document, HISTORY_KEPT, InventoryStore, Sources};
 
 /// What went wrong with files of the inventory.

@@ -42,7 +42,7 @@ pub fn prepare(sources: &Sources, recorded: Option<&Document>, windows: &[String
         all.extend(read(&gather(path)?, &sources.names, &mut mistakes));
     }
     let mut merged = merge(&all, &mut mistakes);
-    let policy = policy(&sources.policies, &mut mistakes)?;
+    let policy = read_policies(&sources.policies, &mut mistakes)?;
     let nothing = Inventory::default();
     let before = recorded.map_or(&nothing, |document| &document.inventory);
     keep_ids(&before.hosts, &mut merged.hosts, &mut mistakes);
@@ -55,7 +55,11 @@ pub fn prepare(sources: &Sources, recorded: Option<&Document>, windows: &[String
     Ok(Prepared { desired, diff, tag_patches: merged.tag_patches, mistakes })
 }
 
-fn policy(paths: &[impl AsRef<Path>], mistakes: &mut Mistakes) -> Result<Policy, Error> {
+/// Reads policy files; calendars in them are checked.
+///
+/// # Errors
+/// Where a file cannot be read; what is wrong inside of files is among the mistakes.
+pub fn read_policies(paths: &[impl AsRef<Path>], mistakes: &mut Mistakes) -> Result<Policy, Error> {
     let texts: Result<Vec<_>, Error> = paths.iter().map(|path| read_text(path.as_ref())).collect();
     let policy = read_policy(&texts?, mistakes);
     if !policy.calendars().is_empty() {

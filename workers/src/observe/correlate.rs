@@ -121,7 +121,9 @@ impl Handler for CorrelateCves {
                 (told_by_advisories(&all), Knowledge::Advisory)
             } else {
                 context.progress(0.0, "reading the changelogs of the patches");
-                let tally = fill(&exec, &cache, &scan.packages, &mut all, &limits, context.cancel(), &tell).await?;
+                let (tally, dates) =
+                    fill(&exec, &cache, &scan.packages, &mut all, &limits, context.cancel(), &tell).await?;
+                found.dates = dates;
                 (tally, Knowledge::Changelog)
             };
             let findings: Vec<Finding> = all.iter().flat_map(|patch| findings_of(patch, &knowledge)).collect();

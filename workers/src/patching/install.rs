@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use patchloom_core::{Failure, FailureClass, TaskKey};
 use patchloom_domain::{
-    Cause, EvidenceCommand, HostPlan, Instant, PackageOutcome, Permit, PlanDigest, PlannedChange, Verdict,
+    Cause, EvidenceCommand, FailureKind, HostPlan, Instant, PackageOutcome, Permit, PlanDigest, PlannedChange, Verdict,
     judge_install, package_set_digest,
 };
 use serde_json::{Value, json};
@@ -72,6 +72,10 @@ pub(super) async fn simulate(site: &Site<'_>, plan: &HostPlan) -> Result<(), Fai
         "removed": answer.removes,
         "said": tail(&answer.said),
     });
+    if found.cause.code == FailureKind::Gone.code() {
+        let message = format!("{}; {}", found.cause.message, instead(site, plan).await);
+        return Err(Failure { code: found.cause.code, class: found.class, message, details });
+    }
     if found.cause.code != "UNVERIFIED" {
         return Err(Failure { code: found.cause.code, class: found.class, message: found.cause.message, details });
     }
@@ -83,6 +87,26 @@ pub(super) async fn simulate(site: &Site<'_>, plan: &HostPlan) -> Result<(), Fai
         answer.removes.len()
     );
     Err(Failure { details, ..permanent("DRIFT", message) })
+}
+
+/// What is on offer in the place of versions that are gone, and what to do.
+async fn instead(site: &Site<'_>, plan: &HostPlan) -> String {
+    const NAMED_MAX: usize = 5;
+    let executor = executor_of(site.host);
+    // Who cannot answer offers nothing; the remedy is the same.
+    let offered = executor.offered(site.host, &plan.changes, site.context.cancel()).await.unwrap_or_default();
+    let names: BTreeSet<&str> = offered.keys().map(|(name, _)| name.as_str()).collect();
+    let known = |change: &&PlannedChange| names.contains(change.id.name.as_str());
+    let gone = |change: &PlannedChange| {
+        let there = offered.contains_key(&(change.id.name.clone(), change.candidate.clone()));
+        let versions =
+            || offered.keys().filter(|(name, _)| *name == change.id.name).map(|(_, version)| version.as_str());
+        let others = || versions().collect::<Vec<_>>().join(", ");
+        (!there).then(|| format!("{} {} was planned, on offer is {}", change.id.name, change.candidate, others()))
+    };
+    let told: Vec<String> = plan.changes.iter().filter(known).filter_map(gone).take(NAMED_MAX).collect();
+    let remedy = "fetch the lists anew and plan again: the same command, for campaigns with --refresh";
+    told.into_iter().chain([remedy.to_owned()]).collect::<Vec<_>>().join("; ")
 }
 
 fn tail(text: &str) -> String {

@@ -76,6 +76,7 @@ pub(super) async fn missing(
         withheld: withheld.collect(),
         patches,
         removes: removes.map(|(name, version)| Removal { name, installed: Some(version) }).collect(),
+        dates: Vec::new(),
     })
 }
 

@@ -130,16 +130,29 @@ fn by_rule(at: usize, rule: &PatchRule, patch: &PatchCandidate, os: OperatingSys
     }
 }
 
-/// When a patch was released. On Debian and Ubuntu archives do not tell: the date of its changelog stands for it, and
-/// where there is none the day on which it was first seen. A changelog dated after that day is not believed.
+/// When a patch was released, and which date says so: the earliest one that can be believed.
+///
+/// On Debian and Ubuntu archives do not tell: the date of its changelog stands for it. Its author wrote that, by any clock and
+/// perhaps months before it was handed out, so it is held against what was seen. One later than the day it was first seen counts
+/// for nothing. One before the last look at which it was not on offer counts as of that look. Where nobody looked before, a
+/// changelog counts for security updates only: point releases hand out in a day what was written over months.
 fn released(patch: &PatchCandidate, os: OperatingSystem) -> Option<(Moment, &'static str)> {
     let by_changelog = matches!(os, OperatingSystem::Debian | OperatingSystem::Ubuntu | OperatingSystem::Raspbian);
-    match (patch.release_date, patch.first_seen) {
-        (Some(date), Some(seen)) if by_changelog && date > seen => Some((seen, "first seen")),
-        (Some(date), _) if by_changelog => Some((date, "changelog of")),
-        (Some(date), _) => Some((date, "released")),
-        (None, Some(seen)) => Some((seen, "first seen")),
-        (None, None) => None,
+    let (Some(date), Some(seen)) = (patch.release_date, patch.first_seen) else {
+        let word = if by_changelog { "changelog of" } else { "released" };
+        let told = patch.release_date.map(|date| (date, word));
+        return told.or_else(|| patch.first_seen.map(|seen| (seen, "first seen")));
+    };
+    if date > seen {
+        return Some((seen, "first seen (the date that it bears is later)"));
+    }
+    match patch.not_before {
+        _ if !by_changelog => Some((date, "released")),
+        Some(looked) if looked >= seen => Some((seen, "first seen")),
+        Some(looked) if date < looked => Some((looked, "its changelog is older, yet it was not on offer on")),
+        Some(_) => Some((date, "changelog of")),
+        None if is_security(patch) => Some((date, "changelog of")),
+        None => Some((seen, "first seen (its changelog does not count: nobody looked before)")),
     }
 }
 

@@ -185,7 +185,7 @@ pub enum RejectedAction {
     Block,
 }
 
-/// A patch that may be approved, as SSM's `Patch` has it, and three things more.
+/// A patch that may be approved, as SSM's `Patch` has it, and a few things more.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 #[allow(missing_docs, reason = "the names are those of SSM and say it")]
@@ -218,6 +218,8 @@ pub struct PatchCandidate {
     pub security: Option<bool>,
     /// When an archive first offered it.
     pub first_seen: Option<Moment>,
+    /// When somebody last looked at the package and it was not on offer yet.
+    pub not_before: Option<Moment>,
 }
 
 /// A baseline that SSM would not take.

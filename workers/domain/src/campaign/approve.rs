@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::model::{Withheld, WithheldReason};
-use super::planner::Found;
+use super::need::{Due, Need};
+use super::planner::{Found, PlanInput};
+use crate::inventory::GroupRules;
 use crate::{
     Baseline, Host, Instant, MissingPatch, Moment, OperatingSystem, PatchApproval, PatchCandidate, PlannedChange,
     judge_patch,
@@ -23,6 +25,9 @@ pub struct Offer {
     /// When it was seen first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_seen: Option<Moment>,
+    /// When somebody last looked at the package and it was not on offer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<Moment>,
     /// Section of a Debian package.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub section: String,
@@ -54,7 +59,10 @@ pub struct VersionHold {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rules<'a> {
     pub baselines: &'a [Baseline],
+    pub groups: &'a GroupRules,
     pub holds: &'a [VersionHold],
+    /// How urgent the host is.
+    pub need: Option<&'a Need>,
     pub now: Instant,
 }
 
@@ -85,14 +93,14 @@ impl Kept {
     }
 }
 
-/// The changes of a host, with their sizes; what stays out goes to `kept`.
+/// The changes of a host, with their sizes; what stays out goes to `kept`. An error says why no baseline can be told.
 pub(super) fn approved<'a>(
     host: &Host,
     offers: &'a [Offer],
     rules: Rules<'_>,
     kept: &mut Kept,
-) -> Vec<(PlannedChange, &'a MissingPatch)> {
-    let baseline = baseline_of(host, rules.baselines);
+) -> Result<Vec<(PlannedChange, &'a MissingPatch)>, String> {
+    let baseline = baseline_of(host, rules.baselines, rules.groups)?;
     let mut changes = Vec::new();
     for offer in offers {
         let patch = &offer.patch;
@@ -101,7 +109,7 @@ pub(super) fn approved<'a>(
             None => changes.push((planned(patch), patch)),
         }
     }
-    changes
+    Ok(changes)
 }
 
 /// A patch that one host lacks and does not get.
@@ -119,8 +127,11 @@ pub struct NotNow {
 
 /// What of all that a host lacks stays out of a plan, in the order in which it was found.
 #[must_use]
-pub fn not_now(host: &Host, found: &Found, baselines: &[Baseline], holds: &[VersionHold], now: Instant) -> Vec<NotNow> {
-    let (baseline, rules) = (baseline_of(host, baselines), Rules { baselines, holds, now });
+pub fn not_now(input: &PlanInput<'_>, host: &Host, found: &Found, now: Instant) -> Vec<NotNow> {
+    let (groups, need) = (input.groups, input.needs.get(&host.id));
+    let rules = Rules { baselines: input.baselines, groups, holds: input.holds, need, now };
+    // A host whose baseline nobody can tell is left out as a whole, with that reason.
+    let baseline = baseline_of(host, rules.baselines, rules.groups).unwrap_or_default();
     let row = |patch: &MissingPatch, (reason, why): (WithheldReason, String)| NotNow {
         package: patch.id.name.clone(),
         candidate: patch.candidate.clone(),
@@ -157,28 +168,77 @@ fn stays_out(offer: &Offer, baseline: Option<&Baseline>, rules: Rules<'_>) -> Op
     let judged = judge_patch(baseline, &candidate(offer), now);
     let reason = match judged.approval {
         PatchApproval::Approved | PatchApproval::ExplicitlyApproved => return None,
-        PatchApproval::Pending { .. } => WithheldReason::Pending,
+        PatchApproval::Pending { until } => {
+            let due = rules.need.and_then(|need| need.due_of(patch));
+            if let Some(due) = due.filter(|due| until.is_none_or(|until| due.deadline < until)) {
+                return Some((WithheldReason::PendingPastDeadline, overtaken(baseline, patch, &judged.why, due)));
+            }
+            WithheldReason::Pending
+        }
         PatchApproval::Rejected => WithheldReason::Rejected,
         PatchApproval::NotMatched => WithheldReason::NotMatched,
     };
     Some((reason, format!("baseline '{}': {}", baseline.name, judged.why)))
 }
 
-/// The baseline for a host: of those for its system the one that names its patch group, else one that names none.
-#[must_use]
-pub fn baseline_of<'a>(host: &Host, baselines: &'a [Baseline]) -> Option<&'a Baseline> {
-    let system = system_of(host)?;
-    let groups = |baseline: &Baseline| -> Vec<String> {
+/// What is to be done where a baseline waits longer than there is time.
+fn overtaken(baseline: &Baseline, patch: &MissingPatch, why: &str, due: &Due) -> String {
+    format!(
+        "baseline '{}': {why}; {}, which is before that: name {} under ApprovedPatches, and raise an emergency change where no \
+         window opens until then",
+        baseline.name,
+        due.says(),
+        patch.id.name
+    )
+}
+
+/// The baseline for a host: the one that the policy of its patch group names for its system; else of those for its system the
+/// one that names its patch group, else one that names none.
+///
+/// # Errors
+/// Where two are for it, or the one that is named was not given: why, in a sentence.
+pub fn baseline_of<'a>(
+    host: &Host,
+    baselines: &'a [Baseline],
+    groups: &GroupRules,
+) -> Result<Option<&'a Baseline>, String> {
+    let Some(system) = system_of(host) else { return Ok(None) };
+    let listed = |baseline: &Baseline| -> Vec<String> {
         let listed = baseline.rest.get("PatchGroups").and_then(|groups| groups.as_array());
         listed.into_iter().flatten().filter_map(|group| Some(group.as_str()?.to_owned())).collect()
     };
-    let mut fitting: Vec<&Baseline> = baselines.iter().filter(|one| one.operating_system == system).collect();
-    fitting.sort_by(|a, b| a.name.cmp(&b.name));
-    let named = fitting.iter().find(|one| {
-        let group = host.patch_group();
-        group.is_some_and(|group| groups(one).iter().any(|name| name == group))
-    });
-    named.or_else(|| fitting.iter().find(|one| groups(one).is_empty())).copied()
+    let fitting: Vec<&Baseline> = baselines.iter().filter(|one| one.operating_system == system).collect();
+    let names = |one: &&Baseline| host.patch_group().is_some_and(|group| listed(one).iter().any(|name| name == group));
+    let by_group: Vec<&Baseline> = fitting.iter().copied().filter(names).collect();
+    let chosen = match groups.baseline(host, system)? {
+        Some(wanted) => {
+            let is = |one: &&Baseline| {
+                one.name == wanted || one.rest.get("BaselineId").and_then(|id| id.as_str()) == Some(wanted)
+            };
+            let found: Vec<&Baseline> = fitting.iter().copied().filter(is).collect();
+            if found.is_empty() {
+                return Err(format!(
+                    "its patch group has the baseline '{wanted}', which was not given: add it with --baseline"
+                ));
+            }
+            // What the files say of groups must not contradict the policy.
+            found.into_iter().chain(by_group.into_iter().filter(|one| !is(one))).collect()
+        }
+        None if by_group.is_empty() => fitting.into_iter().filter(|one| listed(one).is_empty()).collect(),
+        None => by_group,
+    };
+    match chosen.as_slice() {
+        [] => Ok(None),
+        [one] => Ok(Some(one)),
+        many => {
+            let names: Vec<&str> = many.iter().map(|one| one.name.as_str()).collect();
+            Err(format!(
+                "{} baselines are for its system and patch group: {}; leave one of them",
+                many.len(),
+                names.join(", ")
+            ))
+        }
+    }
 }
 
 /// What SSM calls the system of a host.
@@ -225,6 +285,7 @@ fn candidate(offer: &Offer) -> PatchCandidate {
         classification: offer.classification.clone(),
         release_date: offer.release_date,
         first_seen: offer.first_seen,
+        not_before: offer.not_before,
         ..PatchCandidate::default()
     }
 }

@@ -7,6 +7,7 @@ mod diff;
 mod durations;
 mod estimate;
 mod model;
+mod need;
 mod planner;
 mod random;
 mod rates;
@@ -25,6 +26,7 @@ pub use model::{
     CampaignPlan, CampaignPlanError, LeftOut, LeftOutReason, Limits, PlannedWave, Repair, Slot, Withheld,
     WithheldReason,
 };
+pub use need::{Due, Need, NeedError, read_needs};
 pub use planner::{Found, PlanInput, PlanSettings, RebootRule, plan_campaign};
 pub use rates::{Ending, FailureRates};
 pub use simulate::{Chance, Forecast, PartForecast, ROUNDS_MAX, SimulationSettings, simulate};

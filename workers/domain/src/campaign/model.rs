@@ -108,6 +108,8 @@ pub enum LeftOutReason {
     NotPatchable,
     /// There is no way back.
     NoUndo,
+    /// Its patch groups or baselines contradict each other, so that nobody can say what holds for it.
+    Conflict,
     /// It has no window, or none with room for it.
     NoWindow,
     /// It has windows with room, all of them too late.
@@ -131,6 +133,8 @@ pub struct LeftOut {
 pub enum WithheldReason {
     /// The baseline approves it later.
     Pending,
+    /// The baseline approves it later than what it fixes has to be fixed.
+    PendingPastDeadline,
     /// The baseline rejects it.
     Rejected,
     /// No rule of the baseline sees it.

@@ -8,12 +8,19 @@ use super::approve::{Kept, Offer, Rules, VersionHold, approved, withheld};
 use super::durations::{Durations, Part, Work};
 use super::estimate::{Estimate, whole};
 use super::model::{Body, CampaignPlan, CampaignPlanError, LeftOut, LeftOutReason, Limits, PlannedWave, Slot};
+use super::need::Need;
 use super::rates::FailureRates;
 use super::repair::{Missed, repairs};
 use super::schedule::{Course, Fate, Frame, Job, Lanes, Schedule};
 use super::wave::{Member, WAVES_MAX, Wave, WaveRule, look, waves};
 use super::window::{CutoffRule, Occurrence};
+use crate::inventory::GroupRules;
 use crate::{Baseline, Host, HostPlan, Instant, MissingPatch, Mode, Moment, Plan, PlannedChange, UndoIntent};
+
+/// After so many rounds no host is bound by how urgent it is.
+const ROUNDS_MAX: u32 = 5;
+/// Hosts that a note names.
+const NAMED_MAX: usize = 5;
 
 /// What was found on a host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,12 +88,18 @@ pub struct PlanInput<'a> {
     pub found: &'a [Found],
     /// Baselines; without any every patch is approved.
     pub baselines: &'a [Baseline],
+    /// What patch groups decide.
+    pub groups: &'a GroupRules,
+    /// Hosts whose rules contradict each other, with the sentence that says how: they are left out.
+    pub conflicts: &'a BTreeMap<String, String>,
     /// Versions held for the whole fleet.
     pub holds: &'a [VersionHold],
     /// The occurrences of each window by its name, sorted and disjoint.
     pub windows: &'a BTreeMap<String, Vec<Occurrence>>,
     /// The window of each host by its id. No window means never.
     pub window_of: &'a BTreeMap<String, String>,
+    /// How urgent hosts are, by their ids; their deadlines are kept where that can be.
+    pub needs: &'a BTreeMap<String, Need>,
     /// What was learned of durations.
     pub durations: &'a Durations,
     /// What was learned of failures.
@@ -102,7 +115,13 @@ struct Candidate<'a> {
     need_ms: u64,
     reserve_ms: u64,
     reboot: bool,
+    /// It should be through by then.
     deadline: Option<Instant>,
+    /// It is left out where it is not through by then.
+    hard: Option<Instant>,
+    /// The one of the two that counts when it is placed.
+    bound: Option<Instant>,
+    need: Option<&'a Need>,
     parts: Vec<Part>,
 }
 
@@ -118,10 +137,13 @@ pub fn plan_campaign(input: PlanInput<'_>, settings: &PlanSettings) -> Result<Ca
     }
     let mut kept = Kept::default();
     let mut left_out = Vec::new();
-    let candidates = candidates(&input, settings, &mut kept, &mut left_out)?;
+    let mut candidates = candidates(&input, settings, &mut kept, &mut left_out)?;
     let members: Vec<Member> = candidates.iter().map(|candidate| Member::of(candidate.host)).collect();
     let made = waves(&members, &settings.waves, &mut notes);
-    let placed = place(&input, settings, &candidates, &made);
+    let (placed, late) = place_all(&input, settings, &mut candidates, &made);
+    if !late.is_empty() {
+        notes.push(behind(&late));
+    }
     let mut slots = placed.slots;
     let planned: BTreeSet<&str> = slots.iter().map(|slot| slot.host.as_str()).collect();
     let hosts = candidates.iter().filter(|candidate| planned.contains(candidate.plan.host.as_str()));
@@ -138,7 +160,7 @@ pub fn plan_campaign(input: PlanInput<'_>, settings: &PlanSettings) -> Result<Ca
         slots,
         left_out,
         withheld: kept.list(),
-        repairs: repairs(&placed.missed, settings),
+        repairs: repairs(&[placed.missed, late].concat(), settings),
         samples: input.durations.samples(),
         notes,
     };
@@ -183,7 +205,7 @@ fn candidates<'a>(
         left_out.push(LeftOut { host: host.to_owned(), reason, why: why.to_owned() });
     };
     let mut candidates = Vec::new();
-    let rules = Rules { baselines: input.baselines, holds: input.holds, now: settings.now };
+    let (baselines, groups, holds) = (input.baselines, input.groups, input.holds);
     for (id, host) in &hosts {
         let Some(one) = found.get(id) else {
             leave(id, LeftOutReason::NotScanned, "nobody looked what it lacks");
@@ -193,18 +215,34 @@ fn candidates<'a>(
             let (reason, why) = withheld(patch);
             kept.add(patch, reason, why, id);
         }
-        let changes = approved(host, &one.patches, rules, kept);
-        let window = input.window_of.get(*id).filter(|name| input.windows.contains_key(*name));
-        match (&one.not_patchable, &one.no_undo, window) {
-            _ if one.patches.is_empty() && one.withheld.is_empty() => {
-                leave(id, LeftOutReason::NothingMissing, "it lacks nothing");
+        if one.patches.is_empty() && one.withheld.is_empty() {
+            leave(id, LeftOutReason::NothingMissing, "it lacks nothing");
+            continue;
+        }
+        let conflict = input.conflicts.get(*id).cloned().map_or(Ok(()), Err);
+        let rules = Rules { baselines, groups, holds, need: input.needs.get(*id), now: settings.now };
+        let changes = match conflict.and_then(|()| approved(host, &one.patches, rules, kept)) {
+            Ok(changes) => changes,
+            Err(why) => {
+                leave(id, LeftOutReason::Conflict, &why);
+                continue;
             }
+        };
+        let named = input.window_of.get(*id);
+        let window = named.filter(|name| input.windows.contains_key(*name));
+        match (&one.not_patchable, &one.no_undo, window) {
             _ if changes.is_empty() => {
                 leave(id, LeftOutReason::NothingApproved, "nothing of what it lacks is approved and free");
             }
             (Some(why), ..) => leave(id, LeftOutReason::NotPatchable, why),
             (None, Some(why), _) => leave(id, LeftOutReason::NoUndo, why),
-            (None, None, None) => leave(id, LeftOutReason::NoWindow, "it has no window, and no window means never"),
+            (None, None, None) => {
+                let why = match named {
+                    Some(name) => format!("its window '{name}' is in no calendar that is known"),
+                    None => "it has no window, and no window means never".to_owned(),
+                };
+                leave(id, LeftOutReason::NoWindow, &why);
+            }
             (None, None, Some(window)) => candidates.push(candidate(input, settings, host, one, changes, window)),
         }
     }
@@ -235,12 +273,31 @@ fn candidate<'a>(
     let estimate = input.durations.estimate(&Work { rebooted: reboot, ..quiet.clone() });
     // The reserve covers a reboot; where reboots are known to take longer than it, that counts.
     let need_ms = (input.durations.estimate(&quiet).p95_ms + reserve_ms).max(estimate.p95_ms).max(estimate.mean_ms);
-    let deadline = found.deadline.map(|at| Instant(u64::try_from(at.0).unwrap_or(0).saturating_mul(1000)));
+    let instant = |at: Moment| Instant(u64::try_from(at.0).unwrap_or(0).saturating_mul(1000));
+    let need = input.needs.get(&host.id);
+    // Only what is planned counts: a deadline of something else is not kept by this plan.
+    let planned: Vec<&MissingPatch> = changes.iter().map(|(_, patch)| *patch).collect();
+    let due = need.and_then(|need| planned.iter().filter_map(|patch| need.due_of(patch)).min());
+    let bound = found.deadline.map(instant);
+    let deadline = [bound, due.map(|due| instant(due.deadline))].into_iter().flatten().min();
     let changes = changes.into_iter().map(|(change, _)| change).collect();
     let target = host.target.clone();
     let outside = host.snapshot.clone().filter(|outside| outside.fits(&target));
     let plan = HostPlan { host: host.id.clone(), target, changes, undo: found.undo, outside };
-    Candidate { host, plan, window, estimate, need_ms, reserve_ms, reboot, deadline, parts }
+    Candidate {
+        host,
+        plan,
+        window,
+        estimate,
+        need_ms,
+        reserve_ms,
+        reboot,
+        deadline,
+        bound: deadline,
+        hard: bound,
+        need,
+        parts,
+    }
 }
 
 /// Whether a package asks for a reboot once it is installed.
@@ -287,17 +344,70 @@ impl Course for Expected<'_> {
     }
 }
 
+/// Places the hosts. Those that are late by how urgent they are get a place all the same, since later is better than never; they
+/// are given back beside.
+fn place_all(
+    input: &PlanInput<'_>,
+    settings: &PlanSettings,
+    candidates: &mut [Candidate<'_>],
+    made: &[Wave],
+) -> (Placed, Vec<Missed>) {
+    let mut late: Vec<Missed> = Vec::new();
+    let mut round = 0;
+    loop {
+        round += 1;
+        let placed = place(input, settings, candidates, made);
+        let missed: BTreeMap<&str, &Missed> = placed.missed.iter().map(|one| (one.host.as_str(), one)).collect();
+        let before = late.len();
+        for one in candidates.iter_mut().filter(|one| one.bound != one.hard) {
+            let found = missed.get(one.plan.host.as_str());
+            // Each that comes in late may push out another; after some rounds none is bound any more.
+            if found.is_some() || round >= ROUNDS_MAX {
+                one.bound = one.hard;
+                late.extend(found.map(|found| (*found).clone()));
+            }
+        }
+        if late.len() == before {
+            let ends: BTreeMap<&str, Instant> =
+                placed.slots.iter().map(|slot| (slot.host.as_str(), slot.latest_end)).collect();
+            late.retain(|one| {
+                ends.get(one.host.as_str()).is_some_and(|end| one.deadline.is_some_and(|due| *end > due))
+            });
+            return (placed, late);
+        }
+    }
+}
+
+/// Says who is planned behind the deadline.
+fn behind(late: &[Missed]) -> String {
+    let named: Vec<String> = late.iter().take(NAMED_MAX).map(|one| one.host.clone()).collect();
+    let more = late.len().checked_sub(NAMED_MAX).filter(|more| *more > 0).map(|more| format!(" and {more} more"));
+    format!(
+        "planned behind the deadline of what is found on them, for no window comes before it: {}{}",
+        named.join(", "),
+        more.unwrap_or_default()
+    )
+}
+
 /// Places the hosts wave by wave.
 fn place(input: &PlanInput<'_>, settings: &PlanSettings, candidates: &[Candidate<'_>], made: &[Wave]) -> Placed {
     let mut placed = Placed::default();
     let mut ready = settings.now;
     let names: Vec<&String> = input.windows.keys().collect();
+    let calm = Need::default();
     for wave in made {
         let mut order: Vec<usize> = (0..wave.members.len()).collect();
         order.sort_by_cached_key(|at| {
             let one = &candidates[wave.members[*at].0];
             let level = Member::of(one.host).level;
-            (one.deadline.unwrap_or(Instant(u64::MAX)), level, std::cmp::Reverse(one.need_ms), one.plan.host.clone())
+            let urgent = one.need.unwrap_or(&calm).order();
+            (
+                one.deadline.unwrap_or(Instant(u64::MAX)),
+                urgent,
+                level,
+                std::cmp::Reverse(one.need_ms),
+                one.plan.host.clone(),
+            )
         });
         let order: Vec<&(usize, String)> = order.into_iter().map(|at| &wave.members[at]).collect();
         let (frame, jobs) = frame(input, settings, candidates, wave, &order, &names);
@@ -313,6 +423,7 @@ fn place(input: &PlanInput<'_>, settings: &PlanSettings, candidates: &[Candidate
                     let first = spans.partition_point(|span| span.last_start <= ready);
                     let later = if occurrence > first { "; the windows before had no room for it" } else { "" };
                     let slot = slot(input, one, nth, (start, end), spans[occurrence]);
+                    let later = format!("{later}{}", due(one, slot.latest_end));
                     placed.slots.push(Slot { why: format!("{why}{later}"), ..slot });
                 }
                 Fate::NoRoom | Fate::TooLate | Fate::Halted => placed.missed.push(Missed {
@@ -320,7 +431,7 @@ fn place(input: &PlanInput<'_>, settings: &PlanSettings, candidates: &[Candidate
                     window: one.window.to_owned(),
                     need_ms: one.need_ms,
                     mean_ms: one.estimate.mean_ms,
-                    deadline: one.deadline,
+                    deadline: one.bound,
                     ready,
                 }),
             }
@@ -342,6 +453,14 @@ fn place(input: &PlanInput<'_>, settings: &PlanSettings, candidates: &[Candidate
     placed
 }
 
+/// What a host's deadline says of its place.
+fn due(one: &Candidate<'_>, latest_end: Instant) -> String {
+    let Some(deadline) = one.deadline else { return String::new() };
+    let at = Moment(i64::try_from(deadline.0 / 1000).unwrap_or(i64::MAX));
+    let behind = if latest_end > deadline { ", which it does not keep" } else { "" };
+    format!("; due {at}{behind}")
+}
+
 fn frame(
     input: &PlanInput<'_>,
     settings: &PlanSettings,
@@ -357,7 +476,7 @@ fn frame(
         let window = names.binary_search_by(|name| name.as_str().cmp(one.window)).unwrap_or(0);
         let cluster = one.host.cluster.as_deref().filter(|_| wave.together);
         let lane = lanes.lane(window, one.host.relay.as_deref(), one.host.site.as_deref(), cluster);
-        jobs.push(Job { lane, need_ms: one.need_ms, deadline: one.deadline });
+        jobs.push(Job { lane, need_ms: one.need_ms, deadline: one.bound });
     }
     (lanes.finish(), jobs)
 }

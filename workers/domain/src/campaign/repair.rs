@@ -40,13 +40,15 @@ impl Missed {
 
 /// One repair per calendar, for all hosts of it that have a deadline and no window before it.
 pub(super) fn repairs(missed: &[Missed], settings: &PlanSettings) -> Vec<Repair> {
-    let mut groups: BTreeMap<&str, Vec<(&Missed, Instant)>> = BTreeMap::new();
+    let mut groups: BTreeMap<(&str, bool), Vec<(&Missed, Instant)>> = BTreeMap::new();
     for one in missed {
         if let Some(deadline) = one.deadline {
-            groups.entry(one.window.as_str()).or_default().push((one, deadline));
+            // What is overdue already says nothing of what the others need.
+            let key = (one.window.as_str(), deadline < settings.now);
+            groups.entry(key).or_default().push((one, deadline));
         }
     }
-    groups.into_iter().filter_map(|(window, group)| repair(window, &group, settings)).collect()
+    groups.into_iter().filter_map(|((window, _), group)| repair(window, &group, settings)).collect()
 }
 
 fn repair(window: &str, group: &[(&Missed, Instant)], settings: &PlanSettings) -> Option<Repair> {

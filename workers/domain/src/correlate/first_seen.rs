@@ -27,6 +27,9 @@ pub struct Seen {
     /// The date of its newest changelog entry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changelog: Option<Moment>,
+    /// When somebody last looked at the package and the version was not on offer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<Moment>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -47,7 +50,8 @@ pub struct SeenError {
 }
 
 impl FirstSeen {
-    /// Takes down that a version is on offer. The earliest instant counts.
+    /// Takes down that a version is on offer. Of first looks and changelogs the earliest counts; of looks at which it was not on
+    /// offer the latest.
     ///
     /// # Errors
     /// Where there are [`SEEN_MAX`] versions already.
@@ -56,6 +60,7 @@ impl FirstSeen {
         if let Some(known) = self.rows.get_mut(&key) {
             known.first_seen = known.first_seen.min(seen.first_seen);
             known.changelog = [known.changelog, seen.changelog].into_iter().flatten().min();
+            known.not_before = known.not_before.max(seen.not_before);
             return Ok(());
         }
         if self.rows.len() >= SEEN_MAX {
@@ -107,6 +112,7 @@ impl FirstSeen {
         let Some(seen) = self.get(os, &patch.name, &version) else { return };
         patch.first_seen = [patch.first_seen, Some(seen.first_seen)].into_iter().flatten().min();
         patch.release_date = patch.release_date.or(seen.changelog);
+        patch.not_before = patch.not_before.or(seen.not_before);
     }
 }
 

@@ -21,12 +21,14 @@ mod merge;
 mod read;
 mod selector;
 
+mod groups;
 mod policy;
 mod reconcile;
 
 pub use discover::{GATHER, HostFacts, RANGE_MAX, addresses_of, discovered, not_seen_again, os_release};
 pub use entry::{Names, Source, SourceKind};
 pub use field::Field;
+pub use groups::{GroupRule, GroupRules};
 pub use merge::{INVENTORY_HOSTS_MAX, Merged, TagPatch, merge};
 pub use mistake::{At, Level, Mistake, Mistakes, Spot};
 pub use policy::{Policy, WINDOW_TAGS, check_policy, operating_system, read_policy};

@@ -33,7 +33,8 @@ pub(crate) struct GroupPolicy {
     pub at: String,
     /// Baselines by operating system, each with its place; more than one of a system is a contradiction.
     pub baselines: BTreeMap<String, Vec<(String, String)>>,
-    pub window: Option<(String, String)>,
+    /// Its windows, each with its place; more than one is a contradiction.
+    pub windows: Vec<(String, String)>,
     pub owners: BTreeSet<String>,
     pub notify: BTreeSet<String>,
 }
@@ -149,16 +150,13 @@ fn group(name: &str, line: u32, node: &Node, policy: &mut Policy, desk: &mut Des
     }
     for (window, line) in texts(node.get("window"), "window", desk) {
         let at = desk.line(line);
-        match &group.window {
-            Some((other, there)) if other != window => {
-                let message = format!("the group {name} has the window `{window}` here and `{other}` at {there}");
-                desk.mistakes.error(
-                    "E0821",
-                    &at,
-                    Says(message, "a group has one window", "join them in a calendar by any_of"),
-                );
-            }
-            Some(_) | None => group.window = Some((window.to_owned(), at.to_string())),
+        if let Some((other, there)) = group.windows.iter().find(|(other, _)| other != window) {
+            let message = format!("the group {name} has the window `{window}` here and `{other}` at {there}");
+            let says = Says(message, "a group has one window", "join them in a calendar by any_of");
+            desk.mistakes.error("E0821", &at, says);
+        }
+        if group.windows.iter().all(|(known, _)| known != window) {
+            group.windows.push((window.to_owned(), at.to_string()));
         }
     }
     let all = |key: &str, desk: &mut Desk<'_>| -> Vec<String> {
@@ -349,7 +347,7 @@ fn windows_are_there(policy: &Policy, hosts: &[Host], windows: &[String], mistak
     let known: BTreeSet<&str> = policy.calendars.keys().chain(windows).map(String::as_str).collect();
     let reason = "a window that is not there never opens";
     for (name, group) in &policy.groups {
-        match &group.window {
+        match group.windows.first() {
             Some((window, at)) if !known.contains(window.as_str()) => {
                 let message = format!("the window `{window}` of the group {name} is not there");
                 let fix = meant(

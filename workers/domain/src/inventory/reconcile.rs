@@ -21,6 +21,9 @@ pub struct Inventory {
     pub groups: Vec<PatchGroup>,
     /// The windows in which hosts are patched, by name.
     pub schedules: Vec<Schedule>,
+    /// The calendars that the policies define, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub calendars: BTreeMap<String, Value>,
 }
 
 /// A patch group.
@@ -67,7 +70,7 @@ impl Inventory {
             let row = PatchGroup {
                 name: name.clone(),
                 baselines: group.baselines.iter().filter_map(first).collect(),
-                window: group.window.as_ref().map(|(window, _)| window.clone()),
+                window: group.windows.first().map(|(window, _)| window.clone()),
                 owners: group.owners.iter().cloned().collect(),
                 notify: group.notify.iter().cloned().collect(),
                 hosts: Vec::new(),
@@ -81,7 +84,7 @@ impl Inventory {
                     groups.entry(name).or_insert_with(|| PatchGroup { name: name.to_owned(), ..PatchGroup::default() });
                 row.hosts.push(host.id.clone());
             }
-            let own = group.and_then(|group| policy.groups.get(group)).and_then(|group| group.window.as_ref());
+            let own = group.and_then(|group| policy.groups.get(group)).and_then(|group| group.windows.first());
             if let Some(window) = window_tag(host).or(own.map(|(window, _)| window.as_str())) {
                 let calendar = policy.calendars.get(window).cloned();
                 let fresh = || Schedule { window: window.to_owned(), calendar, hosts: Vec::new() };
@@ -89,7 +92,7 @@ impl Inventory {
             }
         }
         let (groups, schedules) = (groups.into_values().collect(), schedules.into_values().collect());
-        Self { hosts, groups, schedules }
+        Self { hosts, groups, schedules, calendars: policy.calendars.clone() }
     }
 
     /// SHA-256 of the content, in hex: equal inventories have equal digests.
@@ -142,6 +145,9 @@ pub struct InventoryDiff {
     pub groups: Vec<Difference>,
     /// The schedules.
     pub schedules: Vec<Difference>,
+    /// The calendars of the policies.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub calendars: Vec<Difference>,
 }
 
 /// What became of one of them.
@@ -185,7 +191,7 @@ impl InventoryDiff {
     /// Whether nothing differs.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.hosts.is_empty() && self.groups.is_empty() && self.schedules.is_empty()
+        [&self.hosts, &self.groups, &self.schedules, &self.calendars].iter().all(|rows| rows.is_empty())
     }
 
     /// How many hosts are gone.
@@ -206,7 +212,23 @@ pub fn diff_inventories(recorded: &Inventory, desired: &Inventory) -> InventoryD
             &desired.schedules,
             (|row| &row.window, |row| row.hosts.is_empty()),
         ),
+        calendars: differences(&named(recorded), &named(desired), (|row| &row.name, |_| false)),
     }
+}
+
+/// A calendar of a policy.
+#[derive(PartialEq, Serialize)]
+struct Named {
+    name: String,
+    calendar: Value,
+}
+
+fn named(inventory: &Inventory) -> Vec<Named> {
+    inventory
+        .calendars
+        .iter()
+        .map(|(name, calendar)| Named { name: name.clone(), calendar: calendar.clone() })
+        .collect()
 }
 
 /// How one is called, and whether it is without hosts.

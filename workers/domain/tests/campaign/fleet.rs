@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use patchloom_domain::inventory::GroupRules;
 use patchloom_domain::*;
 
 pub const MINUTE: u64 = 60_000;
@@ -13,6 +14,9 @@ pub struct Fleet {
     pub hosts: Vec<Host>,
     pub found: Vec<Found>,
     pub baselines: Vec<Baseline>,
+    pub groups: GroupRules,
+    pub conflicts: BTreeMap<String, String>,
+    pub needs: BTreeMap<String, Need>,
     pub holds: Vec<VersionHold>,
     pub windows: BTreeMap<String, Vec<Occurrence>>,
     pub window_of: BTreeMap<String, String>,
@@ -27,9 +31,12 @@ impl Fleet {
             hosts: &self.hosts,
             found: &self.found,
             baselines: &self.baselines,
+            groups: &self.groups,
+            conflicts: &self.conflicts,
             holds: &self.holds,
             windows: &self.windows,
             window_of: &self.window_of,
+            needs: &self.needs,
             durations: &self.durations,
             rates: &self.rates,
         };
@@ -77,6 +84,7 @@ pub fn patch(name: &str, candidate: &str) -> Offer {
         patch,
         release_date: None,
         first_seen: None,
+        not_before: None,
         section: String::new(),
         priority: String::new(),
         severity: String::new(),
@@ -112,6 +120,9 @@ pub fn empty() -> Fleet {
         hosts: vec![],
         found: vec![],
         baselines: vec![],
+        groups: GroupRules::default(),
+        conflicts: BTreeMap::new(),
+        needs: BTreeMap::new(),
         holds: vec![],
         windows: BTreeMap::from([("night".to_owned(), nights(30, 4, 1))]),
         window_of: BTreeMap::new(),

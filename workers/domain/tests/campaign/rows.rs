@@ -1,5 +1,6 @@
 //! Cases of planning, one by one.
 
+use patchloom_domain::inventory::{GroupRule, GroupRules};
 use patchloom_domain::*;
 
 use super::fleet::{Fleet, HOUR, MINUTE, empty, host, nights, patch};
@@ -104,7 +105,7 @@ fn a_deadline_before_the_window_names_the_cheapest_repair() {
 #[test]
 fn every_reason_to_leave_out_a_host_or_a_patch_is_told() {
     let mut fleet = empty();
-    ["plain", "unscanned", "clean", "held", "broken", "no-way-back", "windowless"]
+    ["plain", "unscanned", "clean", "held", "broken", "no-way-back", "windowless", "torn", "astray"]
         .iter()
         .for_each(|name| fleet.add(host(name, Some(Environment::Dev), Some(1))));
     let mut of = |name: &str, change: fn(&mut Found)| {
@@ -117,6 +118,8 @@ fn every_reason_to_leave_out_a_host_or_a_patch_is_told() {
     fleet.found.retain(|found| found.host != "unscanned");
     fleet.found.push(super::fleet::found("stranger", vec![patch("bash", "2")]));
     fleet.window_of.remove("windowless");
+    fleet.window_of.insert("astray".to_owned(), "nowhere".to_owned());
+    fleet.conflicts.insert("torn".to_owned(), "its patch groups give it 2 windows".to_owned());
     let hold = |version: &str| VersionHold {
         package: "nginx".to_owned(),
         version: Some(version.to_owned()),
@@ -129,15 +132,18 @@ fn every_reason_to_leave_out_a_host_or_a_patch_is_told() {
     assert_eq!(
         left,
         [
+            ("astray", LeftOutReason::NoWindow),
             ("broken", LeftOutReason::NotPatchable),
             ("clean", LeftOutReason::NothingMissing),
             ("held", LeftOutReason::NothingApproved),
             ("no-way-back", LeftOutReason::NoUndo),
             ("stranger", LeftOutReason::NotInInventory),
+            ("torn", LeftOutReason::Conflict),
             ("unscanned", LeftOutReason::NotScanned),
             ("windowless", LeftOutReason::NoWindow),
         ]
     );
+    assert_eq!(plan.left_out()[0].why, "its window 'nowhere' is in no calendar that is known");
     let withheld = &plan.withheld()[0];
     assert_eq!((withheld.reason, withheld.why.as_str()), (WithheldReason::HeldVersion, "rolled back on web-3"));
     assert_eq!((withheld.hosts, withheld.first.as_str()), (1, "held"));
@@ -181,6 +187,51 @@ fn baselines_decide_by_system_and_patch_group() {
 }
 
 #[test]
+fn a_host_whose_baseline_two_could_be_is_left_out_and_the_policy_of_its_group_decides() {
+    let baseline = |name: &str, groups: &str| {
+        let text = format!(
+            r#"{{"Name":"{name}","BaselineId":"pb-{name}","OperatingSystem":"DEBIAN","PatchGroups":[{groups}],
+            "ApprovalRules":{{"PatchRules":[{{"PatchFilterGroup":{{"PatchFilters":[]}},"ApproveAfterDays":0}}]}}}}"#
+        );
+        Baseline::read(&text).unwrap()
+    };
+    let mut fleet = empty();
+    let mut web = host("web", Some(Environment::Dev), Some(1));
+    web.tags.insert("Patch Group".to_owned(), "Web".to_owned());
+    fleet.add(web.clone());
+    let rule = |name: &str| GroupRule {
+        baselines: [("DEBIAN".to_owned(), [name.to_owned()].into())].into(),
+        ..GroupRule::default()
+    };
+    let rules = |name: &str| GroupRules::from_iter([("Web".to_owned(), rule(name))]);
+    let rows = [
+        (vec![baseline("a", r#""Web""#), baseline("b", "")], GroupRules::default(), Ok("a")),
+        (vec![baseline("a", ""), baseline("b", "")], GroupRules::default(), Err("2 baselines are for")),
+        (vec![baseline("a", r#""Web""#), baseline("b", r#""Web""#)], GroupRules::default(), Err("a, b; leave one")),
+        (vec![baseline("a", ""), baseline("b", "")], rules("b"), Ok("b")),
+        (vec![baseline("a", ""), baseline("b", "")], rules("pb-a"), Ok("a")),
+        (vec![baseline("a", r#""Web""#), baseline("b", "")], rules("b"), Err("b, a; leave one")),
+        (vec![baseline("a", "")], rules("c"), Err("the baseline 'c', which was not given")),
+        (Vec::new(), rules("c"), Err("the baseline 'c', which was not given")),
+    ];
+    for (baselines, groups, expected) in rows {
+        (fleet.baselines, fleet.groups) = (baselines, groups);
+        let plan = fleet.plan();
+        let told = plan.left_out().first().map(|left| (left.reason, left.why.as_str()));
+        match expected {
+            Ok(name) => {
+                let chosen = baseline_of(&web, &fleet.baselines, &fleet.groups).unwrap().unwrap();
+                assert_eq!((chosen.name.as_str(), told), (name, None));
+            }
+            Err(part) => {
+                let (reason, why) = told.unwrap();
+                assert!(reason == LeftOutReason::Conflict && why.contains(part), "{why}");
+            }
+        }
+    }
+}
+
+#[test]
 fn settings_that_make_no_sense_are_refused() {
     let mut fleet = Fleet::grown(2, 0, 0);
     let refused = |fleet: &Fleet, part: &str| {
@@ -188,9 +239,12 @@ fn settings_that_make_no_sense_are_refused() {
             hosts: &fleet.hosts,
             found: &fleet.found,
             baselines: &[],
+            groups: &fleet.groups,
+            conflicts: &fleet.conflicts,
             holds: &[],
             windows: &fleet.windows,
             window_of: &fleet.window_of,
+            needs: &fleet.needs,
             durations: &fleet.durations,
             rates: &fleet.rates,
         };

@@ -1,0 +1,158 @@
+//! One campaign over roots of several package managers: one plan, one change, and a relay that hands nothing out.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use patchloom_bed::{Root, left_out};
+use serde_json::{Value, json};
+
+use crate::rpm::exclude;
+use crate::served::Relay;
+
+/// More than it takes on a busy machine.
+const LIMIT: Duration = Duration::from_secs(600);
+
+/// A campaign over roots, with its directory beside the first of them.
+struct Campaign {
+    dir: PathBuf,
+    child: Child,
+}
+
+impl Drop for Campaign {
+    fn drop(&mut self) {
+        // Over already where it was waited for.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn patchloom(dir: &std::path::Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_patchloom"));
+    command.arg("--data-dir").arg(dir.join("data")).stdin(Stdio::null()).env_remove("SUDO_USER");
+    command
+}
+
+impl Campaign {
+    fn start(roots: &[(&str, &Root)]) -> Self {
+        let dir = roots[0].1.beside("campaign");
+        fs::create_dir_all(&dir).unwrap();
+        let host = |(id, root): &(&str, &Root)| {
+            let path = root.path().display();
+            format!(
+                "- {{ id: {id}, relay: relay of {id}, environment: prod, target: {{ kind: root, path: {path} }} }}\n"
+            )
+        };
+        let hosts: String = roots.iter().map(host).collect();
+        fs::write(dir.join("hosts.yaml"), format!("inventory: 1\nhosts:\n{hosts}")).unwrap();
+        let file = |name: &str| fs::File::create(dir.join(name)).unwrap();
+        let mut command = patchloom(&dir);
+        command.args(["campaign", "run", "--json", "--apply", "--undo", "packages"]);
+        command.args(["--waves", "[{name: all}]"]).arg("--inventory").arg(dir.join("hosts.yaml"));
+        let child = command.stdout(file("account")).stderr(file("talk")).spawn().expect("the binary starts");
+        Self { dir, child }
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.dir.join(name)).unwrap_or_default()
+    }
+
+    /// Waits for a state of the world, while the campaign is at work.
+    #[track_caller]
+    fn until(&mut self, what: &str, is: impl Fn(&Self) -> bool) {
+        let end = Instant::now() + LIMIT;
+        while !is(self) {
+            let left = self.child.try_wait().unwrap();
+            assert!(
+                left.is_none(),
+                "it ended with {left:?} before {what}:\n{}{}",
+                self.read("talk"),
+                self.read("account")
+            );
+            assert!(Instant::now() < end, "never: {what}\n{}", self.read("talk"));
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    fn approve(&mut self) {
+        self.until("the change waits for approval", |all| all.read("talk").contains("waits for approval"));
+        let output =
+            patchloom(&self.dir).args(["change", "approve", "CHG0000001"]).env("SUDO_USER", "ann").output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// Its exit code and its account.
+    fn finish(mut self) -> (Option<i32>, Value) {
+        let end = Instant::now() + LIMIT;
+        let status = loop {
+            match self.child.try_wait().unwrap() {
+                Some(status) => break status,
+                None => std::thread::sleep(Duration::from_millis(100)),
+            }
+            assert!(Instant::now() < end, "it does not end:\n{}", self.read("talk"));
+        };
+        let account = self.read("account");
+        let account = serde_json::from_str(&account).unwrap_or_else(|_| panic!("no account:\n{}", self.read("talk")));
+        (status.code(), account)
+    }
+}
+
+/// Lets a root of dnf fetch from a relay.
+fn behind(root: &Root, relay: &Relay) {
+    for entry in fs::read_dir(root.path().join("etc/yum.repos.d")).unwrap().flatten() {
+        let text = fs::read_to_string(entry.path()).unwrap();
+        fs::write(entry.path(), text.replace("file:///srv/rpm", &relay.url())).unwrap();
+    }
+    root.inside(&["dnf", "-q", "makecache"]);
+}
+
+/// As [`behind`], for a root of zypper.
+fn zypper_behind(root: &Root, relay: &Relay) {
+    for entry in fs::read_dir(root.path().join("etc/zypp/repos.d")).unwrap().flatten() {
+        let text = fs::read_to_string(entry.path()).unwrap();
+        fs::write(entry.path(), text.replace("file:///srv/rpm", &relay.url())).unwrap();
+    }
+    root.inside(&["zypper", "--non-interactive", "refresh", "--force"]);
+}
+
+#[test]
+fn one_campaign_patches_hosts_of_apt_and_dnf_under_one_change_and_leaves_who_gets_nothing_as_it_was() {
+    if left_out() {
+        return;
+    }
+    let (apt, dnf, zypper) = (Root::mini(), Root::rpm(), Root::zypper());
+    let (good, dry) = (Relay::of(&dnf.path().join("srv/rpm")), Relay::of(&zypper.path().join("srv/rpm")));
+    // Its script fails, which is another test's matter.
+    exclude(&dnf, "loom-post");
+    behind(&dnf, &good);
+    zypper_behind(&zypper, &dry);
+    dry.run_dry();
+    let (before, rpms) = (zypper.rpms(), dnf.rpms());
+    let mut campaign = Campaign::start(&[("apt-1", &apt), ("dnf-1", &dnf), ("zypper-1", &zypper)]);
+    campaign.approve();
+    let (code, account) = campaign.finish();
+
+    assert_eq!(code, Some(1), "{account:#}");
+    let rows = account["hosts"].as_array().unwrap();
+    let row = |host: &str| rows.iter().find(|row| row["host"] == host).unwrap_or_else(|| panic!("{account:#}"));
+    assert_eq!(row("apt-1")["outcome"], "installed", "{account:#}");
+    assert_eq!(row("dnf-1")["outcome"], "installed", "{account:#}");
+    assert_eq!(apt.version_of("loom-lib").as_deref(), Some("1.1"));
+    assert_ne!(dnf.rpms(), rpms);
+    // Nothing came from its relay, and so nothing was touched.
+    assert_eq!(row("zypper-1")["outcome"], "not_begun", "{account:#}");
+    let why = row("zypper-1")["text"].as_str().unwrap();
+    assert!(why.contains("FETCH") && why.contains("the relay does not hand out"), "{why}");
+    assert_eq!(zypper.rpms(), before);
+    assert!(!dry.packages().is_empty(), "its relay was asked");
+    // The other relay handed out one package before the install fetched what it needed.
+    let asked: Vec<String> = good.packages().into_iter().filter(|path| path.starts_with("updates/")).collect();
+    assert!(asked.iter().any(|path| asked.iter().filter(|other| *other == path).count() > 1), "{asked:?}");
+    for root in [&apt, &dnf, &zypper] {
+        let left = fs::read_dir(root.path().join("var/cache")).unwrap().flatten().map(|entry| entry.file_name());
+        let left: Vec<_> = left.filter(|name| name.to_string_lossy().contains("patchloom-reach")).collect();
+        assert!(left.is_empty(), "what was fetched to try is gone: {left:?}");
+    }
+    assert_eq!(account["close_code"], json!("successful_issues"), "{account:#}");
+}

@@ -1,0 +1,93 @@
+//! A relay of packages for one test: files of a directory over HTTP, a log of who asked for what, and a switch.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// What all threads of a relay share.
+struct Shared {
+    dir: PathBuf,
+    asked: Mutex<Vec<String>>,
+    dry: AtomicBool,
+    over: AtomicBool,
+}
+
+/// A relay; it ends when it is dropped.
+pub struct Relay {
+    at: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+impl Relay {
+    /// Serves what lies below `dir`.
+    pub fn of(dir: &Path) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let at = listener.local_addr().unwrap();
+        let (asked, dry, over) = (Mutex::default(), AtomicBool::new(false), AtomicBool::new(false));
+        let shared = Arc::new(Shared { dir: dir.to_owned(), asked, dry, over });
+        let mine = Arc::clone(&shared);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                if mine.over.load(Ordering::SeqCst) {
+                    return;
+                }
+                let mine = Arc::clone(&mine);
+                // A client that hangs up is none of our business.
+                std::thread::spawn(move || drop(mine.answer(&stream)));
+            }
+        });
+        Self { at, shared }
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.at)
+    }
+
+    /// From now on no package is handed out; lists are.
+    pub fn run_dry(&self) {
+        self.shared.dry.store(true, Ordering::SeqCst);
+    }
+
+    /// The packages that were asked for, one entry for each time.
+    pub fn packages(&self) -> Vec<String> {
+        let asked = self.shared.asked.lock().unwrap();
+        asked.iter().filter(|path| path.ends_with(".rpm")).cloned().collect()
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.shared.over.store(true, Ordering::SeqCst);
+        // Wakes the listener, which then sees it.
+        drop(TcpStream::connect(self.at));
+    }
+}
+
+impl Shared {
+    fn answer(&self, mut stream: &TcpStream) -> std::io::Result<()> {
+        let mut lines = BufReader::new(stream).lines();
+        let first = lines.next().transpose()?.unwrap_or_default();
+        for line in lines {
+            if line?.is_empty() {
+                break;
+            }
+        }
+        let mut words = first.split(' ');
+        let (verb, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        let path = path.split('?').next().unwrap_or_default().trim_start_matches('/').to_owned();
+        let is_package = path.ends_with(".rpm");
+        if verb == "GET" {
+            self.asked.lock().unwrap().push(path.clone());
+        }
+        let dry = is_package && self.dry.load(Ordering::SeqCst);
+        let (status, body) = match fs::read(self.dir.join(&path)) {
+            Ok(body) if !dry => ("200 OK", body),
+            Ok(_) | Err(_) => ("404 Not Found", Vec::new()),
+        };
+        write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len())?;
+        if verb == "GET" { stream.write_all(&body) } else { Ok(()) }
+    }
+}

@@ -1,0 +1,139 @@
+//! Whether a host gets a planned package through dnf or zypper: fetched with what it needs into a directory of its own, which goes
+//! again. No package of the host changes.
+
+use std::fs;
+
+use patchloom_core::Failure;
+use patchloom_domain::{FailureKind, HostPlan, Manager, Observed, PlannedChange, diagnose};
+use serde_json::{Value, json};
+
+use super::reach::{FETCH_TIMEOUT, SILENT_SECONDS, run};
+use crate::dnf::offers;
+use crate::failure::transient;
+use crate::host::{HostExec, Order, Ran};
+use crate::runtime::TaskContext;
+use crate::zypper::ZYPPER;
+
+/// Who fetches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rpm {
+    /// dnf.
+    Dnf,
+    /// zypper.
+    Zypper,
+}
+
+/// Asks the relay of a host for its smallest planned package.
+pub(super) async fn reach(
+    host: &HostExec,
+    family: Rpm,
+    part: &HostPlan,
+    context: &TaskContext,
+) -> Result<Value, Failure> {
+    let Some(change) = smallest(host, family, part, context).await else {
+        return Ok(json!({ "served": true, "why": "nothing is planned" }));
+    };
+    // Not below /tmp, where anybody could have put a link of that name.
+    let place = format!("/var/cache/.patchloom-reach-{}", std::process::id());
+    let ran = run(host, order(family, change, &place), context).await;
+    let came = files(host, &place);
+    // Nothing of it stays, however it ended.
+    let _ = fs::remove_dir_all(host.path(&place));
+    let ran = ran?;
+    let what = format!("{} {}", change.id.name, change.candidate);
+    if let Some(why) = refused(family, &ran) {
+        return Err(transient("FETCH", format!("the relay does not hand out {what}: {why}")));
+    }
+    let why = match came {
+        0 if ran.ok() => format!("{what} lies on the host already, or in a repository that does"),
+        // What the package manager would not do is the installer's to say, with all that it knows.
+        0 => format!("not asked: {} does not take {what} by itself", manager(family).0),
+        1 => format!("{what} was fetched and thrown away"),
+        more => format!("{what} was fetched with {} that it needs, and thrown away", more - 1),
+    };
+    Ok(json!({ "served": true, "why": why }))
+}
+
+/// The planned package with the smallest file, where sizes are known; else the first one.
+async fn smallest<'a>(
+    host: &HostExec,
+    family: Rpm,
+    part: &'a HostPlan,
+    context: &TaskContext,
+) -> Option<&'a PlannedChange> {
+    let nevra = |change: &PlannedChange| format!("{}-{}.{}", change.id.name, change.candidate, change.id.arch);
+    let sizes = match family {
+        Rpm::Dnf => {
+            let asked: Vec<String> = part.changes.iter().map(nevra).collect();
+            offers::describe(host, &asked, context.cancel()).await.unwrap_or_default()
+        }
+        // It tells no sizes of single packages.
+        Rpm::Zypper => Vec::new(),
+    };
+    let size = |change: &PlannedChange| {
+        let offer = sizes.iter().find(|offer| offer.id == change.id && offer.version == change.candidate);
+        offer.and_then(|offer| offer.size_bytes).unwrap_or(u64::MAX)
+    };
+    // What is there already needs the least besides.
+    part.changes.iter().min_by_key(|change| (change.installed.is_none(), size(change), &change.id))
+}
+
+fn manager(family: Rpm) -> (&'static str, Manager) {
+    match family {
+        Rpm::Zypper => ("zypper", Manager::Zypper),
+        Rpm::Dnf => ("dnf", Manager::Dnf),
+    }
+}
+
+/// Fetches, and stops before anything is installed.
+fn order(family: Rpm, change: &PlannedChange, place: &str) -> Order {
+    let PlannedChange { id, candidate, installed, .. } = change;
+    let argv: Vec<String> = match family {
+        Rpm::Zypper => {
+            let cache = ["--pkg-cache-dir", place];
+            let words = ["install", "--download-only", "--no-recommends", "--no-force-resolution"];
+            let spec = format!("{}.{}={candidate}", id.name, id.arch);
+            let all = ZYPPER.iter().chain(&cache).chain(&words).chain(&["--auto-agree-with-licenses"]);
+            all.map(|word| (*word).to_owned()).chain([spec]).collect()
+        }
+        Rpm::Dnf => {
+            let verb = if installed.is_some() { "upgrade" } else { "install" };
+            let mut argv: Vec<String> =
+                ["dnf", "-y", "--downloadonly", "--setopt=install_weak_deps=False", "--setopt=retries=1"]
+                    .map(str::to_owned)
+                    .to_vec();
+            argv.extend([format!("--setopt=timeout={SILENT_SECONDS}"), format!("--destdir={place}"), verb.to_owned()]);
+            argv.push(format!("{}-{candidate}.{}", id.name, id.arch));
+            argv
+        }
+    };
+    Order::changing(argv).timeout(FETCH_TIMEOUT).merged()
+}
+
+/// Why a package did not come, where that is the relay's doing.
+fn refused(family: Rpm, ran: &Ran) -> Option<String> {
+    if ran.ok() {
+        return None;
+    }
+    let text = ran.text();
+    let observed = Observed { manager: manager(family).1, code: None, text: text.as_bytes(), states: None };
+    let found = diagnose(&observed).primary?;
+    let relay = [FailureKind::Fetch, FailureKind::Gone].contains(&found.cause.kind);
+    relay.then_some(found.evidence.text)
+}
+
+/// How many packages came.
+fn files(host: &HostExec, place: &str) -> usize {
+    let mut count = 0;
+    let mut open = vec![host.path(place)];
+    while let Some(dir) = open.pop() {
+        for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+            let path = entry.path();
+            match path.is_dir() {
+                true => open.push(path),
+                false => count += usize::from(path.extension().is_some_and(|end| end == "rpm")),
+            }
+        }
+    }
+    count
+}
