@@ -2,6 +2,7 @@
 //! network: dnf answers out of what it fetched before. It writes its log and its locks even then, so its root cannot be read-only.
 
 mod advisories;
+mod generation;
 mod missing;
 pub(crate) mod offers;
 pub(crate) mod rpmdb;
@@ -21,15 +22,14 @@ use crate::host::{HostExec, Order};
 use crate::manager::PackageManager;
 use crate::runtime::BoxFuture;
 
-/// Where dnf keeps what it fetched of repositories, each in a directory of its own.
-pub(crate) const CACHE: &str = "/var/cache/dnf";
+pub(crate) use generation::Generation;
 
 /// dnf and its rpm database.
-pub(crate) struct Dnf;
+pub(crate) struct Dnf(pub(crate) Generation);
 
 impl PackageManager for Dnf {
     fn name(&self) -> &'static str {
-        "dnf"
+        self.0.program()
     }
 
     fn refresh(&self) -> &'static str {
@@ -41,11 +41,14 @@ impl PackageManager for Dnf {
     }
 
     fn remedy(&self) -> &'static str {
-        "run dnf remove --duplicates, then dnf check"
+        match self.0 {
+            Generation::Four => "run dnf remove --duplicates, then dnf check",
+            Generation::Five => "erase the older one of each with rpm -e, then run dnf check",
+        }
     }
 
     fn places(&self) -> (&'static str, &'static str) {
-        (CACHE, "/var/lib/rpm")
+        (self.0.cache(), self.0.database())
     }
 
     fn audit<'a>(
@@ -84,7 +87,7 @@ impl PackageManager for Dnf {
         _now: UtcMs,
         _cancel: &'a CancellationToken,
     ) -> BoxFuture<'a, Result<Lists, Error>> {
-        Box::pin(async move { fetched(exec) })
+        Box::pin(async move { fetched(exec, self.0) })
     }
 
     fn missing<'a>(
@@ -93,13 +96,13 @@ impl PackageManager for Dnf {
         installed: &'a [InstalledPackage],
         cancel: &'a CancellationToken,
     ) -> BoxFuture<'a, Result<Missing, Error>> {
-        Box::pin(missing::missing(exec, installed, cancel))
+        Box::pin(missing::missing(exec, self.0, installed, cancel))
     }
 }
 
 /// The repositories whose metadata lie in the cache; none where dnf never fetched any.
-fn fetched(exec: &HostExec) -> Result<Lists, Error> {
-    let dir = exec.path(CACHE);
+fn fetched(exec: &HostExec, dnf: Generation) -> Result<Lists, Error> {
+    let dir = exec.path(dnf.cache());
     let mut lists = Lists::default();
     let entries = match fs::read_dir(&dir) {
         Ok(entries) => entries,

@@ -13,6 +13,7 @@ use super::apt::AptExecutor;
 use super::report::Line;
 use super::rpm::{DnfExecutor, ZypperExecutor};
 use super::scripts::Scripts;
+use crate::dnf::Generation;
 use crate::host::{HostExec, Order};
 use crate::manager::{Family, family_of};
 use crate::runtime::BoxFuture;
@@ -207,7 +208,8 @@ pub(super) trait Executor: Send + Sync {
 pub(super) fn executor_of(host: &HostExec) -> &'static dyn Executor {
     match family_of(host) {
         Family::Apt => &AptExecutor,
-        Family::Dnf => &DnfExecutor,
+        Family::Dnf(Generation::Four) => &DnfExecutor(Generation::Four),
+        Family::Dnf(Generation::Five) => &DnfExecutor(Generation::Five),
         Family::Zypper => &ZypperExecutor,
     }
 }

@@ -4,6 +4,7 @@
 //! is a package that stands there twice.
 
 mod dnf;
+mod journal;
 mod zypper;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -175,6 +176,13 @@ fn files_in(host: &HostExec, dir: &str, endings: &[&str]) -> Vec<String> {
         .filter(|name| endings.iter().any(|ending| name.ends_with(ending)))
         .map(|name| format!("{dir}/{name}"))
         .collect()
+}
+
+/// As [`files_in`], in a directory of this name in each directory below.
+fn files_below(host: &HostExec, dir: &str, name: &str, endings: &[&str]) -> Vec<String> {
+    let entries = std::fs::read_dir(host.path(dir)).into_iter().flatten().flatten();
+    let dirs = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    dirs.flat_map(|each| files_in(host, &format!("{dir}/{each}/{name}"), endings)).collect()
 }
 
 /// What is not as it was, by what has to be done about it.
