@@ -7,7 +7,7 @@ use std::time::Duration;
 use patchloom_domain::{Adjustment, HostPlan, Manager, PackageId, PackageSet, PlannedChange, VersionScheme};
 use tokio_util::sync::CancellationToken;
 
-use super::super::executor::{Answer, Executor, Former, Leavings, Offered, Simulated, Undoing};
+use super::super::executor::{Adjusting, Answer, Executor, Former, Leavings, Offered, Simulated, Undoing};
 use super::super::install::changing;
 use super::super::scripts::Scripts;
 use super::super::state;
@@ -28,6 +28,28 @@ const CACHE_DEPTH: usize = 2;
 
 /// How long a simulation or a download may take.
 const LONG: Duration = Duration::from_secs(1800);
+
+/// What each adjustment calls. Indexes that cannot be read have to go first: dnf believes them as long as their summary is the same.
+struct Calls {
+    refresh: &'static [&'static [&'static str]],
+    replace: &'static [&'static [&'static str]],
+    discard: &'static [&'static [&'static str]],
+    refetch: &'static [&'static [&'static str]],
+}
+
+const FOUR: Calls = Calls {
+    refresh: &[&["dnf", "-q", "--refresh", "makecache"]],
+    replace: &[&["dnf", "-q", "clean", "metadata"], &["dnf", "-q", "makecache"]],
+    discard: &[&["dnf", "-q", "clean", "packages"]],
+    refetch: &[&["dnf", "-q", "clean", "packages"], &["dnf", "-q", "--refresh", "makecache"]],
+};
+
+const FIVE: Calls = Calls {
+    refresh: &[&["dnf5", "-q", "--refresh", "makecache"]],
+    replace: &[&["dnf5", "-q", "clean", "metadata"], &["dnf5", "-q", "makecache"]],
+    discard: &[&["dnf5", "-q", "clean", "packages"]],
+    refetch: &[&["dnf5", "-q", "clean", "packages"], &["dnf5", "-q", "--refresh", "makecache"]],
+};
 
 /// dnf and rpm.
 pub(in super::super) struct DnfExecutor(pub(in super::super) Generation);
@@ -137,10 +159,17 @@ impl Executor for DnfExecutor {
         changing(host, self.resolving(&["-y"]).into_iter().chain(self.install_words(plan)).collect())
     }
 
-    fn adjusting(&self, what: Adjustment) -> Option<&'static [&'static str]> {
-        Some(match what {
-            Adjustment::RefreshIndexes | Adjustment::ReplaceIndexes => &["dnf", "-q", "--refresh", "makecache"],
-            Adjustment::DiscardPackages => &["dnf", "-q", "clean", "packages"],
+    fn adjusting(&self, what: Adjustment) -> Adjusting {
+        let calls = match self.0 {
+            Generation::Four => &FOUR,
+            Generation::Five => &FIVE,
+        };
+        Adjusting::Calls(match what {
+            Adjustment::RefreshIndexes => calls.refresh,
+            Adjustment::ReplaceIndexes => calls.replace,
+            Adjustment::DiscardPackages => calls.discard,
+            Adjustment::RefetchAll => calls.refetch,
+            Adjustment::FinishFormerRun => return Adjusting::Never,
         })
     }
 

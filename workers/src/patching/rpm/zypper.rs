@@ -7,7 +7,7 @@ use std::time::Duration;
 use patchloom_domain::{Adjustment, HostPlan, Manager, PackageId, PackageSet, PlannedChange, VersionScheme};
 use tokio_util::sync::CancellationToken;
 
-use super::super::executor::{Answer, Executor, Former, Leavings, Offered, Simulated, Undoing};
+use super::super::executor::{Adjusting, Answer, Executor, Former, Leavings, Offered, Simulated, Undoing};
 use super::super::install::changing;
 use super::super::scripts::Scripts;
 use super::super::state;
@@ -133,13 +133,15 @@ impl Executor for ZypperExecutor {
         waiting(changing(host, argv), lock_timeout)
     }
 
-    fn adjusting(&self, what: Adjustment) -> Option<&'static [&'static str]> {
-        Some(match what {
-            Adjustment::RefreshIndexes | Adjustment::ReplaceIndexes => {
-                &["zypper", "--non-interactive", "refresh", "--force"]
-            }
-            Adjustment::DiscardPackages => &["zypper", "--non-interactive", "clean"],
-        })
+    fn adjusting(&self, what: Adjustment) -> Adjusting {
+        const REFRESH: &[&str] = &["zypper", "--non-interactive", "refresh", "--force"];
+        const CLEAN: &[&str] = &["zypper", "--non-interactive", "clean"];
+        match what {
+            Adjustment::RefreshIndexes | Adjustment::ReplaceIndexes => Adjusting::Calls(&[REFRESH]),
+            Adjustment::DiscardPackages => Adjusting::Calls(&[CLEAN]),
+            Adjustment::RefetchAll => Adjusting::Calls(&[CLEAN, REFRESH]),
+            Adjustment::FinishFormerRun => Adjusting::Never,
+        }
     }
 
     fn mend<'a>(&'a self, host: &'a HostExec, cancel: &'a CancellationToken) -> Answer<'a, Vec<Order>> {
