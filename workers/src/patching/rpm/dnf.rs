@@ -1,17 +1,18 @@
 //! dnf as the executor of a change, in both its generations. dnf 4 exits 0 where it skipped a package and where the %post of one
 //! failed, so it is asked for exact versions, its journal is read for scripts, and what counts is rpm's database.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use patchloom_domain::{Adjustment, HostPlan, Manager, PackageId, PackageSet, PlannedChange, VersionScheme};
+use patchloom_domain::{Adjustment, HostPlan, Manager, PackageId, PlannedChange};
 use tokio_util::sync::CancellationToken;
 
-use super::super::executor::{Adjusting, Answer, Executor, Former, Leavings, Offered, Simulated, Undoing};
+use super::super::executor::{Adjusting, Answer, Former, Offered, Simulated};
 use super::super::install::changing;
 use super::super::scripts::Scripts;
 use super::super::state;
-use super::{RESIDUE, Rest, journal, nevra};
+use super::executor::RpmExecutor;
+use super::{journal, nevra, row_name};
 use crate::dnf::{Generation, offers};
 use crate::host::{HostExec, Order};
 
@@ -80,29 +81,17 @@ impl DnfExecutor {
     }
 }
 
-impl Executor for DnfExecutor {
+impl RpmExecutor for DnfExecutor {
     fn words(&self) -> Manager {
         Manager::Dnf
     }
 
-    fn scheme(&self) -> VersionScheme {
-        VersionScheme::Rpm
+    fn archives(&self) -> (&'static str, usize) {
+        (self.0.cache(), CACHE_DEPTH)
     }
 
-    fn leavings(&self) -> Leavings {
-        Leavings { archives: self.0.cache(), depth: CACHE_DEPTH, suffix: ".rpm", partial: None, residue: RESIDUE }
-    }
-
-    fn packages<'a>(&'a self, host: &'a HostExec, cancel: &'a CancellationToken) -> Answer<'a, PackageSet> {
-        Box::pin(super::packages(host, cancel))
-    }
-
-    fn audit<'a>(&'a self, host: &'a HostExec, cancel: &'a CancellationToken) -> Answer<'a, String> {
-        Box::pin(super::audit(host, cancel))
-    }
-
-    fn baseline<'a>(&'a self, host: &'a HostExec, cancel: &'a CancellationToken) -> Answer<'a, (Option<u64>, String)> {
-        Box::pin(async move { Ok((journal::last(host, self.0, cancel).await?, super::audit(host, cancel).await?)) })
+    fn journal<'a>(&'a self, host: &'a HostExec, cancel: &'a CancellationToken) -> Answer<'a, Option<u64>> {
+        Box::pin(journal::last(host, self.0, cancel))
     }
 
     fn scripts<'a>(
@@ -121,10 +110,6 @@ impl Executor for DnfExecutor {
         })
     }
 
-    fn row_name(&self, id: &PackageId) -> String {
-        format!("{}.{}", id.name, id.arch)
-    }
-
     fn simulate<'a>(
         &'a self,
         host: &'a HostExec,
@@ -138,7 +123,7 @@ impl Executor for DnfExecutor {
             let former = |id: &PackageId| {
                 plan.changes.iter().find(|change| change.id == *id).and_then(|change| change.installed.clone())
             };
-            let rows = found.installs.iter().map(|(id, version)| (self.row_name(id), former(id), version.clone()));
+            let rows = found.installs.iter().map(|(id, version)| (row_name(id), former(id), version.clone()));
             let removes = found.removes.iter().map(|(name, version)| (name.clone(), Some(version.clone())));
             Ok(Simulated { rows: rows.collect(), removes: removes.collect(), said: ran.text() })
         })
@@ -173,26 +158,16 @@ impl Executor for DnfExecutor {
         })
     }
 
-    fn mend<'a>(&'a self, host: &'a HostExec, cancel: &'a CancellationToken) -> Answer<'a, Vec<Order>> {
-        Box::pin(super::mend(host, &LOCKS, cancel))
+    fn locks(&self) -> &'static [&'static str] {
+        &LOCKS
     }
 
-    /// Nobody can tell which scripts of a cut off transaction ran: what it had installed is installed once more.
-    fn repair<'a>(
-        &'a self,
-        host: &'a HostExec,
-        plan: &'a HostPlan,
-        cancel: &'a CancellationToken,
-    ) -> Answer<'a, Vec<Order>> {
-        Box::pin(async move {
-            let mut orders = super::erase_doubles(host, plan, cancel).await?;
-            let arrived = super::arrived(host, plan, cancel).await?;
-            if !arrived.is_empty() {
-                let specs = arrived.iter().map(|change| nevra(&change.id, &change.candidate));
-                orders.push(changing(host, self.resolving(&["-y", "reinstall"]).into_iter().chain(specs).collect()));
-            }
-            Ok(orders)
-        })
+    fn reinstall(&self) -> Vec<String> {
+        self.resolving(&["-y", "reinstall"])
+    }
+
+    fn spec(&self, id: &PackageId, version: &str) -> String {
+        nevra(id, version)
     }
 
     fn offered<'a>(
@@ -210,10 +185,6 @@ impl Executor for DnfExecutor {
         })
     }
 
-    fn cached(&self, host: &HostExec, id: &PackageId, version: &str) -> Option<PathBuf> {
-        super::cached(host, self.0.cache(), CACHE_DEPTH, id, version)
-    }
-
     /// `dnf download` is a plugin of dnf 4 that may be absent; to reinstall what is installed and stop after the download is not.
     fn fetch(&self, host: &HostExec, wanted: &[Former], dir: &Path, offline: bool) -> Option<Order> {
         let inside = format!("--destdir={}", host.shared_path(dir).display());
@@ -227,27 +198,6 @@ impl Executor for DnfExecutor {
         Some(changing(host, argv).share(dir).timeout(LONG))
     }
 
-    fn identify(&self, file: &str) -> Vec<String> {
-        super::identify(file)
-    }
-
-    fn identified(&self, text: &str) -> Option<(PackageId, String)> {
-        super::identified(text)
-    }
-
-    fn file_name(&self, id: &PackageId, version: &str) -> String {
-        super::file_name(id, version)
-    }
-
-    fn config_files<'a>(
-        &'a self,
-        host: &'a HostExec,
-        ids: &'a [&'a PackageId],
-        cancel: &'a CancellationToken,
-    ) -> Answer<'a, Vec<String>> {
-        Box::pin(super::config_files(host, ids, cancel))
-    }
-
     fn spare(&self, host: &HostExec) -> Vec<String> {
         match self.0 {
             Generation::Four => super::files_in(host, self.0.cache(), &[".solv", ".solvx"]),
@@ -255,21 +205,11 @@ impl Executor for DnfExecutor {
         }
     }
 
-    fn go_back(&self, undoing: &Undoing<'_>) -> Vec<Order> {
-        let rest = Rest::of(undoing);
-        let mut orders = Vec::new();
-        if !rest.files.is_empty() {
-            let argv = self.offline("downgrade").into_iter().chain(rest.files).collect();
-            orders.push(changing(undoing.host, argv).share(undoing.dir));
-        }
-        let gone: Vec<String> = rest.new.into_iter().chain(rest.beside).collect();
-        if !gone.is_empty() {
-            orders.push(changing(undoing.host, self.offline("remove").into_iter().chain(gone).collect()));
-        }
-        orders
+    fn downgrade(&self, host: &HostExec, _lock_timeout: Duration, files: Vec<String>) -> Order {
+        changing(host, self.offline("downgrade").into_iter().chain(files).collect())
     }
 
-    fn force_back(&self, undoing: &Undoing<'_>) -> Vec<Order> {
-        super::force_back(undoing)
+    fn erase(&self) -> Vec<String> {
+        self.offline("remove")
     }
 }

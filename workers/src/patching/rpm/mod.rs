@@ -4,6 +4,7 @@
 //! is a package that stands there twice.
 
 mod dnf;
+mod executor;
 mod journal;
 mod zypper;
 
@@ -35,6 +36,11 @@ fn nevra(id: &PackageId, version: &str) -> String {
 /// As [`nevra`], without the epoch, which rpm does not take and no file name has.
 fn nvra(id: &PackageId, version: &str) -> String {
     nevra(id, version.split_once(':').map_or(version, |(_, plain)| plain))
+}
+
+/// A package in a simulation.
+fn row_name(id: &PackageId) -> String {
+    format!("{}.{}", id.name, id.arch)
 }
 
 /// Under which name an older copy of a package stands in a package set: the newest has the plain one.
