@@ -42,9 +42,9 @@ const DNF5: Manager = Manager {
 const ZYPPER: Manager = Manager {
     root: Root::zypper,
     program: "zypper",
-    // A simulation has options between the two.
-    install: "*--no-refresh*install*--no-recommends*",
-    refresh: "*refresh*--force*",
+    // A simulation and a download have options between the two.
+    install: "*--no-refresh?install?--no-recommends*",
+    refresh: "*--non-interactive?refresh*",
     cache: "/var/cache/zypp/packages",
     fill: "cd /var/cache/zypp/packages; mkdir -p loom-updates; dd if=/dev/zero of=loom-updates/old-1-1.noarch.rpm bs=64k; cd /",
 };

@@ -1,5 +1,7 @@
 //! dnf's answers as they are, and dnf itself on a real root.
 
+use std::fs;
+
 use patchloom_bed::{Root, left_out};
 use patchloom_domain::{PackageId, Target};
 
