@@ -32,9 +32,9 @@ impl Before {
     }
 }
 
-/// Without what python compiles for itself as dnf runs.
+/// Without what python compiles for itself as dnf 4 runs, and without the books of rpm and dnf 5, which tell of all they did.
 fn usr(root: &Root) -> Tree {
-    root.content("/usr").without(&["/usr/lib/python3"])
+    root.content("/usr").without(&["/usr/lib/python3", "/usr/lib/sysimage"])
 }
 
 /// The packages that dnf thinks somebody asked for.
