@@ -1,8 +1,8 @@
 //! Where the commands go that need the engine.
 
 use super::{
-    Context, EngineCommand, bench, campaign, carried, change, event, journal, patch, run as runs, serve, snapshot,
-    task, window, worker, workflow,
+    Context, EngineCommand, backup, bench, campaign, carried, change, event, journal, patch, run as runs, serve,
+    snapshot, task, window, worker, workflow,
 };
 use crate::fault::{Exit, Fault};
 
@@ -18,6 +18,7 @@ pub(super) fn run(command: EngineCommand, context: &Context) -> Result<Exit, Fau
         EngineCommand::Task(command) => task::run(&command, context),
         EngineCommand::Run(command) => runs::run(&command, context),
         EngineCommand::Change(command) => change::run(&command, context),
+        EngineCommand::Backup(command) => backup::run(&command, context),
         EngineCommand::Snapshot(command) => snapshot::run(&command, context),
         EngineCommand::Event(command) => event::run(&command, context),
         EngineCommand::Journal(command) => journal::run(&command, context),

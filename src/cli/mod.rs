@@ -4,6 +4,7 @@
 //! [`EngineCommand`] those that need the engine.
 
 mod aws;
+mod backup;
 mod baseline;
 mod bench;
 mod campaign;
@@ -44,6 +45,7 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 pub use aws::{AwsArgs, AwsCommand, AwsComplyArgs, AwsSnapshotArgs, AwsSnapshotsArgs, AwsStatesArgs};
+pub use backup::{BackupCommand, BackupListArgs, BackupPruneArgs};
 pub use baseline::{BaselineCommand, BaselineExportArgs, BaselineImportArgs, BaselineTestArgs};
 pub use bench::{BenchCommand, BenchCorrelateArgs, BenchEngineArgs, BenchFanoutArgs};
 pub use campaign::{CampaignCommand, CampaignRunArgs, CampaignShowArgs};
@@ -205,6 +207,9 @@ pub enum EngineCommand {
     /// Read and decide change requests
     #[command(subcommand)]
     Change(ChangeCommand),
+    /// List the ways back that are kept (former packages, saved files), and delete those whose time is over
+    #[command(subcommand)]
+    Backup(BackupCommand),
     /// List snapshots that runs took, and delete those whose time is over
     #[command(subcommand)]
     Snapshot(SnapshotCommand),

@@ -283,7 +283,7 @@ fn can_work(wish: &Wish) -> Result<(), Fault> {
     };
     let has = |name: &str| ["usr/bin", "bin", "usr/local/bin"].iter().any(|dir| base.join(dir).join(name).exists());
     let has_apt = has("apt-get") && has("dpkg-query") && base.join("var/lib/dpkg/status").exists();
-    let has_rpm = has("rpm") && ["dnf", "zypper"].iter().any(|name| has(name));
+    let has_rpm = has("rpm") && ["dnf", "dnf5", "zypper"].iter().any(|name| has(name));
     if !has_apt && !has_rpm {
         let error = anyhow!("{what} has neither apt nor dnf nor zypper: no package manager that can patch it");
         return Err(

@@ -19,7 +19,7 @@ use crate::fault::{Exit, Fault};
 use crate::output::{Column, Table, time};
 
 /// So many runs lie above one at most; more would be a circle.
-const DEPTH_MAX: usize = 64;
+pub(super) const DEPTH_MAX: usize = 64;
 
 /// Works on the snapshots in the data directory.
 #[derive(Clone, Debug, Subcommand)]
@@ -112,7 +112,7 @@ impl Users {
 }
 
 /// Whether a run, or one above it, is open: a child run that is over is taken back while its parent is open.
-fn is_open(inspected: &Inspected, run: &str) -> Result<bool, Fault> {
+pub(super) fn is_open(inspected: &Inspected, run: &str) -> Result<bool, Fault> {
     let mut next = run.parse().ok().map(RunId);
     for _ in 0..DEPTH_MAX {
         let Some(id) = next else { return Ok(false) };
@@ -126,7 +126,7 @@ fn is_open(inspected: &Inspected, run: &str) -> Result<bool, Fault> {
     Ok(true)
 }
 
-fn word(fate: &Fate) -> &'static str {
+pub(super) fn word(fate: &Fate) -> &'static str {
     match fate {
         Fate::Deleted => "expired",
         Fate::Young => "young",

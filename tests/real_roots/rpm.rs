@@ -1,4 +1,4 @@
-//! The binary on roots of rpm, through dnf and through zypper: exact versions, scripts that fail behind an exit code of 0,
+//! The binary on roots of rpm, through dnf 4, dnf 5 and zypper: exact versions, scripts that fail behind an exit code of 0,
 //! package managers that are killed in the midst, and the way back.
 
 use std::fs;
@@ -32,9 +32,9 @@ impl Before {
     }
 }
 
-/// Without what python compiles for itself as dnf runs.
+/// Without what python compiles for itself as dnf 4 runs, and without the books of rpm and dnf 5, which tell of all they did.
 fn usr(root: &Root) -> Tree {
-    root.content("/usr").without(&["/usr/lib/python3"])
+    root.content("/usr").without(&["/usr/lib/python3", "/usr/lib/sysimage"])
 }
 
 /// The packages that dnf thinks somebody asked for.
@@ -96,12 +96,8 @@ fn has(root: &Root, versions: [u32; 6]) {
     assert_eq!(root.rpms(), expected);
 }
 
-#[test]
-fn dnf_installs_exactly_what_is_planned_and_it_is_verified() {
-    if left_out() {
-        return;
-    }
-    let bench = Bench::new(Root::rpm());
+fn exact_versions(root: Root) {
+    let bench = Bench::new(root);
     exclude(&bench.root, "loom-post");
     let asked = asked_for(&bench.root);
     let said = bench.patch(&["--apply"]);
@@ -123,12 +119,8 @@ fn failed_script(said: &Said, package: &str) {
     assert!(message.contains(package), "{message}");
 }
 
-#[test]
-fn a_post_script_that_fails_while_dnf_exits_0_is_rolled_back_and_its_version_held() {
-    if left_out() {
-        return;
-    }
-    let bench = Bench::new(Root::rpm());
+fn failing_post(root: Root) {
+    let bench = Bench::new(root);
     fs::write(bench.root.path().join("etc/loom-edited"), "by hand\n").unwrap();
     let (before, asked) = (Before::of(&bench.root), asked_for(&bench.root));
     failed_script(&bench.patch(&["--apply"]), "loom-post");
@@ -142,12 +134,8 @@ fn a_post_script_that_fails_while_dnf_exits_0_is_rolled_back_and_its_version_hel
     bench.closed(CloseCode::Successful);
 }
 
-#[test]
-fn a_pre_script_that_fails_takes_back_what_dnf_had_installed_beside_it() {
-    if left_out() {
-        return;
-    }
-    let bench = Bench::new(Root::rpm());
+fn failing_pre(root: Root) {
+    let bench = Bench::new(root);
     exclude(&bench.root, "loom-post");
     offer(&bench.root, "%pre\necho 'loom-epoch: not on this machine' >&2\nexit 1\n");
     let before = Before::of(&bench.root);
@@ -186,12 +174,8 @@ fn kill_dnf(root: &Root) {
 /// Sleeps the first time only.
 const SLEEPS: &str = "%post\n[ -e /srv/in-post ] || { touch /srv/in-post; sleep 600; }\n";
 
-#[test]
-fn a_dnf_that_is_killed_in_the_midst_is_taken_back_whole() {
-    if left_out() {
-        return;
-    }
-    let bench = Bench::new(Root::rpm());
+fn killed_alone(root: Root) {
+    let bench = Bench::new(root);
     exclude(&bench.root, "loom-post");
     offer(&bench.root, SLEEPS);
     let before = Before::of(&bench.root);
@@ -204,12 +188,8 @@ fn a_dnf_that_is_killed_in_the_midst_is_taken_back_whole() {
     bench.closed(CloseCode::Unsuccessful);
 }
 
-#[test]
-fn a_task_that_is_killed_with_its_dnf_repairs_what_stands_twice_and_comes_to_its_end() {
-    if left_out() {
-        return;
-    }
-    let bench = Bench::new(Root::rpm());
+fn killed_together(root: Root) {
+    let bench = Bench::new(root);
     exclude(&bench.root, "loom-post");
     offer(&bench.root, SLEEPS);
     let running = bench.start(&["--apply"]);
@@ -224,6 +204,43 @@ fn a_task_that_is_killed_with_its_dnf_repairs_what_stands_twice_and_comes_to_its
     has(&bench.root, [2, 1, 3, 2, 1, 1]);
     assert_eq!(bench.changes().len(), 1, "it is the same run and the same change");
     bench.closed(CloseCode::Successful);
+}
+
+/// Makes a story a test on a root of each generation of dnf.
+macro_rules! on_both {
+    ($($story:ident: $four:ident, $five:ident;)*) => {$(
+        #[test]
+        fn $four() {
+            if !left_out() {
+                $story(Root::rpm());
+            }
+        }
+
+        #[test]
+        fn $five() {
+            if !left_out() {
+                $story(Root::dnf5());
+            }
+        }
+    )*};
+}
+
+on_both! {
+    exact_versions:
+        dnf_installs_exactly_what_is_planned_and_it_is_verified,
+        dnf5_installs_exactly_what_is_planned_and_it_is_verified;
+    failing_post:
+        a_post_script_that_fails_while_dnf_exits_0_is_rolled_back_and_its_version_held,
+        a_post_script_that_fails_under_dnf5_is_rolled_back_and_its_version_held;
+    failing_pre:
+        a_pre_script_that_fails_takes_back_what_dnf_had_installed_beside_it,
+        a_pre_script_that_fails_takes_back_what_dnf5_had_installed_beside_it;
+    killed_alone:
+        a_dnf_that_is_killed_in_the_midst_is_taken_back_whole,
+        a_dnf5_that_is_killed_in_the_midst_is_taken_back_whole;
+    killed_together:
+        a_task_that_is_killed_with_its_dnf_repairs_what_stands_twice_and_comes_to_its_end,
+        a_task_that_is_killed_with_its_dnf5_repairs_what_stands_twice_and_comes_to_its_end;
 }
 
 #[test]

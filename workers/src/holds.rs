@@ -1,10 +1,9 @@
 //! The holds of a fleet on disk: one JSON document, read whole, replaced whole, under a lock. What a hold means is the
 //! domain's matter alone.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant as Clock};
 
 use patchloom_core::Failure;
 use patchloom_domain::{
@@ -19,10 +18,6 @@ use crate::changes::REQUESTER;
 use crate::failure::{chain, permanent, transient};
 use crate::runtime::TaskContext;
 
-/// How long a writer waits for another one.
-const LOCK_WAIT: Duration = Duration::from_secs(10);
-/// How often it asks.
-const LOCK_POLL: Duration = Duration::from_millis(20);
 /// A larger document is not read.
 const DOCUMENT_BYTES_MAX: u64 = 256 << 20;
 
@@ -146,21 +141,9 @@ impl HoldStore {
         crate::durable::replace(&path, &text).map_err(io_error)
     }
 
-    /// Waits for the lock, which the operating system lets go when its holder ends, however it ends.
     fn lock(&self) -> Result<File, Error> {
         let path = self.dir.join(".holds.lock");
-        let failed = |source| Error::Io { action: "lock", path: path.clone(), source };
-        std::fs::create_dir_all(&self.dir).map_err(failed)?;
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
-        let deadline = Clock::now() + LOCK_WAIT;
-        loop {
-            match file.try_lock() {
-                Ok(()) => return Ok(file),
-                Err(std::fs::TryLockError::WouldBlock) if Clock::now() < deadline => std::thread::sleep(LOCK_POLL),
-                Err(std::fs::TryLockError::WouldBlock) => return Err(failed(io::ErrorKind::TimedOut.into())),
-                Err(std::fs::TryLockError::Error(error)) => return Err(failed(error)),
-            }
-        }
+        crate::durable::lock(&path).map_err(|source| Error::Io { action: "lock", path, source })
     }
 }
 

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::apt::lists::Lists;
 use crate::apt::missing::Missing;
 use crate::apt::{Apt, Error};
-use crate::dnf::Dnf;
+use crate::dnf::{Dnf, Generation};
 use crate::host::HostExec;
 use crate::runtime::BoxFuture;
 use crate::windows::WindowsUpdate;
@@ -80,7 +80,8 @@ const ZYPPER_SYSTEMS: [&str; 5] = ["suse", "opensuse", "sles", "sled", "sle_hpc"
 pub(crate) fn manager_of(exec: &HostExec) -> &'static dyn PackageManager {
     match family_of(exec) {
         Family::Apt => &Apt,
-        Family::Dnf => &Dnf,
+        Family::Dnf(Generation::Four) => &Dnf(Generation::Four),
+        Family::Dnf(Generation::Five) => &Dnf(Generation::Five),
         Family::Zypper => &Zypper,
         Family::Windows => &WindowsUpdate,
     }
@@ -92,7 +93,7 @@ pub(crate) enum Family {
     /// apt over dpkg.
     Apt,
     /// dnf over rpm.
-    Dnf,
+    Dnf(Generation),
     /// zypper over rpm.
     Zypper,
     /// The update agent of Windows.
@@ -106,16 +107,16 @@ pub(crate) fn family_of(exec: &HostExec) -> Family {
     }
     let read = |path: &str| fs::read_to_string(exec.path(path)).ok();
     let text = read("/etc/os-release").or_else(|| read("/usr/lib/os-release")).unwrap_or_default();
-    family_by(&text)
+    family_by(&text, Generation::of(exec))
 }
 
-fn family_by(os_release: &str) -> Family {
+fn family_by(os_release: &str, dnf: Generation) -> Family {
     let names =
         os_release.lines().filter_map(|line| line.strip_prefix("ID=").or_else(|| line.strip_prefix("ID_LIKE=")));
     let names = names.flat_map(|names| names.trim_matches(['"', '\'']).split(' '));
     let family = |name: &str| match name {
         name if ZYPPER_SYSTEMS.contains(&name) => Some(Family::Zypper),
-        name if DNF_SYSTEMS.contains(&name) => Some(Family::Dnf),
+        name if DNF_SYSTEMS.contains(&name) => Some(Family::Dnf(dnf)),
         _ => None,
     };
     names.filter_map(family).next().unwrap_or(Family::Apt)
@@ -126,7 +127,7 @@ mod tests {
     use super::*;
 
     fn is_dnf(text: &str) -> bool {
-        family_by(text) == Family::Dnf
+        family_by(text, Generation::Five) == Family::Dnf(Generation::Five)
     }
 
     #[test]
@@ -136,7 +137,7 @@ mod tests {
         assert!(!is_dnf("ID=debian\nHOME_URL=\"https://fedora\"\n") && !is_dnf("ID=ubuntu\nID_LIKE=debian\n"));
         assert!(!is_dnf(""));
         for name in ["ID=\"opensuse-leap\"\nID_LIKE=\"suse opensuse\"", "ID=\"sles\"\nID_LIKE=\"suse\"", "ID=sled"] {
-            assert_eq!(family_by(name), Family::Zypper, "{name}");
+            assert_eq!(family_by(name, Generation::Four), Family::Zypper, "{name}");
         }
     }
 }

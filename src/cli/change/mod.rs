@@ -104,7 +104,7 @@ pub(super) fn register(context: &Context) -> Result<Register, Fault> {
 }
 
 /// What the register's refusal means to a person.
-fn fault(error: Error) -> Fault {
+pub(super) fn fault(error: Error) -> Fault {
     let code = error.code().to_owned();
     let (exit, hint) = match &error {
         Error::NotFound { .. } => (Exit::BadInput, "see the changes with `patchloom change list`"),

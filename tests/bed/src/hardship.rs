@@ -24,7 +24,7 @@ pub enum Repository {
     Broken,
 }
 
-/// The dpkg frontend lock of a root, held by another process until this is dropped.
+/// A lock of a root, held by another process until this is dropped.
 #[derive(Debug)]
 pub struct HeldLock {
     holder: Child,
@@ -134,6 +134,42 @@ impl Root {
             .unwrap_or_else(|error| panic!("cannot write {}: {error}", conf.display()));
     }
 
+    /// Runs a line of shell inside the root the first time that a program of `/usr/bin` is called with arguments that a pattern
+    /// of the shell matches, before it does its work: what happens to a machine between two calls of its package manager.
+    ///
+    /// # Panics
+    /// Where the root has no such program, or cannot be written.
+    #[track_caller]
+    pub fn upon(&self, program: &str, pattern: &str, line: &str) {
+        let (dir, place) = (self.path().join("srv/upon"), self.path().join("usr/bin").join(program));
+        let cases = dir.join(format!("{program}.cases"));
+        let put = |path: &std::path::Path, text: &str| {
+            fs::write(path, text).unwrap_or_else(|error| panic!("cannot write {}: {error}", path.display()));
+        };
+        fs::create_dir_all(dir.join("real")).unwrap_or_else(|error| panic!("cannot make {}: {error}", dir.display()));
+        let known = fs::read_to_string(&cases).unwrap_or_default();
+        if known.is_empty() {
+            let real = match fs::read_link(&place) {
+                Ok(target) => {
+                    drop(fs::remove_file(&place));
+                    std::path::Path::new("/usr/bin").join(target)
+                }
+                // Moved and not renamed: who looks for a process by its name still finds it.
+                Err(_) => {
+                    fs::rename(&place, dir.join("real").join(program))
+                        .unwrap_or_else(|error| panic!("no program {}: {error}", place.display()));
+                    std::path::Path::new("/srv/upon/real").join(program)
+                }
+            };
+            put(&place, &format!("#!/bin/sh\n. /srv/upon/{program}.cases\nexec {} \"$@\"\n", real.display()));
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+            fs::set_permissions(&place, mode).unwrap_or_else(|error| panic!("cannot set {}: {error}", place.display()));
+        }
+        let mark = format!("/srv/upon/{program}.{}", known.lines().count());
+        let case = format!("case \"$*\" in {pattern}) [ -e {mark} ] || {{ : >{mark}; {line}; }} ;; esac\n");
+        put(&cases, &(known + &case));
+    }
+
     /// Takes the dpkg frontend lock in another process, as a package manager at work does.
     ///
     /// # Panics
@@ -141,7 +177,17 @@ impl Root {
     #[must_use]
     #[track_caller]
     pub fn hold_dpkg_lock(&self) -> HeldLock {
-        let lock = self.path().join("var/lib/dpkg/lock-frontend");
+        self.hold_lock("/var/lib/dpkg/lock-frontend")
+    }
+
+    /// Takes the lock on a file of the root in another process.
+    ///
+    /// # Panics
+    /// Where it is held already.
+    #[must_use]
+    #[track_caller]
+    pub fn hold_lock(&self, path: &str) -> HeldLock {
+        let lock = self.path().join(path.trim_start_matches('/'));
         let mut holder = Command::new("perl")
             .args(["-e", HOLD_LOCK])
             .arg(&lock)

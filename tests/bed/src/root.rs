@@ -39,6 +39,7 @@ enum Kind {
     Mini,
     Golden,
     Rpm,
+    Dnf5,
     Zypper,
 }
 
@@ -48,6 +49,7 @@ impl Kind {
             Self::Mini => "mini",
             Self::Golden => "golden",
             Self::Rpm => "rpm",
+            Self::Dnf5 => "dnf5",
             Self::Zypper => "zypper",
         }
     }
@@ -97,6 +99,16 @@ impl Root {
     #[track_caller]
     pub fn rpm() -> Self {
         Self::plain(Kind::Rpm)
+    }
+
+    /// The packages of the [`rpm`](Self::rpm) root in a root that dnf 5 manages; `tests/lab/dnf5.sh` says what else differs.
+    ///
+    /// # Panics
+    /// As [`mini`](Self::mini).
+    #[must_use]
+    #[track_caller]
+    pub fn dnf5() -> Self {
+        Self::plain(Kind::Dnf5)
     }
 
     /// The [`rpm`](Self::rpm) root with zypper in dnf's place.

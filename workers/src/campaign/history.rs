@@ -2,10 +2,9 @@
 //! What is learned of it is the domain's matter alone.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant as Clock};
 
 use patchloom_core::Failure;
 use patchloom_domain::correlate::{FirstSeen, Seen};
@@ -14,10 +13,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::failure::{chain, permanent, transient};
 
-/// How long a writer waits for another one.
-const LOCK_WAIT: Duration = Duration::from_secs(10);
-/// How often it asks.
-const LOCK_POLL: Duration = Duration::from_millis(20);
 /// Packages of one system that are remembered.
 const LOOKED_MAX: usize = 100_000;
 /// Samples are told apart by their keys: so many of the last ones are remembered.
@@ -207,18 +202,7 @@ impl HistoryStore {
 
     fn lock(&self) -> Result<File, HistoryError> {
         let path = self.dir.join(".history.lock");
-        let failed = |source| HistoryError::Io { action: "lock", path: path.clone(), source };
-        std::fs::create_dir_all(&self.dir).map_err(failed)?;
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
-        let deadline = Clock::now() + LOCK_WAIT;
-        loop {
-            match file.try_lock() {
-                Ok(()) => return Ok(file),
-                Err(std::fs::TryLockError::WouldBlock) if Clock::now() < deadline => std::thread::sleep(LOCK_POLL),
-                Err(std::fs::TryLockError::WouldBlock) => return Err(failed(io::ErrorKind::TimedOut.into())),
-                Err(std::fs::TryLockError::Error(error)) => return Err(failed(error)),
-            }
-        }
+        crate::durable::lock(&path).map_err(|source| HistoryError::Io { action: "lock", path, source })
     }
 }
 

@@ -88,7 +88,7 @@ impl Handler for ReachHere {
                     None => Ok(json!({ "served": true, "why": "all that is planned lies on the host already" })),
                     Some(file) => fetch(&host, file, context).await,
                 },
-                Family::Dnf => reach_rpm::reach(&host, Rpm::Dnf, part, context).await,
+                Family::Dnf(dnf) => reach_rpm::reach(&host, Rpm::Dnf(dnf), part, context).await,
                 Family::Zypper => reach_rpm::reach(&host, Rpm::Zypper, part, context).await,
                 Family::Windows => {
                     Ok(json!({ "served": true, "why": "not asked: the update agent has a server of its own" }))

@@ -8,7 +8,7 @@ use patchloom_domain::{FailureKind, HostPlan, Manager, Observed, PlannedChange, 
 use serde_json::{Value, json};
 
 use super::reach::{FETCH_TIMEOUT, SILENT_SECONDS, run};
-use crate::dnf::offers;
+use crate::dnf::{Generation, offers};
 use crate::failure::transient;
 use crate::host::{HostExec, Order, Ran};
 use crate::runtime::TaskContext;
@@ -18,7 +18,7 @@ use crate::zypper::ZYPPER;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rpm {
     /// dnf.
-    Dnf,
+    Dnf(Generation),
     /// zypper.
     Zypper,
 }
@@ -63,9 +63,9 @@ async fn smallest<'a>(
 ) -> Option<&'a PlannedChange> {
     let nevra = |change: &PlannedChange| format!("{}-{}.{}", change.id.name, change.candidate, change.id.arch);
     let sizes = match family {
-        Rpm::Dnf => {
+        Rpm::Dnf(dnf) => {
             let asked: Vec<String> = part.changes.iter().map(nevra).collect();
-            offers::describe(host, &asked, context.cancel()).await.unwrap_or_default()
+            offers::describe(host, dnf, &asked, context.cancel()).await.unwrap_or_default()
         }
         // It tells no sizes of single packages.
         Rpm::Zypper => Vec::new(),
@@ -81,7 +81,7 @@ async fn smallest<'a>(
 fn manager(family: Rpm) -> (&'static str, Manager) {
     match family {
         Rpm::Zypper => ("zypper", Manager::Zypper),
-        Rpm::Dnf => ("dnf", Manager::Dnf),
+        Rpm::Dnf(dnf) => (dnf.program(), Manager::Dnf),
     }
 }
 
@@ -96,14 +96,13 @@ fn order(family: Rpm, change: &PlannedChange, place: &str) -> Order {
             let all = ZYPPER.iter().chain(&cache).chain(&words).chain(&["--auto-agree-with-licenses"]);
             all.map(|word| (*word).to_owned()).chain([spec]).collect()
         }
-        Rpm::Dnf => {
+        Rpm::Dnf(dnf) => {
             let verb = if installed.is_some() { "upgrade" } else { "install" };
-            let mut argv: Vec<String> =
-                ["dnf", "-y", "--downloadonly", "--setopt=install_weak_deps=False", "--setopt=retries=1"]
-                    .map(str::to_owned)
-                    .to_vec();
-            argv.extend([format!("--setopt=timeout={SILENT_SECONDS}"), format!("--destdir={place}"), verb.to_owned()]);
-            argv.push(format!("{}-{candidate}.{}", id.name, id.arch));
+            let words = [dnf.program(), "-y", "--setopt=install_weak_deps=False", "--setopt=retries=1"];
+            let mut argv = words.map(str::to_owned).to_vec();
+            // dnf 5 takes the options of a command behind it only.
+            argv.extend([format!("--setopt=timeout={SILENT_SECONDS}"), verb.to_owned(), "--downloadonly".to_owned()]);
+            argv.extend([format!("--destdir={place}"), format!("{}-{candidate}.{}", id.name, id.arch)]);
             argv
         }
     };

@@ -15,6 +15,7 @@ use super::station::{self, Files};
 use super::{Carrier, message};
 use crate::durable;
 use crate::failure::{permanent, transient};
+use crate::patching::{HOST_TTL_MS, KeptBackups};
 use crate::runtime::{DataDir, DuplicateHandler, Handlers, Progress, Station, TaskContext};
 
 /// Somebody who only looks holds the lock for a moment.
@@ -192,7 +193,7 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     std::fs::rename(new, path)
 }
 
-/// Deletes the files of tasks that were over long ago.
+/// Deletes the files of tasks that were over long ago, and the ways back that nobody can want any more.
 fn forget_old(data: &DataDir) {
     for entry in std::fs::read_dir(station::tasks(data)).into_iter().flatten().flatten() {
         let files = Files::at(entry.path());
@@ -201,5 +202,10 @@ fn forget_old(data: &DataDir) {
             // What cannot be deleted takes room and does no harm.
             drop(std::fs::remove_dir_all(files.dir()));
         }
+    }
+    let kept = KeptBackups::new(data.backups());
+    // Another task that records a backup now leaves it to the next one.
+    if let Err(error) = kept.prune(patchloom_domain::Instant(station::now().0), HOST_TTL_MS, |_| false, false) {
+        tracing::debug!(%error, "old backups are left");
     }
 }

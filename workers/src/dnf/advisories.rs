@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use patchloom_domain::{PackageId, RpmVersion, cve_order};
+use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
-use super::nevra_of;
+use super::{Generation, nevra_of};
 use crate::apt::{Error, ask};
 use crate::host::{HostExec, Order};
 
@@ -39,13 +40,44 @@ const SEVERITIES: [(&str, &str); 4] =
     [("Critical", "critical"), ("Important", "high"), ("Moderate", "medium"), ("Low", "low")];
 
 /// Asks for the advisories of all that is newer than what is installed; and for their vulnerabilities.
-pub(super) async fn read(exec: &HostExec, cancel: &CancellationToken) -> Result<Advisories, Error> {
-    // Of what is excluded too: what a held package would fix is open.
-    let list = ["dnf", "-q", "-C", "--disableexcludes=all", "updateinfo", "list", "--updates"];
+pub(super) async fn read(exec: &HostExec, dnf: Generation, cancel: &CancellationToken) -> Result<Advisories, Error> {
     let mut found = Advisories::default();
-    found.add(&ask(exec, &Order::changing(list), cancel).await?);
-    found.add(&ask(exec, &Order::changing(list.into_iter().chain(["--with-cve"])), cancel).await?);
+    for with_cves in [false, true] {
+        // Of what is excluded too: what a held package would fix is open.
+        let verb = match dnf {
+            Generation::Four => "updateinfo",
+            Generation::Five => "advisory",
+        };
+        let mut argv = dnf.asking(&[dnf.with_excluded(), verb, "list", "--updates"]);
+        argv.extend(with_cves.then(|| "--with-cve".to_owned()));
+        argv.extend((dnf == Generation::Five).then(|| "--json".to_owned()));
+        let text = ask(exec, &Order::changing(argv), cancel).await?;
+        match dnf {
+            Generation::Four => found.add(&text),
+            Generation::Five => found.add_json(&text)?,
+        }
+    }
     Ok(found)
+}
+
+/// A package of an advisory as dnf 5 tells it. Asked for vulnerabilities it calls the same things by other names, and gives the type
+/// where it says severity.
+#[derive(Deserialize)]
+struct Told5 {
+    #[serde(alias = "advisory_name")]
+    name: String,
+    #[serde(alias = "advisory_type", default)]
+    r#type: String,
+    #[serde(default)]
+    severity: String,
+    nevra: String,
+    #[serde(default)]
+    references: Vec<Reference5>,
+}
+
+#[derive(Deserialize)]
+struct Reference5 {
+    reference_id: String,
 }
 
 impl Advisories {
@@ -67,6 +99,27 @@ impl Advisories {
         }
     }
 
+    /// Reads what dnf 5 answers: the advisories, or their vulnerabilities.
+    pub(super) fn add_json(&mut self, text: &str) -> Result<(), Error> {
+        let answer = |_| Error::Answer { command: "dnf5 advisory list".to_owned(), line: first_line(text) };
+        // Where there is nothing to tell it may say nothing at all.
+        let told: Vec<Told5> =
+            if text.trim().is_empty() { Vec::new() } else { serde_json::from_str(text).map_err(answer)? };
+        for row in told {
+            let Some((name, version, arch)) = nevra_of(&row.nevra) else { continue };
+            let package = PackageId { name: name.to_owned(), arch: arch.to_owned() };
+            // Without words for it, as beside vulnerabilities, it is still about security.
+            let severity = (row.r#type == "security").then_some(row.severity);
+            let ids = match row.references.is_empty() {
+                true => vec![row.name],
+                false => row.references.into_iter().map(|reference| reference.reference_id).collect(),
+            };
+            let rows = ids.into_iter().map(|id| Row { version: version.to_owned(), id, severity: severity.clone() });
+            self.0.entry(package).or_default().extend(rows);
+        }
+        Ok(())
+    }
+
     /// What all advisories up to this version say.
     pub(super) fn up_to(&self, package: &PackageId, version: &str) -> Told {
         let mut told = Told::default();
@@ -83,4 +136,8 @@ impl Advisories {
         told.urgency = SEVERITIES.iter().find(|(severity, _)| has(severity)).map(|(_, urgency)| (*urgency).to_owned());
         told
     }
+}
+
+fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().to_owned()
 }

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::advisories::{self, Advisories};
 use super::offers::{self, Offer};
-use super::source_of;
+use super::{Generation, source_of};
 use crate::apt::Error;
 use crate::apt::missing::{KeptBack, KeptReason, Missing, Removal};
 use crate::host::HostExec;
@@ -21,17 +21,18 @@ use crate::host::HostExec;
 /// When dnf could not be asked, or answers in another shape.
 pub(super) async fn missing(
     exec: &HostExec,
+    dnf: Generation,
     installed: &[InstalledPackage],
     cancel: &CancellationToken,
 ) -> Result<Missing, Error> {
-    let transaction = offers::dry_run(exec, cancel).await?;
-    let mut all = offers::upgrades(exec, true, cancel).await?;
-    let open = offers::upgrades(exec, false, cancel).await?;
+    let transaction = offers::dry_run(exec, dnf, cancel).await?;
+    let mut all = offers::upgrades(exec, dnf, true, cancel).await?;
+    let open = offers::upgrades(exec, dnf, false, cancel).await?;
     let unknown = |id: &PackageId, version: &String| !all.iter().any(|one| one.id == *id && one.version == *version);
     let new = transaction.installs.iter().filter(|(id, version)| unknown(id, version));
     let new: Vec<String> = new.map(|(id, version)| format!("{}-{version}.{}", id.name, id.arch)).collect();
-    all.extend(offers::describe(exec, &new, cancel).await?);
-    let told = advisories::read(exec, cancel).await?;
+    all.extend(offers::describe(exec, dnf, &new, cancel).await?);
+    let told = advisories::read(exec, dnf, cancel).await?;
     let versions = newest(installed);
     let is_taken = |offer: &&Offer| transaction.installs.get(&offer.id) == Some(&offer.version);
     let is_open = |offer: &Offer| open.iter().any(|one| one.id == offer.id && one.version == offer.version);

@@ -2,34 +2,30 @@
 //! network: dnf answers out of what it fetched before. It writes its log and its locks even then, so its root cannot be read-only.
 
 mod advisories;
+mod generation;
 mod missing;
 pub(crate) mod offers;
 pub(crate) mod rpmdb;
-
-use std::fs;
-use std::io;
-use std::time::UNIX_EPOCH;
 
 use patchloom_core::UtcMs;
 use patchloom_domain::InstalledPackage;
 use tokio_util::sync::CancellationToken;
 
+use crate::apt::Error;
 use crate::apt::lists::Lists;
 use crate::apt::missing::Missing;
-use crate::apt::{Error, ask};
-use crate::host::{HostExec, Order};
+use crate::host::HostExec;
 use crate::manager::PackageManager;
 use crate::runtime::BoxFuture;
 
-/// Where dnf keeps what it fetched of repositories, each in a directory of its own.
-pub(crate) const CACHE: &str = "/var/cache/dnf";
+pub(crate) use generation::Generation;
 
 /// dnf and its rpm database.
-pub(crate) struct Dnf;
+pub(crate) struct Dnf(pub(crate) Generation);
 
 impl PackageManager for Dnf {
     fn name(&self) -> &'static str {
-        "dnf"
+        self.0.program()
     }
 
     fn refresh(&self) -> &'static str {
@@ -41,11 +37,14 @@ impl PackageManager for Dnf {
     }
 
     fn remedy(&self) -> &'static str {
-        "run dnf remove --duplicates, then dnf check"
+        match self.0 {
+            Generation::Four => "run dnf remove --duplicates, then dnf check",
+            Generation::Five => "erase the older one of each with rpm -e, then run dnf check",
+        }
     }
 
     fn places(&self) -> (&'static str, &'static str) {
-        (CACHE, "/var/lib/rpm")
+        (self.0.cache(), self.0.database())
     }
 
     fn audit<'a>(
@@ -53,10 +52,7 @@ impl PackageManager for Dnf {
         exec: &'a HostExec,
         cancel: &'a CancellationToken,
     ) -> BoxFuture<'a, Result<Option<String>, Error>> {
-        Box::pin(async move {
-            let twice = rpmdb::twice(&rpmdb::packages(exec, cancel).await?);
-            Ok((!twice.is_empty()).then(|| twice.join("\n")))
-        })
+        Box::pin(rpmdb::audit(exec, cancel))
     }
 
     fn packages<'a>(
@@ -72,10 +68,7 @@ impl PackageManager for Dnf {
         exec: &'a HostExec,
         cancel: &'a CancellationToken,
     ) -> BoxFuture<'a, Result<String, Error>> {
-        Box::pin(async move {
-            let text = ask(exec, &Order::reading(["rpm", "--eval", "%{_arch}"]), cancel).await?;
-            Ok(text.trim().to_owned())
-        })
+        Box::pin(rpmdb::architecture(exec, cancel))
     }
 
     fn lists<'a>(
@@ -84,7 +77,7 @@ impl PackageManager for Dnf {
         _now: UtcMs,
         _cancel: &'a CancellationToken,
     ) -> BoxFuture<'a, Result<Lists, Error>> {
-        Box::pin(async move { fetched(exec) })
+        Box::pin(async move { rpmdb::fetched(exec, self.0.cache()) })
     }
 
     fn missing<'a>(
@@ -93,28 +86,8 @@ impl PackageManager for Dnf {
         installed: &'a [InstalledPackage],
         cancel: &'a CancellationToken,
     ) -> BoxFuture<'a, Result<Missing, Error>> {
-        Box::pin(missing::missing(exec, installed, cancel))
+        Box::pin(missing::missing(exec, self.0, installed, cancel))
     }
-}
-
-/// The repositories whose metadata lie in the cache; none where dnf never fetched any.
-fn fetched(exec: &HostExec) -> Result<Lists, Error> {
-    let dir = exec.path(CACHE);
-    let mut lists = Lists::default();
-    let entries = match fs::read_dir(&dir) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(lists),
-        Err(source) => return Err(Error::Io { action: "list", path: dir, source }),
-    };
-    for entry in entries {
-        let entry = entry.map_err(|source| Error::Io { action: "list", path: dir.clone(), source })?;
-        let Ok(data) = fs::metadata(entry.path().join("repodata/repomd.xml")) else { continue };
-        let since = data.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-        lists.indexes += 1;
-        let updated = since.and_then(|since| u64::try_from(since.as_millis()).ok()).map(UtcMs);
-        lists.updated = lists.updated.max(updated);
-    }
-    Ok(lists)
 }
 
 /// A version as dnf writes it: an epoch of 0 is left away.

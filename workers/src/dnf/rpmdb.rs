@@ -1,9 +1,15 @@
-//! The rpm database of a target.
+//! The rpm database of a target, and what else is alike wherever rpm is below.
 
+use std::fs;
+use std::io;
+use std::time::UNIX_EPOCH;
+
+use patchloom_core::UtcMs;
 use patchloom_domain::{InstalledPackage, PackageId};
 use tokio_util::sync::CancellationToken;
 
 use super::{evr, source_of};
+use crate::apt::lists::Lists;
 use crate::apt::{Error, ask};
 use crate::host::{HostExec, Order};
 
@@ -20,6 +26,37 @@ const INSTALLED: &str = "ii";
 pub(crate) async fn packages(exec: &HostExec, cancel: &CancellationToken) -> Result<Vec<InstalledPackage>, Error> {
     let text = ask(exec, &Order::reading(["rpm", "-qa", "--qf", FORMAT]), cancel).await?;
     parse(&text)
+}
+
+/// What is wrong with the packages, for which nothing may be changed; nothing where all is well.
+pub(crate) async fn audit(exec: &HostExec, cancel: &CancellationToken) -> Result<Option<String>, Error> {
+    let twice = twice(&packages(exec, cancel).await?);
+    Ok((!twice.is_empty()).then(|| twice.join("\n")))
+}
+
+/// The architecture of the target in rpm's words.
+pub(crate) async fn architecture(exec: &HostExec, cancel: &CancellationToken) -> Result<String, Error> {
+    Ok(ask(exec, &Order::reading(["rpm", "--eval", "%{_arch}"]), cancel).await?.trim().to_owned())
+}
+
+/// The repositories whose metadata lie in a cache, each in a directory of its own; none where none were ever fetched.
+pub(crate) fn fetched(exec: &HostExec, cache: &str) -> Result<Lists, Error> {
+    let dir = exec.path(cache);
+    let mut lists = Lists::default();
+    let entries = match fs::read_dir(&dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(lists),
+        Err(source) => return Err(Error::Io { action: "list", path: dir, source }),
+    };
+    for entry in entries {
+        let entry = entry.map_err(|source| Error::Io { action: "list", path: dir.clone(), source })?;
+        let Ok(data) = fs::metadata(entry.path().join("repodata/repomd.xml")) else { continue };
+        let since = data.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        lists.indexes += 1;
+        let updated = since.and_then(|since| u64::try_from(since.as_millis()).ok()).map(UtcMs);
+        lists.updated = lists.updated.max(updated);
+    }
+    Ok(lists)
 }
 
 /// What stands more than once in the database without being meant to, a line each: rows in the order of [`packages`].

@@ -1,5 +1,7 @@
 //! dnf's answers as they are, and dnf itself on a real root.
 
+use std::fs;
+
 use patchloom_bed::{Root, left_out};
 use patchloom_domain::{PackageId, Target};
 
@@ -57,7 +59,7 @@ fn a_transaction_is_read_with_long_names_replacements_and_what_is_skipped() {
                 Skipping packages with conflicts:\n(add '--best --allowerasing' to command line to force their upgrade):\n\
                 \x20clash    noarch  2-1  updates  6.1 k\n\n\
                 Transaction Summary\n====\nUpgrade  2 Packages\n still nothing of it\n";
-    let found = offers::transaction(text);
+    let found = offers::transaction(Generation::Four, text);
     let installs: Vec<_> = found.installs.iter().map(|(id, version)| (id.name.as_str(), version.as_str())).collect();
     let long = "a-package-with-a-name-that-is-too-long-for-the-column";
     assert_eq!(installs, [(long, "1:2-1.el9"), ("app", "2-1"), ("lib", "3-1")]);
@@ -65,9 +67,50 @@ fn a_transaction_is_read_with_long_names_replacements_and_what_is_skipped() {
     let removes: Vec<_> = found.removes.iter().map(|(name, version)| (name.as_str(), version.as_str())).collect();
     assert_eq!(removes, [("gone", "1-1"), ("old", "1-1")]);
     assert_eq!(
-        offers::transaction("Dependencies resolved.\nNothing to do.\nComplete!\n"),
+        offers::transaction(Generation::Four, "Dependencies resolved.\nNothing to do.\nComplete!\n"),
         offers::Transaction::default()
     );
+}
+
+#[test]
+fn a_transaction_of_dnf5_is_read_with_replacements_that_are_its_own_former_versions() {
+    let text = "Package                 Arch   Version Repository        Size\n\
+                Upgrading:\n app               noarch 0:2-1   updates  11.0   B\n\
+                \x20  replacing app   noarch 0:1-1   base     11.0   B\n\
+                \x20new-name          x86_64 1:2-1.el9 updates  13.0   B\n\
+                \x20  replacing old-name x86_64 0:1-1 base     13.0   B\n\
+                Installing dependencies:\n lib               noarch 0:3-1   base     11.0   B\n\
+                Removing dependent packages:\n gone              noarch 0:1-1   base     11.0   B\n\
+                Skipping packages with conflicts:\n clash             noarch 2-1     updates  13.0   B\n\n\
+                Transaction Summary:\n Upgrading:          4 packages\n";
+    let found = offers::transaction(Generation::Five, text);
+    let installs: Vec<_> = found.installs.iter().map(|(id, version)| (id.name.as_str(), version.as_str())).collect();
+    assert_eq!(installs, [("app", "2-1"), ("lib", "3-1"), ("new-name", "1:2-1.el9")]);
+    let removes: Vec<_> = found.removes.iter().map(|(name, version)| (name.as_str(), version.as_str())).collect();
+    assert_eq!(removes, [("gone", "1-1"), ("old-name", "1-1")]);
+    assert_eq!(offers::transaction(Generation::Five, "Nothing to do.\n"), offers::Transaction::default());
+}
+
+#[test]
+fn advisories_of_dnf5_are_read_in_both_their_shapes() {
+    let mut told = Advisories::default();
+    told.add_json(
+        r#"[{"name":"A-1","type":"security","severity":"Important","nevra":"app-1-2.noarch","buildtime":1},
+                      {"name":"A-3","type":"bugfix","severity":"None","nevra":"app-1-3.noarch","buildtime":1}]"#,
+    )
+    .unwrap();
+    told.add_json(
+        r#"[{"advisory_name":"A-1","advisory_type":"security","advisory_severity":"security","nevra":"app-1-2.noarch",
+             "references":[{"reference_id":"CVE-2020-10","reference_type":"cve"},{"reference_id":"CVE-2020-9"}]}]"#,
+    )
+    .unwrap();
+    let found = told.up_to(&id("app"), "1-9");
+    assert_eq!(found.cves, ["CVE-2020-9", "CVE-2020-10"]);
+    assert_eq!((found.security, found.urgency.as_deref()), (true, Some("high")));
+    assert_eq!(found.ids.into_iter().collect::<Vec<_>>(), ["A-1", "A-3"]);
+    assert!(!told.up_to(&id("app"), "1-1").security);
+    told.add_json("").unwrap();
+    assert_eq!(told.add_json("Nothing\nto tell").unwrap_err().code(), "E0523");
 }
 
 #[test]
@@ -86,21 +129,20 @@ fn an_upgrade_brings_the_advisories_up_to_its_version_and_no_later_ones() {
 }
 
 /// A real root, its door, and what stands in its database.
-async fn opened() -> (Root, HostExec, Vec<InstalledPackage>) {
-    let root = Root::rpm();
+async fn opened(dnf: Generation) -> (Root, HostExec, Vec<InstalledPackage>) {
+    let root = match dnf {
+        Generation::Four => Root::rpm(),
+        Generation::Five => Root::dnf5(),
+    };
     let exec = HostExec::new(&Target::Root { path: root.path().display().to_string() }).unwrap();
     let manager = manager_of(&exec);
-    assert_eq!(manager.name(), "dnf");
+    assert_eq!(manager.name(), dnf.program());
     let installed = manager.packages(&exec, &CancellationToken::new()).await.unwrap();
     (root, exec, installed)
 }
 
-#[tokio::test]
-async fn a_real_root_is_read_as_rpm_tells() {
-    if left_out() {
-        return;
-    }
-    let (root, exec, installed) = opened().await;
+async fn database(dnf: Generation) {
+    let (root, exec, installed) = opened(dnf).await;
     let (manager, cancel) = (manager_of(&exec), CancellationToken::new());
     let names: Vec<String> =
         installed.iter().map(|one| format!("{}-{}.{}", one.id.name, one.version, one.id.arch)).collect();
@@ -115,12 +157,8 @@ async fn a_real_root_is_read_as_rpm_tells() {
     assert!(lists.indexes == 2 && lists.updated.is_some(), "{lists:?}");
 }
 
-#[tokio::test]
-async fn a_real_root_lacks_what_its_advisories_name_and_says_what_is_kept_back() {
-    if left_out() {
-        return;
-    }
-    let (root, exec, installed) = opened().await;
+async fn lacking(dnf: Generation) {
+    let (root, exec, installed) = opened(dnf).await;
     let found = manager_of(&exec).missing(&exec, &installed, &CancellationToken::new()).await.unwrap();
     let told: Vec<_> = found
         .patches
@@ -153,12 +191,8 @@ async fn a_real_root_lacks_what_its_advisories_name_and_says_what_is_kept_back()
     assert!(root.rpms().iter().all(|name| name.contains(":1-1.")));
 }
 
-#[tokio::test]
-async fn an_excluded_package_is_held_and_what_it_would_fix_is_told() {
-    if left_out() {
-        return;
-    }
-    let (root, exec, installed) = opened().await;
+async fn excluded(dnf: Generation) {
+    let (root, exec, installed) = opened(dnf).await;
     let conf = root.path().join("etc/dnf/dnf.conf");
     let text = fs::read_to_string(&conf).unwrap();
     fs::write(&conf, text + "excludepkgs=loom-post-2-1.*\n").unwrap();
@@ -169,15 +203,45 @@ async fn an_excluded_package_is_held_and_what_it_would_fix_is_told() {
     assert!(found.kept_back.iter().any(|one| one.name == "loom-post" && one.reason == KeptReason::Held));
 }
 
-#[tokio::test]
-async fn a_damaged_repository_is_an_error_and_not_good_news() {
-    if left_out() {
-        return;
-    }
-    let (root, exec, installed) = opened().await;
-    fs::remove_dir_all(root.path().join("var/cache/dnf")).unwrap();
+async fn damaged(dnf: Generation) {
+    let (root, exec, installed) = opened(dnf).await;
+    fs::remove_dir_all(root.path().join(dnf.cache().trim_start_matches('/'))).unwrap();
     let lists = manager_of(&exec).lists(&exec, UtcMs(0), &CancellationToken::new()).await.unwrap();
     assert_eq!(lists.indexes, 0);
     let refused = manager_of(&exec).missing(&exec, &installed, &CancellationToken::new()).await.unwrap_err();
     assert_eq!(refused.code(), "E0521", "{refused}");
+}
+
+/// Makes a story a test on a root of each generation of dnf.
+macro_rules! on_both {
+    ($($story:ident: $four:ident, $five:ident;)*) => {$(
+        #[tokio::test]
+        async fn $four() {
+            if !left_out() {
+                $story(Generation::Four).await;
+            }
+        }
+
+        #[tokio::test]
+        async fn $five() {
+            if !left_out() {
+                $story(Generation::Five).await;
+            }
+        }
+    )*};
+}
+
+on_both! {
+    database:
+        a_real_root_is_read_as_rpm_tells,
+        a_real_root_of_dnf5_is_read_as_rpm_tells;
+    lacking:
+        a_real_root_lacks_what_its_advisories_name_and_says_what_is_kept_back,
+        a_real_root_of_dnf5_lacks_what_its_advisories_name_and_says_what_is_kept_back;
+    excluded:
+        an_excluded_package_is_held_and_what_it_would_fix_is_told,
+        an_excluded_package_is_held_by_dnf5_and_what_it_would_fix_is_told;
+    damaged:
+        a_damaged_repository_is_an_error_and_not_good_news,
+        a_damaged_repository_of_dnf5_is_an_error_and_not_good_news;
 }

@@ -12,12 +12,13 @@ pub(crate) const SHARED_INSIDE: &str = "/mnt";
 /// Runs as the first process of new mount and process namespaces, so that nothing stays mounted and no daemon that a
 /// maintainer script starts stays alive when it ends, however it ends. All that varies comes as arguments.
 ///
+/// Inside, the root is a mount point: rpm can give its scripts mounts of their own only then, and fails all of them else.
 /// The shell stays and waits (no `exec`): as process 1 it would be deaf to SIGTERM, its child is not.
 const ENTER: &str = r#"
 fail() { echo "patchloom cannot enter the root: $1" >&2; exit 125; }
 root=$1; access=$2; shared=$3; shift 3
+mount --rbind "$root" "$root" 2>/dev/null || fail "bind $root"
 if [ "$access" = read ]; then
-  mount --rbind "$root" "$root" 2>/dev/null || fail "bind $root"
   mount -o remount,bind,ro "$root" 2>/dev/null || fail "make $root read-only"
   mount -t tmpfs -o mode=1777,size=256m tmpfs "$root/tmp" 2>/dev/null || fail "mount a tmpfs on $root/tmp"
 fi

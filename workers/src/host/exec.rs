@@ -222,7 +222,7 @@ impl HostExec {
         let exec = Self { target: target.clone(), is_root: rustix::process::geteuid().is_root(), far: None };
         let lacking = |program: &&&str| !base.join("usr/bin").join(program).exists();
         if let Some(program) = ["apt-get", "dpkg-query"].iter().find(lacking)
-            && (lacking(&&"rpm") || ["dnf", "zypper"].iter().all(|program| lacking(&program)))
+            && (lacking(&&"rpm") || ["dnf", "dnf5", "zypper"].iter().all(|program| lacking(&program)))
         {
             return Err(Error::Missing { program: (*program).to_owned(), place: exec.place() });
         }

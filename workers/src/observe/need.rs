@@ -6,8 +6,9 @@ use patchloom_domain::{InstalledPackage, KernelNow, Target, VersionScheme, newer
 use tokio_util::sync::CancellationToken;
 
 use super::stale;
+use crate::dnf::Generation;
 use crate::host::{HostExec, Order};
-use crate::manager::manager_of;
+use crate::manager::{Family, family_of, manager_of};
 
 /// The mark that packages leave, and the list beside it that says which.
 const MARKS: [&str; 2] = ["/run/reboot-required", "/var/run/reboot-required"];
@@ -50,12 +51,23 @@ pub(crate) async fn reboot_need(
     if !mapped.is_empty() {
         why.push(format!("the first process still uses the former {}", mapped.join(", ")));
     }
-    if rpm && exec.path("/usr/bin/needs-restarting").exists() {
-        let order = Order::reading(["needs-restarting", "-r"]);
-        let told = exec.run(&order, cancel).await.is_ok_and(|ran| ran.code() == Some(1));
-        why.extend(told.then(|| "needs-restarting says so".to_owned()));
+    if rpm && says_so(exec, cancel).await {
+        why.push("needs-restarting says so".to_owned());
     }
     why
+}
+
+/// Whether dnf's plugin wants a restart. Its exit code is that of any other failure as well, and dnf 5 says so in words.
+async fn says_so(exec: &HostExec, cancel: &CancellationToken) -> bool {
+    let ask = |order: Order| async move { exec.run(&order, cancel).await.ok().filter(|ran| ran.code() == Some(1)) };
+    if exec.path("/usr/bin/needs-restarting").exists() {
+        return ask(Order::reading(["needs-restarting", "-r"])).await.is_some();
+    }
+    if family_of(exec) != Family::Dnf(Generation::Five) {
+        return false;
+    }
+    let told = ask(Order::changing(Generation::Five.asking(&["needs-restarting", "-r"]))).await;
+    told.is_some_and(|ran| ran.stdout.text.contains("Reboot is required"))
 }
 
 /// What packages have marked.

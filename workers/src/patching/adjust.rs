@@ -1,6 +1,6 @@
 //! Changes what made a call fail before it moved anything, so that the next attempt at the same install may succeed.
 //!
-//! Touches indexes and fetched package files only; each adjustment is made once in the life of an install.
+//! Touches indexes, fetched package files and dpkg's journal only; each adjustment is made once in the life of an install.
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use patchloom_domain::{Adjustment, EvidenceCommand};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use super::executor::executor_of;
+use super::executor::{Adjusting, executor_of};
 use crate::failure::{chain, permanent};
 use crate::host::{Exit, HostExec, Order};
 use crate::witness::command;
@@ -47,14 +47,28 @@ pub(super) async fn make(
     if made.iter().any(|adjusted| adjusted.what == what) {
         return Ok(false);
     }
-    let done = match (what, executor_of(host).adjusting(what)) {
-        (_, Some(words)) => run(host, words, ran, cancel).await?,
-        (Adjustment::RefreshIndexes, None) => run(host, &["apt-get", "-q", "update"], ran, cancel).await?,
-        (Adjustment::ReplaceIndexes, None) => replace(host, ran, cancel).await?,
-        (Adjustment::DiscardPackages, None) => run(host, &["apt-get", "-q", "clean"], ran, cancel).await?,
+    let done = match executor_of(host).adjusting(what) {
+        Adjusting::Calls(calls) => run_all(host, calls, ran, cancel).await?,
+        Adjusting::SwapLists => replace(host, ran, cancel).await?,
+        Adjusting::Never => return Ok(false),
     };
     made.push(Adjusted { what, cause: cause.to_owned(), done });
     Ok(done)
+}
+
+/// Makes the calls as long as they succeed.
+async fn run_all(
+    host: &HostExec,
+    calls: &[&[&str]],
+    ran: &mut Vec<EvidenceCommand>,
+    cancel: &CancellationToken,
+) -> Result<bool, Failure> {
+    for argv in calls {
+        if !run(host, argv, ran, cancel).await? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 async fn run(

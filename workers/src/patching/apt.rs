@@ -4,10 +4,12 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use patchloom_domain::{HostPlan, Manager, PackageId, PackageSet, PackageState, PlannedChange, VersionScheme};
+use patchloom_domain::{
+    Adjustment, HostPlan, Manager, PackageId, PackageSet, PackageState, PlannedChange, VersionScheme,
+};
 use tokio_util::sync::CancellationToken;
 
-use super::executor::{Answer, Executor, Former, Leavings, Offered, Simulated, Undoing};
+use super::executor::{Adjusting, Answer, Executor, Former, Leavings, Offered, Simulated, Undoing};
 use super::install::changing;
 use super::report::{self, Line};
 use super::{qualified, spec, state};
@@ -44,9 +46,10 @@ fn apt_get(host: &HostExec, lock_timeout: Duration, more: &[String]) -> Order {
 }
 
 /// Finishes what dpkg left half done, as far as it can.
+const CONFIGURE: &[&str] = &["dpkg", "--force-confdef", "--force-confold", "--configure", "-a"];
+
 fn configure(host: &HostExec) -> Order {
-    let argv = ["dpkg", "--force-confdef", "--force-confold", "--configure", "-a"];
-    changing(host, argv.map(str::to_owned).to_vec())
+    changing(host, CONFIGURE.iter().map(|word| (*word).to_owned()).collect())
 }
 
 fn specs(plan: &HostPlan) -> Vec<String> {
@@ -130,6 +133,18 @@ impl Executor for AptExecutor {
             words.insert(0, "--fix-broken".to_owned());
         }
         apt_get(host, lock_timeout, &words)
+    }
+
+    fn adjusting(&self, what: Adjustment) -> Adjusting {
+        const UPDATE: &[&str] = &["apt-get", "-q", "update"];
+        const CLEAN: &[&str] = &["apt-get", "-q", "clean"];
+        match what {
+            Adjustment::RefreshIndexes => Adjusting::Calls(&[UPDATE]),
+            Adjustment::ReplaceIndexes => Adjusting::SwapLists,
+            Adjustment::DiscardPackages => Adjusting::Calls(&[CLEAN]),
+            Adjustment::RefetchAll => Adjusting::Calls(&[CLEAN, UPDATE]),
+            Adjustment::FinishFormerRun => Adjusting::Calls(&[CONFIGURE]),
+        }
     }
 
     fn repair<'a>(

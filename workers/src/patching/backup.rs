@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
 use super::executor::{Executor, Offered, executor_of};
+use super::kept;
 use super::state::{self, HostState};
 use crate::durable;
 use crate::failure::{chain, permanent, transient};
@@ -69,6 +70,8 @@ pub(super) struct Wanted<'a> {
 /// Records and proves the way back. Repeating it records the same.
 pub(super) async fn record(wanted: &Wanted<'_>, progress: &(dyn Fn(f64, String) + Sync)) -> Result<Backup, Failure> {
     std::fs::create_dir_all(&wanted.cache).map_err(|e| io("make", &wanted.cache, &e))?;
+    let backups = wanted.cache.parent().unwrap_or(&wanted.cache);
+    let _recording = kept::recording(backups).map_err(|e| io("lock", backups, &e))?;
     progress(0.0, "reading the package database".to_owned());
     let before = state::host_state(wanted.host, wanted.cancel).await?;
     let executor = executor_of(wanted.host);
@@ -80,7 +83,8 @@ pub(super) async fn record(wanted: &Wanted<'_>, progress: &(dyn Fn(f64, String) 
     }
     let offered = executor.offered(wanted.host, &wanted.plan.changes, wanted.cancel).await?;
     progress(0.8, "checking former versions".to_owned());
-    let packages = wanted.plan.changes.iter().map(|change| prove(wanted, &cache, &offered, change)).collect();
+    let packages: Vec<UndoPackage> =
+        wanted.plan.changes.iter().map(|change| prove(wanted, &cache, &offered, change)).collect();
     let files = if wanted.mode == Mode::Apply { save_files(wanted).await? } else { Vec::new() };
     let etc = match (wanted.mode, &wanted.plan.target) {
         (Mode::Observe, _) => false,
@@ -90,6 +94,10 @@ pub(super) async fn record(wanted: &Wanted<'_>, progress: &(dyn Fn(f64, String) 
         // It has no such place.
         (Mode::Apply, Target::Windows(_)) => false,
     };
+    if wanted.mode == Mode::Apply {
+        let needed = needed(&packages, &cache);
+        kept::note(&wanted.files_dir, wanted.digest, needed).map_err(|e| io("write", &wanted.files_dir, &e))?;
+    }
     let proof = UndoProof {
         host: wanted.plan.host.clone(),
         digest: wanted.digest.clone(),
@@ -102,6 +110,18 @@ pub(super) async fn record(wanted: &Wanted<'_>, progress: &(dyn Fn(f64, String) 
 
 fn io(action: &str, path: &Path, error: &dyn std::error::Error) -> Failure {
     transient("E0514", format!("cannot {action} {}: {error}", path.display()))
+}
+
+/// The files of former packages that a way back stands on.
+fn needed(packages: &[UndoPackage], cache: &PackageCache) -> BTreeSet<String> {
+    let name = |package: &UndoPackage| match &package.undo {
+        PackageUndo::Cached { sha256, .. } => cache.path(sha256).file_name()?.to_str().map(str::to_owned),
+        PackageUndo::Obtainable { .. }
+        | PackageUndo::Remove
+        | PackageUndo::Attempt { .. }
+        | PackageUndo::Unprovable { .. } => None,
+    };
+    packages.iter().filter_map(name).collect()
 }
 
 fn prove(wanted: &Wanted<'_>, cache: &PackageCache, offered: &Offered, change: &PlannedChange) -> UndoPackage {

@@ -14,6 +14,7 @@ use super::report::Line;
 use super::rpm::{DnfExecutor, ZypperExecutor};
 use super::scripts::Scripts;
 use super::windows::WindowsExecutor;
+use crate::dnf::Generation;
 use crate::host::{HostExec, Order};
 use crate::manager::{Family, family_of};
 use crate::runtime::BoxFuture;
@@ -65,6 +66,17 @@ pub(super) struct Undoing<'a> {
 
 /// A former package that is kept: which, its version, and its file as the host sees it.
 pub(super) type Former = (PackageId, String, String);
+
+/// How a package manager makes an adjustment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Adjusting {
+    /// By calls of its own, one after the other.
+    Calls(&'static [&'static [&'static str]]),
+    /// By indexes that are fetched beside the old ones and take their place.
+    SwapLists,
+    /// It has nothing of the kind.
+    Never,
+}
 
 /// A package manager that changes a target.
 pub(super) trait Executor: Send + Sync {
@@ -131,11 +143,8 @@ pub(super) trait Executor: Send + Sync {
     /// Installs exactly the planned versions; `continued` where an install before it was cut off.
     fn install(&self, host: &HostExec, plan: &HostPlan, lock_timeout: Duration, continued: bool) -> Order;
 
-    /// The words that make an adjustment, where one call makes it.
-    fn adjusting(&self, what: Adjustment) -> Option<&'static [&'static str]> {
-        let _ = what;
-        None
-    }
+    /// How it makes an adjustment.
+    fn adjusting(&self, what: Adjustment) -> Adjusting;
 
     /// Makes a damaged database readable again; nothing where it is.
     fn mend<'a>(&'a self, host: &'a HostExec, cancel: &'a CancellationToken) -> Answer<'a, Vec<Order>> {
@@ -213,7 +222,8 @@ pub(super) trait Executor: Send + Sync {
 pub(super) fn executor_of(host: &HostExec) -> &'static dyn Executor {
     match family_of(host) {
         Family::Apt => &AptExecutor,
-        Family::Dnf => &DnfExecutor,
+        Family::Dnf(Generation::Four) => &DnfExecutor(Generation::Four),
+        Family::Dnf(Generation::Five) => &DnfExecutor(Generation::Five),
         Family::Zypper => &ZypperExecutor,
         Family::Windows => &WindowsExecutor,
     }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use patchloom_core::{Failure, FailureClass, TaskKey};
 use patchloom_domain::{
-    Cause, EvidenceCommand, FailureKind, HostPlan, Instant, PackageOutcome, Permit, PlanDigest, PlannedChange, Verdict,
-    judge_install, package_set_digest,
+    Adjustment, Cause, EvidenceCommand, FailureKind, HostPlan, Instant, PackageOutcome, Permit, PlanDigest,
+    PlannedChange, Verdict, judge_install, package_set_digest,
 };
 use serde_json::{Value, json};
 
@@ -53,8 +53,36 @@ pub(super) fn changing(host: &HostExec, argv: Vec<String>) -> Order {
 /// # Errors
 /// `DRIFT` when the package manager would do something else, or the cause for which it would do nothing.
 pub(super) async fn simulate(site: &Site<'_>, plan: &HostPlan) -> Result<(), Failure> {
+    refusal(site, plan).await?.map_or(Ok(()), |refused| Err(refused.failure))
+}
+
+/// As [`simulate`], and where something can be adjusted that keeps the package manager from it, that is done, and it is simulated
+/// once more. Returns what was adjusted.
+async fn simulate_adjusting(site: &Site<'_>, plan: &HostPlan) -> Result<Vec<Adjusted>, Failure> {
+    let (mut adjusted, mut ran) = (Vec::new(), Vec::new());
+    let Some(refused) = refusal(site, plan).await? else { return Ok(adjusted) };
+    let Some(adjustment) = refused.adjustment else { return Err(refused.failure) };
+    if !adjust::make(site.host, adjustment, &mut adjusted, &mut ran, site.context.cancel()).await? {
+        return Err(refused.failure);
+    }
+    site.context.progress(0.0, format!("{}: {}", refused.failure.message, adjustment.0.says()));
+    let Some(Refusal { mut failure, .. }) = refusal(site, plan).await? else { return Ok(adjusted) };
+    if let Some(details) = failure.details.as_object_mut() {
+        details.insert("adjusted".to_owned(), json!(adjusted));
+        details.insert("ran".to_owned(), json!(ran));
+    }
+    Err(failure)
+}
+
+/// Why the package manager would not do what is planned.
+struct Refusal {
+    failure: Failure,
+    adjustment: Option<(Adjustment, &'static str)>,
+}
+
+async fn refusal(site: &Site<'_>, plan: &HostPlan) -> Result<Option<Refusal>, Failure> {
     if plan.changes.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     let executor = executor_of(site.host);
     let answer = executor.simulate(site.host, plan, site.context.cancel()).await?;
@@ -62,7 +90,7 @@ pub(super) async fn simulate(site: &Site<'_>, plan: &HostPlan) -> Result<(), Fai
     let planned: BTreeSet<_> = plan.changes.iter().map(row).collect();
     let would = answer.rows;
     if planned == would && answer.removes.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     let untouched = judge_install(&Default::default(), &Default::default(), &[], "");
     let found = cause::find(executor.words(), &answer.said, &[], &untouched);
@@ -74,10 +102,13 @@ pub(super) async fn simulate(site: &Site<'_>, plan: &HostPlan) -> Result<(), Fai
     });
     if found.cause.code == FailureKind::Gone.code() {
         let message = format!("{}; {}", found.cause.message, instead(site, plan).await);
-        return Err(Failure { code: found.cause.code, class: found.class, message, details });
+        let failure = Failure { code: found.cause.code, class: found.class, message, details };
+        return Ok(Some(Refusal { failure, adjustment: found.adjustment }));
     }
     if found.cause.code != "UNVERIFIED" {
-        return Err(Failure { code: found.cause.code, class: found.class, message: found.cause.message, details });
+        let cause = found.cause;
+        let failure = Failure { code: cause.code, class: found.class, message: cause.message, details };
+        return Ok(Some(Refusal { failure, adjustment: found.adjustment }));
     }
     let message = format!(
         "the package manager would not do exactly what is planned on {}: {} changes missing, {} others, {} removals",
@@ -86,7 +117,8 @@ pub(super) async fn simulate(site: &Site<'_>, plan: &HostPlan) -> Result<(), Fai
         would.difference(&planned).count(),
         answer.removes.len()
     );
-    Err(Failure { details, ..permanent("DRIFT", message) })
+    let failure = Failure { details, ..permanent("DRIFT", message) };
+    Ok(Some(Refusal { failure, adjustment: None }))
 }
 
 /// What is on offer in the place of versions that are gone, and what to do.
@@ -208,7 +240,7 @@ async fn begin(site: &Site<'_>, permit: &Permit, path: &Path) -> Result<Marker, 
         let text = format!("the host is not what was planned for: {} changed since", drifted.join(", "));
         return Err(permanent("DRIFT", text));
     }
-    simulate(site, plan).await?;
+    let adjusted = simulate_adjusting(site, plan).await?;
     let marker = Marker {
         key: context.key().to_string(),
         attempt: context.key().attempt,
@@ -217,7 +249,7 @@ async fn begin(site: &Site<'_>, permit: &Permit, path: &Path) -> Result<Marker, 
         argv: executor_of(site.host).install_words(plan),
         pid: std::process::id(),
         before,
-        adjusted: Vec::new(),
+        adjusted,
         found: None,
         phase: Phase::Started,
     };

@@ -9,6 +9,7 @@ mod etc;
 mod executor;
 mod handlers;
 mod install;
+mod kept;
 mod marker;
 mod outside;
 mod place;
@@ -37,6 +38,7 @@ pub(crate) use place::register_inner;
 
 pub use backup::{Backup, SavedFile};
 pub use handlers::{Backups, Install, Keep, Prove, Rollback, SnapshotDrop, SnapshotMake};
+pub use kept::{HOST_TTL_MS, KeptBackup, KeptBackups, KeptError, Swept, TTL_MS};
 pub use reboot::Reboot;
 pub use state::HostState;
 

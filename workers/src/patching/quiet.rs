@@ -22,19 +22,20 @@ pub(super) const MARK: &str = "PATCHLOOM_TARGET";
 
 /// Programs whose end is the end of a change; a service that a maintainer script started carries the mark as well,
 /// and lives on.
-const ANCHORS: [&str; 9] = ["unshare", "apt-get", "dpkg", "apt", "dnf", "dnf-3", "yum", "rpm", "zypper"];
+const ANCHORS: [&str; 10] = ["unshare", "apt-get", "dpkg", "apt", "dnf", "dnf-3", "dnf5", "yum", "rpm", "zypper"];
 
 /// How often a waiting task looks again.
 const POLL: Duration = Duration::from_millis(100);
 
-/// Locks of apt, dpkg and rpm inside a target; where rpm's lies depends on how its vendor built it.
-const LOCKS: [&str; 6] = [
+/// Locks of apt, dpkg, rpm and dnf 5 inside a target; where rpm's lies depends on how its vendor built it.
+const LOCKS: [&str; 7] = [
     "/var/lib/dpkg/lock-frontend",
     "/var/lib/dpkg/lock",
     "/var/cache/apt/archives/lock",
     "/var/lib/rpm/.rpm.lock",
     "/usr/lib/sysimage/rpm/.rpm.lock",
     "/root/.rpmdb/.rpm.lock",
+    "/var/lib/dnf/system-repo.lock",
 ];
 
 /// The right to change a target, held until it is dropped or the process ends.

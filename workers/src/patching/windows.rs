@@ -8,13 +8,13 @@ use std::time::Duration;
 use patchloom_core::Failure;
 use patchloom_domain::windows::{WindowsUpdateId, install_words, restart_words, uninstall_words, windows_missing};
 use patchloom_domain::{
-    Command, HostPlan, Manager, PackageId, PackageSet, Plan, PlannedChange, VersionScheme, may_reboot,
+    Adjustment, Command, HostPlan, Manager, PackageId, PackageSet, Plan, PlannedChange, VersionScheme, may_reboot,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::executor::{Answer, Executor, Former, Leavings, Offered, Simulated, Undoing};
+use super::executor::{Adjusting, Answer, Executor, Former, Leavings, Offered, Simulated, Undoing};
 use super::handlers::{now, open};
 use super::install::changing;
 use super::marker;
@@ -39,6 +39,11 @@ pub(super) struct WindowsExecutor;
 impl Executor for WindowsExecutor {
     fn words(&self) -> Manager {
         Manager::WindowsUpdate
+    }
+
+    fn adjusting(&self, _what: Adjustment) -> Adjusting {
+        // Its agent keeps indexes and files to itself.
+        Adjusting::Never
     }
 
     fn scheme(&self) -> Option<VersionScheme> {

@@ -88,7 +88,7 @@ impl DataDir {
     /// The change register is left alone: people write there from other processes.
     pub fn sweep(&self) {
         let mut open = vec![(self.root.join("artifacts"), 0), (self.backups().join("debs"), 0)];
-        open.extend([(self.backups().join("markers"), 0), (self.cache(), 0)]);
+        open.extend([(self.backups().join("rpms"), 0), (self.backups().join("markers"), 0), (self.cache(), 0)]);
         while let Some((dir, depth)) = open.pop() {
             for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
                 let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());

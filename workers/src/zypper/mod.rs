@@ -4,19 +4,15 @@
 mod missing;
 pub(crate) mod xml;
 
-use std::fs;
-use std::io;
-use std::time::UNIX_EPOCH;
-
 use patchloom_core::UtcMs;
 use patchloom_domain::InstalledPackage;
 use tokio_util::sync::CancellationToken;
 
+use crate::apt::Error;
 use crate::apt::lists::Lists;
 use crate::apt::missing::Missing;
-use crate::apt::{Error, ask};
 use crate::dnf::rpmdb;
-use crate::host::{HostExec, Order};
+use crate::host::HostExec;
 use crate::manager::PackageManager;
 use crate::runtime::BoxFuture;
 
@@ -57,10 +53,7 @@ impl PackageManager for Zypper {
         exec: &'a HostExec,
         cancel: &'a CancellationToken,
     ) -> BoxFuture<'a, Result<Option<String>, Error>> {
-        Box::pin(async move {
-            let twice = rpmdb::twice(&rpmdb::packages(exec, cancel).await?);
-            Ok((!twice.is_empty()).then(|| twice.join("\n")))
-        })
+        Box::pin(rpmdb::audit(exec, cancel))
     }
 
     fn packages<'a>(
@@ -76,10 +69,7 @@ impl PackageManager for Zypper {
         exec: &'a HostExec,
         cancel: &'a CancellationToken,
     ) -> BoxFuture<'a, Result<String, Error>> {
-        Box::pin(async move {
-            let text = ask(exec, &Order::reading(["rpm", "--eval", "%{_arch}"]), cancel).await?;
-            Ok(text.trim().to_owned())
-        })
+        Box::pin(rpmdb::architecture(exec, cancel))
     }
 
     fn lists<'a>(
@@ -88,7 +78,7 @@ impl PackageManager for Zypper {
         _now: UtcMs,
         _cancel: &'a CancellationToken,
     ) -> BoxFuture<'a, Result<Lists, Error>> {
-        Box::pin(async move { fetched(exec) })
+        Box::pin(async move { rpmdb::fetched(exec, RAW) })
     }
 
     fn missing<'a>(
@@ -99,26 +89,6 @@ impl PackageManager for Zypper {
     ) -> BoxFuture<'a, Result<Missing, Error>> {
         Box::pin(missing::missing(exec, installed, cancel))
     }
-}
-
-/// The repositories whose metadata lie in the cache; none where zypper never fetched any.
-fn fetched(exec: &HostExec) -> Result<Lists, Error> {
-    let dir = exec.path(RAW);
-    let mut lists = Lists::default();
-    let entries = match fs::read_dir(&dir) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(lists),
-        Err(source) => return Err(Error::Io { action: "list", path: dir, source }),
-    };
-    for entry in entries {
-        let entry = entry.map_err(|source| Error::Io { action: "list", path: dir.clone(), source })?;
-        let Ok(data) = fs::metadata(entry.path().join("repodata/repomd.xml")) else { continue };
-        let since = data.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-        lists.indexes += 1;
-        let updated = since.and_then(|since| u64::try_from(since.as_millis()).ok()).map(UtcMs);
-        lists.updated = lists.updated.max(updated);
-    }
-    Ok(lists)
 }
 
 #[cfg(test)]

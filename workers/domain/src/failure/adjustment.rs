@@ -1,6 +1,6 @@
 //! What may be changed about a call that failed before it moved anything, so that the same call can be made once more.
 //!
-//! Only what belongs to the package manager's own cache: nothing here changes what is installed.
+//! Only what belongs to the package manager's own cache and books: nothing here changes what is installed.
 
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +17,11 @@ pub enum Adjustment {
     ReplaceIndexes,
     /// Throw the package files away that were fetched.
     DiscardPackages,
+    /// Throw the package files away that were fetched, and fetch the indexes again: the two do not fit together.
+    RefetchAll,
+    /// Let dpkg write down what a former run left in its journal. All packages were whole before, so that nothing is installed
+    /// or configured by it.
+    FinishFormerRun,
 }
 
 impl Adjustment {
@@ -38,7 +43,9 @@ impl Adjustment {
         match cause.action {
             Action::Refresh if cause == &causes::LISTS_CORRUPT => Some(Self::ReplaceIndexes),
             Action::Refresh if cause == &causes::PACKAGE_CORRUPT => Some(Self::DiscardPackages),
+            Action::Refresh if cause == &causes::DOWNLOAD_HASH_MISMATCH => Some(Self::RefetchAll),
             Action::Refresh => Some(Self::RefreshIndexes),
+            Action::Repair if cause == &causes::DPKG_INTERRUPTED => Some(Self::FinishFormerRun),
             Action::FreeSpace => Some(Self::DiscardPackages),
             Action::Retry
             | Action::Wait
@@ -59,6 +66,10 @@ impl Adjustment {
             Self::RefreshIndexes => "the indexes were fetched again",
             Self::ReplaceIndexes => "the indexes were replaced by new ones",
             Self::DiscardPackages => "the package files that had been fetched were thrown away",
+            Self::RefetchAll => {
+                "the package files that had been fetched were thrown away and the indexes fetched again"
+            }
+            Self::FinishFormerRun => "dpkg finished the books of a former run",
         }
     }
 }

@@ -1,21 +1,22 @@
-//! dnf as the executor of a change. It exits 0 where it skipped a package and where the %post of one failed, so it is
-//! asked for exact versions, its journal is read for scripts, and what counts is rpm's database.
+//! dnf as the executor of a change, in both its generations. dnf 4 exits 0 where it skipped a package and where the %post of one
+//! failed, so it is asked for exact versions, its journal is read for scripts, and what counts is rpm's database.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use patchloom_domain::{Adjustment, HostPlan, Manager, PackageId, PackageSet, PlannedChange, VersionScheme};
+use patchloom_domain::{Adjustment, HostPlan, Manager, PackageId, PlannedChange};
 use tokio_util::sync::CancellationToken;
 
-use super::super::executor::{Answer, Executor, Former, Leavings, Offered, Simulated, Undoing};
+use super::super::executor::{Adjusting, Answer, Former, Offered, Simulated};
 use super::super::install::changing;
 use super::super::scripts::Scripts;
 use super::super::state;
-use super::{RESIDUE, Rest, nevra};
-use crate::dnf::{CACHE, offers};
+use super::executor::RpmExecutor;
+use super::{journal, nevra, row_name};
+use crate::dnf::{Generation, offers};
 use crate::host::{HostExec, Order};
 
-/// Locks by process number.
+/// Locks by process number. dnf 5 has locks that end with their process.
 const LOCKS: [&str; 4] = [
     "/var/lib/dnf/rpmdb_lock.pid",
     "/var/cache/dnf/metadata_lock.pid",
@@ -29,72 +30,68 @@ const CACHE_DEPTH: usize = 2;
 /// How long a simulation or a download may take.
 const LONG: Duration = Duration::from_secs(1800);
 
-/// So many transactions of its journal are looked into at most.
-const TRANSACTIONS_MAX: u64 = 50;
+/// What each adjustment calls. Indexes that cannot be read have to go first: dnf believes them as long as their summary is the same.
+struct Calls {
+    refresh: &'static [&'static [&'static str]],
+    replace: &'static [&'static [&'static str]],
+    discard: &'static [&'static [&'static str]],
+    refetch: &'static [&'static [&'static str]],
+}
+
+const FOUR: Calls = Calls {
+    refresh: &[&["dnf", "-q", "--refresh", "makecache"]],
+    replace: &[&["dnf", "-q", "clean", "metadata"], &["dnf", "-q", "makecache"]],
+    discard: &[&["dnf", "-q", "clean", "packages"]],
+    refetch: &[&["dnf", "-q", "clean", "packages"], &["dnf", "-q", "--refresh", "makecache"]],
+};
+
+const FIVE: Calls = Calls {
+    refresh: &[&["dnf5", "-q", "--refresh", "makecache"]],
+    replace: &[&["dnf5", "-q", "clean", "metadata"], &["dnf5", "-q", "makecache"]],
+    discard: &[&["dnf5", "-q", "clean", "packages"]],
+    refetch: &[&["dnf5", "-q", "clean", "packages"], &["dnf5", "-q", "--refresh", "makecache"]],
+};
 
 /// dnf and rpm.
-pub(in super::super) struct DnfExecutor;
+pub(in super::super) struct DnfExecutor(pub(in super::super) Generation);
 
-/// The options of every call that resolves: what was planned was planned with what dnf had fetched by then.
-fn dnf(more: &[&str]) -> Vec<String> {
-    let fixed = [
-        "dnf",
-        "--color=never",
-        "--best",
-        "--setopt=install_weak_deps=False",
-        "--setopt=installonly_limit=0",
-        "--setopt=exit_on_lock=True",
-        "--setopt=*.metadata_expire=never",
-    ];
-    fixed.iter().chain(more).map(|word| (*word).to_owned()).collect()
+impl DnfExecutor {
+    /// The options of every call that resolves: what was planned was planned with what dnf had fetched by then.
+    fn resolving(&self, more: &[&str]) -> Vec<String> {
+        let fixed = [
+            self.0.program(),
+            "--color=never",
+            "--best",
+            "--setopt=install_weak_deps=False",
+            "--setopt=installonly_limit=0",
+            "--setopt=exit_on_lock=True",
+            "--setopt=*.metadata_expire=never",
+        ];
+        fixed.iter().chain(more).map(|word| (*word).to_owned()).collect()
+    }
+
+    /// What the way back uses: no repository at all.
+    fn offline(&self, verb: &str) -> Vec<String> {
+        let fixed = [self.0.program(), "-y", "--color=never", "--disablerepo=*", "--setopt=exit_on_lock=True"];
+        let keep = match self.0 {
+            Generation::Four => "--noautoremove",
+            Generation::Five => "--setopt=clean_requirements_on_remove=False",
+        };
+        fixed.into_iter().chain([keep, verb]).map(str::to_owned).collect()
+    }
 }
 
-/// What the way back uses: no repository at all.
-fn offline(more: &[&str]) -> Vec<String> {
-    let fixed = ["dnf", "-y", "--color=never", "--disablerepo=*", "--setopt=exit_on_lock=True", "--noautoremove"];
-    fixed.iter().chain(more).map(|word| (*word).to_owned()).collect()
-}
-
-/// The number of its last transaction; none where it has no journal, or keeps it in another shape.
-async fn last(host: &HostExec, cancel: &CancellationToken) -> Result<Option<u64>, patchloom_core::Failure> {
-    let order = Order::changing(["dnf", "-q", "-C", "history", "info", "last"]);
-    let ran = state::run(host, order, cancel).await?;
-    Ok(field(&ran.stdout.text, "Transaction ID").and_then(|number| number.parse().ok()))
-}
-
-fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
-    let value = |line: &'a str| line.strip_prefix(name)?.trim_start().strip_prefix(':').map(str::trim);
-    text.lines().find_map(value)
-}
-
-/// Whether a transaction came to its end, by the state of the database that it notes there.
-fn is_unfinished(info: &str) -> bool {
-    field(info, "End rpmdb").is_some_and(|state| state.ends_with("**") && state.len() <= 2)
-}
-
-impl Executor for DnfExecutor {
+impl RpmExecutor for DnfExecutor {
     fn words(&self) -> Manager {
         Manager::Dnf
     }
 
-    fn scheme(&self) -> Option<VersionScheme> {
-        Some(VersionScheme::Rpm)
+    fn archives(&self) -> (&'static str, usize) {
+        (self.0.cache(), CACHE_DEPTH)
     }
 
-    fn leavings(&self) -> Leavings {
-        Leavings { archives: CACHE, depth: CACHE_DEPTH, suffix: ".rpm", partial: None, residue: RESIDUE }
-    }
-
-    fn packages<'a>(&'a self, host: &'a HostExec, cancel: &'a CancellationToken) -> Answer<'a, PackageSet> {
-        Box::pin(super::packages(host, cancel))
-    }
-
-    fn audit<'a>(&'a self, host: &'a HostExec, cancel: &'a CancellationToken) -> Answer<'a, String> {
-        Box::pin(super::audit(host, cancel))
-    }
-
-    fn baseline<'a>(&'a self, host: &'a HostExec, cancel: &'a CancellationToken) -> Answer<'a, (Option<u64>, String)> {
-        Box::pin(async move { Ok((last(host, cancel).await?, super::audit(host, cancel).await?)) })
+    fn journal<'a>(&'a self, host: &'a HostExec, cancel: &'a CancellationToken) -> Answer<'a, Option<u64>> {
+        Box::pin(journal::last(host, self.0, cancel))
     }
 
     fn scripts<'a>(
@@ -106,23 +103,11 @@ impl Executor for DnfExecutor {
     ) -> Answer<'a, Scripts> {
         Box::pin(async move {
             let mut found = Scripts::in_words(Manager::Dnf, said);
-            let (Some(since), Some(last)) = (since, last(host, cancel).await?) else { return Ok(found) };
-            for number in last.saturating_sub(TRANSACTIONS_MAX).max(since)..last {
-                let number = (number + 1).to_string();
-                let ran =
-                    state::run(host, Order::changing(["dnf", "-q", "-C", "history", "info", &number]), cancel).await?;
-                let info = ran.stdout.text;
-                let unfinished = number == last.to_string() && is_unfinished(&info);
-                let told = Scripts::in_words(Manager::Dnf, &info);
-                let unfinished = unfinished.then(|| format!("transaction {number} of dnf never came to its end"));
-                found.join(Scripts { unfinished, ..told });
+            if let Some(since) = since {
+                found.join(journal::scripts(host, self.0, since, cancel).await?);
             }
             Ok(found)
         })
-    }
-
-    fn row_name(&self, id: &PackageId) -> String {
-        format!("{}.{}", id.name, id.arch)
     }
 
     fn simulate<'a>(
@@ -132,13 +117,13 @@ impl Executor for DnfExecutor {
         cancel: &'a CancellationToken,
     ) -> Answer<'a, Simulated> {
         Box::pin(async move {
-            let argv = dnf(&["--assumeno"]).into_iter().chain(self.install_words(plan));
+            let argv = self.resolving(&["--assumeno"]).into_iter().chain(self.install_words(plan));
             let ran = state::run(host, Order::changing(argv).timeout(LONG), cancel).await?;
-            let found = offers::transaction(&ran.stdout.text);
+            let found = offers::transaction(self.0, &ran.stdout.text);
             let former = |id: &PackageId| {
                 plan.changes.iter().find(|change| change.id == *id).and_then(|change| change.installed.clone())
             };
-            let rows = found.installs.iter().map(|(id, version)| (self.row_name(id), former(id), version.clone()));
+            let rows = found.installs.iter().map(|(id, version)| (row_name(id), former(id), version.clone()));
             let removes = found.removes.iter().map(|(name, version)| (name.clone(), Some(version.clone())));
             Ok(Simulated { rows: rows.collect(), removes: removes.collect(), said: ran.text() })
         })
@@ -156,36 +141,33 @@ impl Executor for DnfExecutor {
     }
 
     fn install(&self, host: &HostExec, plan: &HostPlan, _lock_timeout: Duration, _continued: bool) -> Order {
-        changing(host, dnf(&["-y"]).into_iter().chain(self.install_words(plan)).collect())
+        changing(host, self.resolving(&["-y"]).into_iter().chain(self.install_words(plan)).collect())
     }
 
-    fn adjusting(&self, what: Adjustment) -> Option<&'static [&'static str]> {
-        Some(match what {
-            Adjustment::RefreshIndexes | Adjustment::ReplaceIndexes => &["dnf", "-q", "--refresh", "makecache"],
-            Adjustment::DiscardPackages => &["dnf", "-q", "clean", "packages"],
+    fn adjusting(&self, what: Adjustment) -> Adjusting {
+        let calls = match self.0 {
+            Generation::Four => &FOUR,
+            Generation::Five => &FIVE,
+        };
+        Adjusting::Calls(match what {
+            Adjustment::RefreshIndexes => calls.refresh,
+            Adjustment::ReplaceIndexes => calls.replace,
+            Adjustment::DiscardPackages => calls.discard,
+            Adjustment::RefetchAll => calls.refetch,
+            Adjustment::FinishFormerRun => return Adjusting::Never,
         })
     }
 
-    fn mend<'a>(&'a self, host: &'a HostExec, cancel: &'a CancellationToken) -> Answer<'a, Vec<Order>> {
-        Box::pin(super::mend(host, &LOCKS, cancel))
+    fn locks(&self) -> &'static [&'static str] {
+        &LOCKS
     }
 
-    /// Nobody can tell which scripts of a cut off transaction ran: what it had installed is installed once more.
-    fn repair<'a>(
-        &'a self,
-        host: &'a HostExec,
-        plan: &'a HostPlan,
-        cancel: &'a CancellationToken,
-    ) -> Answer<'a, Vec<Order>> {
-        Box::pin(async move {
-            let mut orders = super::erase_doubles(host, plan, cancel).await?;
-            let arrived = super::arrived(host, plan, cancel).await?;
-            if !arrived.is_empty() {
-                let specs = arrived.iter().map(|change| nevra(&change.id, &change.candidate));
-                orders.push(changing(host, dnf(&["-y", "reinstall"]).into_iter().chain(specs).collect()));
-            }
-            Ok(orders)
-        })
+    fn reinstall(&self) -> Vec<String> {
+        self.resolving(&["-y", "reinstall"])
+    }
+
+    fn spec(&self, id: &PackageId, version: &str) -> String {
+        nevra(id, version)
     }
 
     fn offered<'a>(
@@ -198,78 +180,36 @@ impl Executor for DnfExecutor {
             let spec = |change: &PlannedChange| change.installed.as_ref().map(|version| nevra(&change.id, version));
             let specs: Vec<String> = changes.iter().filter_map(spec).collect();
             // Who cannot answer offers nothing.
-            let offers = offers::describe(host, &specs, cancel).await.unwrap_or_default();
+            let offers = offers::describe(host, self.0, &specs, cancel).await.unwrap_or_default();
             Ok(offers.into_iter().map(|offer| ((offer.id.name, offer.version), offer.repository)).collect())
         })
     }
 
-    fn cached(&self, host: &HostExec, id: &PackageId, version: &str) -> Option<PathBuf> {
-        super::cached(host, CACHE, CACHE_DEPTH, id, version)
-    }
-
-    /// `dnf download` is a plugin that may be absent; to reinstall what is installed and stop after the download is not.
+    /// `dnf download` is a plugin of dnf 4 that may be absent; to reinstall what is installed and stop after the download is not.
     fn fetch(&self, host: &HostExec, wanted: &[Former], dir: &Path, offline: bool) -> Option<Order> {
         let inside = format!("--destdir={}", host.shared_path(dir).display());
-        let mut argv = dnf(&["-y", "--downloadonly", &inside]);
+        let mut argv = self.resolving(&["-y"]);
         argv.extend(offline.then(|| "-C".to_owned()));
-        argv.push("reinstall".to_owned());
+        argv.extend(match self.0 {
+            Generation::Four => vec!["--downloadonly".to_owned(), inside, "reinstall".to_owned()],
+            Generation::Five => vec!["download".to_owned(), inside],
+        });
         argv.extend(wanted.iter().map(|(id, version, _)| nevra(id, version)));
         Some(changing(host, argv).share(dir).timeout(LONG))
     }
 
-    fn identify(&self, file: &str) -> Vec<String> {
-        super::identify(file)
-    }
-
-    fn identified(&self, text: &str) -> Option<(PackageId, String)> {
-        super::identified(text)
-    }
-
-    fn file_name(&self, id: &PackageId, version: &str) -> String {
-        super::file_name(id, version)
-    }
-
-    fn config_files<'a>(
-        &'a self,
-        host: &'a HostExec,
-        ids: &'a [&'a PackageId],
-        cancel: &'a CancellationToken,
-    ) -> Answer<'a, Vec<String>> {
-        Box::pin(super::config_files(host, ids, cancel))
-    }
-
     fn spare(&self, host: &HostExec) -> Vec<String> {
-        super::files_in(host, CACHE, &[".solv", ".solvx"])
-    }
-
-    fn go_back(&self, undoing: &Undoing<'_>) -> Vec<Order> {
-        let rest = Rest::of(undoing);
-        let mut orders = Vec::new();
-        if !rest.files.is_empty() {
-            let argv = offline(&["downgrade"]).into_iter().chain(rest.files).collect();
-            orders.push(changing(undoing.host, argv).share(undoing.dir));
+        match self.0 {
+            Generation::Four => super::files_in(host, self.0.cache(), &[".solv", ".solvx"]),
+            Generation::Five => super::files_below(host, self.0.cache(), "solv", &[".solv", ".solvx"]),
         }
-        let gone: Vec<String> = rest.new.into_iter().chain(rest.beside).collect();
-        if !gone.is_empty() {
-            orders.push(changing(undoing.host, offline(&["remove"]).into_iter().chain(gone).collect()));
-        }
-        orders
     }
 
-    fn force_back(&self, undoing: &Undoing<'_>) -> Vec<Order> {
-        super::force_back(undoing)
+    fn downgrade(&self, host: &HostExec, _lock_timeout: Duration, files: Vec<String>) -> Order {
+        changing(host, self.offline("downgrade").into_iter().chain(files).collect())
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_transaction_that_was_cut_off_is_known_by_its_missing_end() {
-        let info = "Transaction ID : 5\nBegin rpmdb    : 54fb\nEnd rpmdb      :  **\nReturn-Code    : Failure: 1\n";
-        assert!(is_unfinished(info));
-        assert!(!is_unfinished(&info.replace(" **", "4d3c")) && !is_unfinished(""));
-        assert_eq!(field(info, "Transaction ID"), Some("5"));
+    fn erase(&self) -> Vec<String> {
+        self.offline("remove")
     }
 }

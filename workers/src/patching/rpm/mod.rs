@@ -4,6 +4,8 @@
 //! is a package that stands there twice.
 
 mod dnf;
+mod executor;
+mod journal;
 mod zypper;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,6 +36,11 @@ fn nevra(id: &PackageId, version: &str) -> String {
 /// As [`nevra`], without the epoch, which rpm does not take and no file name has.
 fn nvra(id: &PackageId, version: &str) -> String {
     nevra(id, version.split_once(':').map_or(version, |(_, plain)| plain))
+}
+
+/// A package in a simulation.
+fn row_name(id: &PackageId) -> String {
+    format!("{}.{}", id.name, id.arch)
 }
 
 /// Under which name an older copy of a package stands in a package set: the newest has the plain one.
@@ -175,6 +182,13 @@ fn files_in(host: &HostExec, dir: &str, endings: &[&str]) -> Vec<String> {
         .filter(|name| endings.iter().any(|ending| name.ends_with(ending)))
         .map(|name| format!("{dir}/{name}"))
         .collect()
+}
+
+/// As [`files_in`], in a directory of this name in each directory below.
+fn files_below(host: &HostExec, dir: &str, name: &str, endings: &[&str]) -> Vec<String> {
+    let entries = std::fs::read_dir(host.path(dir)).into_iter().flatten().flatten();
+    let dirs = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    dirs.flat_map(|each| files_in(host, &format!("{dir}/{each}/{name}"), endings)).collect()
 }
 
 /// What is not as it was, by what has to be done about it.

@@ -1,17 +1,18 @@
 //! zypper as the executor of a change. It says by its exit code that a script failed (107) and tells which in its history,
 //! which is what is read here: the history outlives a process that was killed.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use patchloom_domain::{Adjustment, HostPlan, Manager, PackageId, PackageSet, PlannedChange, VersionScheme};
+use patchloom_domain::{Adjustment, HostPlan, Manager, PackageId, PlannedChange};
 use tokio_util::sync::CancellationToken;
 
-use super::super::executor::{Answer, Executor, Former, Leavings, Offered, Simulated, Undoing};
+use super::super::executor::{Adjusting, Answer, Former, Offered, Simulated};
 use super::super::install::changing;
 use super::super::scripts::Scripts;
 use super::super::state;
-use super::{RESIDUE, Rest};
+use super::executor::RpmExecutor;
+use super::row_name;
 use crate::host::{HostExec, Order};
 use crate::zypper::{PACKAGES, ZYPPER, xml};
 
@@ -50,33 +51,19 @@ fn waiting(order: Order, limit: Duration) -> Order {
     order.env("ZYPP_LOCK_TIMEOUT", &limit.as_secs().to_string())
 }
 
-impl Executor for ZypperExecutor {
+impl RpmExecutor for ZypperExecutor {
     fn words(&self) -> Manager {
         Manager::Zypper
     }
 
-    fn scheme(&self) -> Option<VersionScheme> {
-        Some(VersionScheme::Rpm)
+    fn archives(&self) -> (&'static str, usize) {
+        (PACKAGES, CACHE_DEPTH)
     }
 
-    fn leavings(&self) -> Leavings {
-        Leavings { archives: PACKAGES, depth: CACHE_DEPTH, suffix: ".rpm", partial: None, residue: RESIDUE }
-    }
-
-    fn packages<'a>(&'a self, host: &'a HostExec, cancel: &'a CancellationToken) -> Answer<'a, PackageSet> {
-        Box::pin(super::packages(host, cancel))
-    }
-
-    fn audit<'a>(&'a self, host: &'a HostExec, cancel: &'a CancellationToken) -> Answer<'a, String> {
-        Box::pin(super::audit(host, cancel))
-    }
-
-    fn baseline<'a>(&'a self, host: &'a HostExec, cancel: &'a CancellationToken) -> Answer<'a, (Option<u64>, String)> {
-        Box::pin(async move {
-            // A history that is not there begins with our own change.
-            let length = std::fs::metadata(host.path(HISTORY)).map_or(0, |data| data.len());
-            Ok((Some(length), super::audit(host, cancel).await?))
-        })
+    fn journal<'a>(&'a self, host: &'a HostExec, _cancel: &'a CancellationToken) -> Answer<'a, Option<u64>> {
+        // A history that is not there begins with our own change.
+        let length = std::fs::metadata(host.path(HISTORY)).map_or(0, |data| data.len());
+        Box::pin(async move { Ok(Some(length)) })
     }
 
     fn scripts<'a>(
@@ -97,10 +84,6 @@ impl Executor for ZypperExecutor {
         })
     }
 
-    fn row_name(&self, id: &PackageId) -> String {
-        format!("{}.{}", id.name, id.arch)
-    }
-
     fn simulate<'a>(
         &'a self,
         host: &'a HostExec,
@@ -113,7 +96,7 @@ impl Executor for ZypperExecutor {
             let ran = state::run(host, Order::changing(argv).timeout(LONG), cancel).await?;
             let found = xml::summary(&ran.stdout.text);
             let row = |(id, (before, version)): (&PackageId, &(Option<String>, String))| {
-                (self.row_name(id), before.clone(), version.clone())
+                (row_name(id), before.clone(), version.clone())
             };
             let removes = found.removes.iter().map(|(name, version)| (name.clone(), Some(version.clone())));
             Ok(Simulated {
@@ -133,35 +116,27 @@ impl Executor for ZypperExecutor {
         waiting(changing(host, argv), lock_timeout)
     }
 
-    fn adjusting(&self, what: Adjustment) -> Option<&'static [&'static str]> {
-        Some(match what {
-            Adjustment::RefreshIndexes | Adjustment::ReplaceIndexes => {
-                &["zypper", "--non-interactive", "refresh", "--force"]
-            }
-            Adjustment::DiscardPackages => &["zypper", "--non-interactive", "clean"],
-        })
+    fn adjusting(&self, what: Adjustment) -> Adjusting {
+        const REFRESH: &[&str] = &["zypper", "--non-interactive", "refresh", "--force"];
+        const CLEAN: &[&str] = &["zypper", "--non-interactive", "clean"];
+        match what {
+            Adjustment::RefreshIndexes | Adjustment::ReplaceIndexes => Adjusting::Calls(&[REFRESH]),
+            Adjustment::DiscardPackages => Adjusting::Calls(&[CLEAN]),
+            Adjustment::RefetchAll => Adjusting::Calls(&[CLEAN, REFRESH]),
+            Adjustment::FinishFormerRun => Adjusting::Never,
+        }
     }
 
-    fn mend<'a>(&'a self, host: &'a HostExec, cancel: &'a CancellationToken) -> Answer<'a, Vec<Order>> {
-        Box::pin(super::mend(host, &LOCKS, cancel))
+    fn locks(&self) -> &'static [&'static str] {
+        &LOCKS
     }
 
-    /// Nobody can tell which scripts ran where rpm was cut off: what it had installed is installed once more.
-    fn repair<'a>(
-        &'a self,
-        host: &'a HostExec,
-        plan: &'a HostPlan,
-        cancel: &'a CancellationToken,
-    ) -> Answer<'a, Vec<Order>> {
-        Box::pin(async move {
-            let mut orders = super::erase_doubles(host, plan, cancel).await?;
-            let arrived = super::arrived(host, plan, cancel).await?;
-            if !arrived.is_empty() {
-                let argv = zypper(&[], &EXACT).into_iter().chain(["--force".to_owned()]);
-                orders.push(changing(host, argv.chain(arrived.iter().map(|c| spec(&c.id, &c.candidate))).collect()));
-            }
-            Ok(orders)
-        })
+    fn reinstall(&self) -> Vec<String> {
+        zypper(&[], &EXACT).into_iter().chain(["--force".to_owned()]).collect()
+    }
+
+    fn spec(&self, id: &PackageId, version: &str) -> String {
+        spec(id, version)
     }
 
     fn offered<'a>(
@@ -184,10 +159,6 @@ impl Executor for ZypperExecutor {
         })
     }
 
-    fn cached(&self, host: &HostExec, id: &PackageId, version: &str) -> Option<PathBuf> {
-        super::cached(host, PACKAGES, CACHE_DEPTH, id, version)
-    }
-
     fn fetch(&self, host: &HostExec, wanted: &[Former], dir: &Path, offline: bool) -> Option<Order> {
         // Which repository is on this very machine it does not tell.
         if offline {
@@ -200,50 +171,19 @@ impl Executor for ZypperExecutor {
         Some(changing(host, argv).share(dir).timeout(LONG))
     }
 
-    fn identify(&self, file: &str) -> Vec<String> {
-        super::identify(file)
-    }
-
-    fn identified(&self, text: &str) -> Option<(PackageId, String)> {
-        super::identified(text)
-    }
-
-    fn file_name(&self, id: &PackageId, version: &str) -> String {
-        super::file_name(id, version)
-    }
-
-    fn config_files<'a>(
-        &'a self,
-        host: &'a HostExec,
-        ids: &'a [&'a PackageId],
-        cancel: &'a CancellationToken,
-    ) -> Answer<'a, Vec<String>> {
-        Box::pin(super::config_files(host, ids, cancel))
-    }
-
     fn spare(&self, _host: &HostExec) -> Vec<String> {
         Vec::new()
     }
 
-    fn go_back(&self, undoing: &Undoing<'_>) -> Vec<Order> {
-        let rest = Rest::of(undoing);
-        let mut orders = Vec::new();
-        if !rest.files.is_empty() {
-            // The files were checked when they were kept; a file has no repository whose key could vouch for it.
-            let words = ["install", "--oldpackage", "--allow-downgrade", "--no-recommends", "--no-force-resolution"];
-            let argv = zypper(&["--no-gpg-checks"], &words).into_iter().chain(rest.files).collect();
-            orders.push(waiting(changing(undoing.host, argv).share(undoing.dir), undoing.lock_timeout));
-        }
-        let gone: Vec<String> = rest.new.into_iter().chain(rest.beside).collect();
-        if !gone.is_empty() {
-            let argv = ["rpm", "-e"].map(str::to_owned).into_iter().chain(gone).collect();
-            orders.push(changing(undoing.host, argv));
-        }
-        orders
+    fn downgrade(&self, host: &HostExec, lock_timeout: Duration, files: Vec<String>) -> Order {
+        // The files were checked when they were kept; a file has no repository whose key could vouch for it.
+        let words = ["install", "--oldpackage", "--allow-downgrade", "--no-recommends", "--no-force-resolution"];
+        let argv = zypper(&["--no-gpg-checks"], &words).into_iter().chain(files).collect();
+        waiting(changing(host, argv), lock_timeout)
     }
 
-    fn force_back(&self, undoing: &Undoing<'_>) -> Vec<Order> {
-        super::force_back(undoing)
+    fn erase(&self) -> Vec<String> {
+        ["rpm", "-e"].map(str::to_owned).to_vec()
     }
 }
 

@@ -198,7 +198,7 @@ pub(in crate::failure) const PACKAGE_CORRUPT: Cause =
 
 /// A download failed.
 pub(in crate::failure) const DOWNLOAD_FAILED: Cause = cause("download_failed", Kind::Fetch, 57, "A download failed.")
-    .of(Who::Relay, Do::Retry, "Refresh the indexes once, then make the same call again.")
+    .of(Who::Relay, Do::Refresh, "Refresh the indexes once, then make the same call again.")
     .transient()
     .with(&[(Of::Apt, "apt-get update"), (Of::Dnf, "dnf makecache --refresh"), (Of::Zypper, "zypper refresh")]);
 

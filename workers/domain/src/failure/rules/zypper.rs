@@ -121,6 +121,7 @@ pub(super) const RULES: &[Rule] = &[
 ];
 
 pub(super) const DOWNLOADS: &[Rule] = &[
+    rule("zypp-copy", &is::DISK_FULL, "Can't hardlink/copy {file} to {filesystem}"),
     rule("zypp-404", &is::DOWNLOAD_404, "File '{file}' not found on medium '{repository}'"),
     rule("zypp-url-404", &is::DOWNLOAD_404, "HTTP response: 404"),
     rule("zypp-error-404", &is::DOWNLOAD_404, "The requested URL returned error: 404"),
