@@ -31,19 +31,20 @@ fn root_on(bench: &Bench, name: &str, make: &str) {
     ));
     bench.vm.feed(&Root::mini_archive(), &format!("tar -C /mnt/{name} -xf -"));
     let sources = "deb [trusted=yes] file:/srv/loom/old ./\\ndeb [trusted=yes] file:/srv/loom/broken ./\\n";
-    bench.vm.say(&format!(
-        "printf '{sources}' >/mnt/{name}/etc/apt/sources.list && chroot /mnt/{name} apt-get -qq update"
-    ));
+    bench
+        .vm
+        .say(&format!("printf '{sources}' >/mnt/{name}/etc/apt/sources.list && chroot /mnt/{name} apt-get -qq update"));
 }
 
 /// The whole tree but for what apt keeps for itself: names, modes, sizes and contents.
 fn picture(bench: &Bench, name: &str) -> String {
-    bench.vm.say(&format!("cd /mnt/{name} && find etc usr/bin usr/share/loom-many var/lib/dpkg -type f | LC_ALL=C sort | xargs sha256sum"))
+    let find = "find etc usr/bin usr/share/loom-many var/lib/dpkg -type f";
+    bench.vm.say(&format!("cd /mnt/{name} && {find} | LC_ALL=C sort | xargs sha256sum"))
 }
 
-fn patch(bench: &Bench, name: &str, more: &str) -> (Option<i32>, Value, String) {
+fn patch(bench: &Bench, name: &str) -> (Option<i32>, Value, String) {
     let line = format!(
-        "patchloom patch --root /mnt/{name} --apply --undo snapshot --offline --json --data-dir /var/lib/{name} {more}"
+        "patchloom patch --root /mnt/{name} --apply --undo snapshot --offline --json --data-dir /var/lib/{name}"
     );
     let output = bench.vm.ssh(&line);
     let report = serde_json::from_slice(&output.stdout).unwrap_or_default();
@@ -61,7 +62,7 @@ fn goes_back(bench: &Bench, name: &str) {
     bench.vm.say(&format!(
         "(until lvs --noheadings -o lv_name vg | grep -q patchloom-; do sleep 0.5; done; {hook} >/root/seen-{name}) </dev/null >/dev/null 2>&1 &"
     ));
-    let (code, report, talk) = patch(bench, name, "");
+    let (code, report, talk) = patch(bench, name);
     assert_eq!((code, report["end"].as_str()), (Some(1), Some("compensated")), "{talk}\n{report:#}");
     assert_eq!(picture(bench, name), before, "{talk}");
     let seen = bench.vm.say(&format!("cat /root/seen-{name}"));
@@ -72,8 +73,35 @@ fn goes_back(bench: &Bench, name: &str) {
     assert_eq!(bench.vm.say(&format!("grep -c /var/lib/{name} /proc/mounts || true")), "0", "and mounts nothing");
 }
 
-/// More changes than a snapshot has room for: it holds nothing any more, and must never be restored from.
+/// A package of the one root here whose script writes more than a snapshot of a gigabyte can hold, and fails.
+const HEAVY: &str = r#"set -e
+mkdir -p /root/heavy/DEBIAN /mnt/heavy/srv/heavy
+cd /root/heavy/DEBIAN
+printf 'Package: loom-fail\nVersion: 1.3\nArchitecture: all\nMaintainer: Patchloom Tests <tests@example.org>\nDescription: heavy\n' >control
+printf '#!/bin/sh\ndd if=/dev/zero of=/ballast bs=1M count=1100 conv=fsync\nexit 1\n' >postinst
+chmod 755 postinst
+cd /mnt/heavy/srv/heavy
+dpkg-deb -b /root/heavy loom-fail_1.3_all.deb
+{
+  dpkg-deb -f loom-fail_1.3_all.deb
+  echo Filename: ./loom-fail_1.3_all.deb
+  echo Size: $(stat -c %s loom-fail_1.3_all.deb)
+  echo SHA256: $(sha256sum loom-fail_1.3_all.deb | cut -d' ' -f1)
+} >Packages
+printf 'deb [trusted=yes] file:/srv/%s ./\n' loom/old heavy >/mnt/heavy/etc/apt/sources.list
+chroot /mnt/heavy apt-get -qq update"#;
+
+/// More changes than a snapshot has room for: it holds nothing any more, and is never restored from.
 fn overflows(bench: &Bench) {
-    bench.vm.say("lvcreate -qy -L 300M -n heavy vg && mkfs.ext4 -q /dev/vg/heavy && mkdir -p /mnt/heavy");
-    bench.vm.say("mount /dev/vg/heavy /mnt/heavy");
+    bench.vm.say("umount /mnt/plain /mnt/thin && lvremove -qy vg");
+    root_on(bench, "heavy", "lvcreate -qy -L 1600M -n heavy vg");
+    bench.vm.say(HEAVY);
+    let (code, report, talk) = patch(bench, "heavy");
+    assert_eq!(code, Some(1), "{talk}\n{report:#}");
+    assert_ne!(report["end"], "compensated", "nothing was put back: {talk}\n{report:#}");
+    assert!(report.to_string().contains("E0977"), "{talk}\n{report:#}");
+    let attributes = bench.vm.say("lvs --noheadings -o lv_attr -S 'lv_name=~patchloom' vg");
+    assert_eq!(attributes.trim().get(4..5), Some("I"), "it is kept, and LVM calls it invalid: {attributes}");
+    let status = bench.vm.say("chroot /mnt/heavy dpkg-query -W -f '${Version} ${db:Status-Abbrev}' loom-fail");
+    assert_eq!(status, "1.3 iF", "the root was left alone");
 }
