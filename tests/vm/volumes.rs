@@ -58,16 +58,15 @@ fn volumes(bench: &Bench) -> Vec<String> {
 fn goes_back(bench: &Bench, name: &str) {
     let (before, known) = (picture(bench, name), volumes(bench));
     // While the package is installed, and before it fails, the snapshot must be there, of LVM and read-only.
-    let hook = "lvs --noheadings -o lv_name,lv_attr,origin vg";
+    let look = "lvs --noheadings -o lv_name,lv_attr,origin vg";
     bench.vm.say(&format!(
-        "(until lvs --noheadings -o lv_name vg | grep -q patchloom-; do sleep 0.5; done; {hook} >/root/seen-{name}) </dev/null >/dev/null 2>&1 &"
+        "(until {look} | grep 'patchloom-.* {name}' >/root/seen-{name}; do sleep 1; done) </dev/null >/dev/null 2>&1 &"
     ));
     let (code, report, talk) = patch(bench, name);
     assert_eq!((code, report["end"].as_str()), (Some(1), Some("compensated")), "{talk}\n{report:#}");
     assert_eq!(picture(bench, name), before, "{talk}");
     let seen = bench.vm.say(&format!("cat /root/seen-{name}"));
-    let row = seen.lines().find(|line| line.contains("patchloom-")).expect("it was waited for").to_owned();
-    let words: Vec<&str> = row.split_whitespace().collect();
+    let words: Vec<&str> = seen.split_whitespace().collect();
     assert_eq!((words.get(2), words.get(1).map(|attr| &attr[1..2])), (Some(&name), Some("r")), "{seen}");
     assert_eq!(volumes(bench), known, "a run that is over leaves no snapshot: {talk}");
     assert_eq!(bench.vm.say(&format!("grep -c /var/lib/{name} /proc/mounts || true")), "0", "and mounts nothing");
