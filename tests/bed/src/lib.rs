@@ -19,12 +19,14 @@ mod process;
 mod root;
 mod small;
 mod tree;
+mod vm;
 
 pub use hardship::{HeldLock, Repository};
 pub use process::Process;
 pub use root::{Pair, Root};
 pub use small::SmallDisk;
 pub use tree::Tree;
+pub use vm::Vm;
 
 use std::path::PathBuf;
 use std::process::Command;

@@ -199,6 +199,16 @@ impl Root {
         root
     }
 
+    /// The archive that [`mini`](Self::mini) unpacks, for a root that lies elsewhere.
+    ///
+    /// # Panics
+    /// As [`mini`](Self::mini), where the cache does not hold it.
+    #[must_use]
+    #[track_caller]
+    pub fn mini_archive() -> PathBuf {
+        Kind::Mini.directory().join("root.tar")
+    }
+
     /// The directory: what a test gives to `--root`.
     #[must_use]
     pub fn path(&self) -> &Path {
