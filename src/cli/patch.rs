@@ -77,9 +77,9 @@ pub struct PatchArgs {
     /// What takes the target back, should the patch fail
     #[arg(long, value_enum, default_value_t = Way::PackagesThenSnapshot)]
     pub undo: Way,
-    /// Who snapshots the other machine from outside: libvirt:DOMAIN@URI, or ebs[:INSTANCE][@REGION][,replace-root]
-    #[arg(long, value_name = "WHERE", value_parser = str::parse::<Outside>)]
-    pub snapshot: Option<Outside>,
+    /// Who else can take it back.
+    #[command(flatten)]
+    pub outside: Box<OutsideArgs>,
     /// How many seconds to wait for another package manager to finish
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     pub lock_timeout: u32,
@@ -112,6 +112,14 @@ fn ssm_target(text: &str) -> Result<SsmTarget, String> {
         return Err("write it as i-…, mi-… or i-…@REGION".to_owned());
     }
     Ok(SsmTarget { instance: instance.to_owned(), region: region.map(str::to_owned) })
+}
+
+/// Who takes a snapshot of another machine before it is touched. Of one machine: those of campaigns say it in the inventory.
+#[derive(Clone, Debug, Args)]
+pub struct OutsideArgs {
+    /// Who snapshots the other machine from outside: libvirt:DOMAIN@URI, or ebs[:INSTANCE][@REGION][,replace-root]
+    #[arg(long, value_name = "WHERE", value_parser = str::parse::<Outside>)]
+    pub snapshot: Option<Outside>,
 }
 
 /// What must be alive on a host before it is touched, and how long it may take to boot after.
@@ -264,7 +272,7 @@ fn wish(args: &PatchArgs) -> Result<Wish, Fault> {
 
 /// Who snapshots the target from outside, where that can be done.
 fn outside(args: &PatchArgs, target: &Target) -> Result<Option<Outside>, Fault> {
-    match &args.snapshot {
+    match &args.outside.snapshot {
         Some(outside) if !outside.fits(target) => {
             let error = anyhow!("{outside} can snapshot machines that are reached over SSH or Systems Manager only");
             Err(Fault::new("E0930", Exit::Usage, error).hint("name the machine with --ssh or --ssm, and the instance"))

@@ -38,8 +38,12 @@ S
 chmod 755 tree/DEBIAN/postinst
 dpkg-deb --root-owner-group -Znone -b tree /srv/broken/loom-unit_1.1_all.deb >/dev/null
 cd /srv/broken
-apt-ftparchive packages . >Packages
-apt-ftparchive -o APT::FTPArchive::Release::Origin=Patchloom -o APT::FTPArchive::Release::Label=Patchloom-Security release . >Release
+sum() { sha256sum "$1" | cut -d' ' -f1; }
+size() { stat -c %s "$1"; }
+deb=loom-unit_1.1_all.deb
+{ dpkg-deb -f $deb; printf 'Filename: ./%s\nSize: %s\nSHA256: %s\n\n' $deb "$(size $deb)" "$(sum $deb)"; } >Packages
+printf 'Origin: Patchloom\nLabel: Patchloom-Security\nDate: %s\nSHA256:\n %s %s Packages\n' \
+    "$(date -Ru | sed 's/+0000/UTC/')" "$(sum Packages)" "$(size Packages)" >Release
 printf 'deb [trusted=yes] file:/srv/vm/old ./\ndeb [trusted=yes] file:/srv/broken ./\n' >/etc/apt/sources.list
 apt-get -q update
 sync
@@ -153,9 +157,4 @@ fn a_machine_whose_former_packages_are_gone_goes_back_by_its_snapshot_to_what_it
     assert_eq!(bench.hypervisor.told(&["snapshot-list", "--name", "web-1"]).trim(), "");
     let list = bench.patchloom(&["snapshot", "list", "--json"]);
     assert_eq!(list.summary.trim(), "[]", "{}", list.talk);
-
-    // The same again finds the version held, and does nothing to the machine.
-    let (again, report) = bench.patch();
-    assert_eq!((again.code, report["end"].as_str()), (Some(0), Some("succeeded")), "{}{}", again.talk, again.summary);
-    assert_eq!(bench.machine.told(STATE), before);
 }

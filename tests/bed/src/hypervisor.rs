@@ -50,10 +50,9 @@ impl Hypervisor {
     pub fn start() -> Self {
         let home = home();
         let dir = home.path();
-        // Paths of sockets are short.
-        for name in ["run", "config", "cache"] {
-            let path = dir.join(name);
-            fs::create_dir(&path).and_then(|()| chown(&path, Some(NOBODY), Some(NOBODY))).unwrap_or_else(|error| {
+        // libvirt makes the files of its consoles anew, beside the disks.
+        for path in [dir.to_owned(), dir.join("run"), dir.join("config"), dir.join("cache")] {
+            fs::create_dir_all(&path).and_then(|()| chown(&path, Some(NOBODY), Some(NOBODY))).unwrap_or_else(|error| {
                 panic!("cannot make {} for an account without rights: {error}", path.display());
             });
         }

@@ -5,8 +5,6 @@
 mod domain;
 mod ebs;
 mod libvirt;
-#[cfg(test)]
-mod tests;
 
 use std::path::PathBuf;
 
@@ -94,7 +92,8 @@ pub struct Taken {
 
 impl Taken {
     /// What is known before it is taken.
-    pub(crate) fn draft(id: &str, owner: &Owner, (host, outside): (&str, &Outside), at: Instant) -> Self {
+    #[must_use]
+    pub fn draft(id: &str, owner: &Owner, (host, outside): (&str, &Outside), at: Instant) -> Self {
         Self {
             id: id.to_owned(),
             run: owner.run.clone(),
@@ -189,7 +188,10 @@ impl Snapshots {
     }
 
     /// Takes it; one that is complete stays as it is, one that a crash left is finished.
-    pub(crate) fn take_outside(&self, draft: Taken, cancel: &CancellationToken) -> Result<Taken, Error> {
+    ///
+    /// # Errors
+    /// When the machine cannot be snapshotted so, whoever holds it refuses, or what was taken is no way back.
+    pub fn take_outside(&self, draft: Taken, cancel: &CancellationToken) -> Result<Taken, Error> {
         if let Some(known) = self.outside(&draft.id).filter(|known| known.verified) {
             return Ok(known);
         }
@@ -205,7 +207,10 @@ impl Snapshots {
     }
 
     /// Asks whoever holds it whether it can be gone back to now.
-    pub(crate) fn prove_outside(&self, taken: &Taken) -> Result<(), Error> {
+    ///
+    /// # Errors
+    /// [`Error::NotProven`], and when nobody answers.
+    pub fn prove_outside(&self, taken: &Taken) -> Result<(), Error> {
         if !taken.verified {
             return Err(Error::Incomplete { id: taken.id.clone() });
         }
@@ -213,7 +218,10 @@ impl Snapshots {
     }
 
     /// Takes the machine back to it, and tells what a person should know of that. That it may go back is on disk before it does.
-    pub(crate) fn restore_outside(&self, taken: &Taken) -> Result<Vec<String>, Error> {
+    ///
+    /// # Errors
+    /// [`Error::NotAllowed`], [`Error::NotProven`], and when whoever holds it refuses.
+    pub fn restore_outside(&self, taken: &Taken) -> Result<Vec<String>, Error> {
         if !taken.may_restore() {
             let lies_in = taken.disks.iter().filter(|disk| disk.boots).map(|disk| disk.lies_in.clone()).next();
             let (machine, snapshot) = (taken.machine.clone(), lies_in.unwrap_or_default());
@@ -227,7 +235,10 @@ impl Snapshots {
     }
 
     /// Writes down that the machine went back and is as it was.
-    pub(crate) fn finish_outside(&self, taken: &Taken) -> Result<(), Error> {
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn finish_outside(&self, taken: &Taken) -> Result<(), Error> {
         self.write_outside(&Taken { restored: Some(Restored::Done), ..taken.clone() })
     }
 
