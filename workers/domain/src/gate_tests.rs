@@ -278,3 +278,36 @@ fn a_reboot_needs_the_same_change_and_window_and_time_enough_to_come_back() {
     let observed = ready(Mode::Observe);
     assert!(ask(&observed.change, &observed.plan, "web1", observed.now).unwrap_err().contains(&"E0620"));
 }
+
+#[test]
+fn a_way_back_that_can_only_be_attempted_counts_only_where_the_plan_says_so() {
+    let proof = |plan: &Plan| UndoProof {
+        host: "web1".to_owned(),
+        digest: plan.digest(),
+        at: NOW,
+        packages: vec![
+            UndoPackage {
+                id: id("jq"),
+                former: Some("1".to_owned()),
+                undo: PackageUndo::Cached { sha256: "ab".repeat(32), size_bytes: 1, rebuilt: false },
+            },
+            UndoPackage { id: id("dep"), former: None, undo: PackageUndo::Attempt { by: "DISM".to_owned() } },
+        ],
+        snapshot: None,
+    };
+    for (intent, unproven) in [
+        (UndoIntent::Packages, vec!["dep:amd64".to_owned()]),
+        (UndoIntent::PackagesThenSnapshot, vec!["dep:amd64".to_owned()]),
+        (UndoIntent::Attempt, Vec::new()),
+    ] {
+        for mode in [Mode::Apply, Mode::Observe] {
+            let plan = plan(mode, intent);
+            assert_eq!(proof(&plan).unproven(&plan.hosts()[0], mode), unproven, "{intent:?} {mode:?}");
+        }
+    }
+    // A package that was there before is never taken back by an attempt.
+    let plan = plan(Mode::Apply, UndoIntent::Attempt);
+    let mut other = proof(&plan);
+    other.packages[0].undo = PackageUndo::Attempt { by: "DISM".to_owned() };
+    assert_eq!(other.unproven(&plan.hosts()[0], Mode::Apply), ["jq:amd64"]);
+}
