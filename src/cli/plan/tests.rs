@@ -145,7 +145,7 @@ fn told(plan: &Value) -> (Vec<String>, Vec<String>) {
     let rows = |name: &str| plan[name].as_array().unwrap().clone();
     let slots = rows("slots").iter().map(|slot| format!("{} {}", text(&slot["host"]), text(&slot["window"]))).collect();
     let left = rows("left_out")
-        .iter()
+        .into_iter()
         .map(|row| format!("{} {}: {}", text(&row["host"]), text(&row["reason"]), text(&row["why"])));
     (slots, left.collect())
 }
