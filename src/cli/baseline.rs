@@ -32,7 +32,8 @@ pub enum BaselineCommand {
     "  patchloom baseline test baseline.json patches.json\n",
     "  patchloom baseline test baseline.json patches.json --at 2026-12-01T00:00:00Z --json\n\n",
     "The patches are a list of objects as SSM's Patch has them, or the answer of describe-available-patches or\n",
-    "describe-effective-patches-for-patch-baseline; FirstSeen, Section, Priority and Security may be added.\n",
+    "describe-effective-patches-for-patch-baseline; FirstSeen, NotBefore (the last look without it), Section,\n",
+    "Priority and Security may be added. docs/planning.md says which date a delay counts from.\n",
     "Ends with 0 where every patch is approved, with 1 where one is not.\n\n",
     include_str!("exit_codes.txt")
 ))]

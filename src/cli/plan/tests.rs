@@ -145,7 +145,7 @@ fn told(plan: &Value) -> (Vec<String>, Vec<String>) {
     let rows = |name: &str| plan[name].as_array().unwrap().clone();
     let slots = rows("slots").iter().map(|slot| format!("{} {}", text(&slot["host"]), text(&slot["window"]))).collect();
     let left = rows("left_out")
-        .iter()
+        .into_iter()
         .map(|row| format!("{} {}: {}", text(&row["host"]), text(&row["reason"]), text(&row["why"])));
     (slots, left.collect())
 }
@@ -226,7 +226,9 @@ fn what_correlate_says_gives_hosts_their_deadline_and_their_place() {
     let findings = json!([{ "id": "CVE-2026-1", "package": "openssl", "fixed": ["3.0.15-1"] }]);
     let kev =
         json!({ "vulnerabilities": [{ "cveID": "CVE-2026-1", "dateAdded": "2026-11-30", "dueDate": "2026-12-21" }] });
-    [("facts.json", facts), ("findings.json", findings), ("kev.json", kev)].map(|(name, value)| write(name, value));
+    for (name, value) in [("facts.json", facts), ("findings.json", findings), ("kev.json", kev)] {
+        write(name, value);
+    }
     let args = CorrelateArgs {
         host_facts: dir.join("facts.json"),
         findings: vec![dir.join("findings.json")],
