@@ -74,9 +74,10 @@ fn open() -> Contract {
         json!({
             "plan": artifact(), "title?": maybe_text(), "kind?": maybe_text(), "window?": window,
             "correlation_id?": maybe_text(), "risk?": maybe_text(), "requested_by?": maybe_text(),
+            "roster?": maybe_text(),
         }),
         told(),
-        &["E0508", "E0601", "E0603", "E0605", "E0606", "E0607"],
+        &["E0508", "E0601", "E0603", "E0605", "E0606", "E0607", "E0701", "E0703"],
     )
 }
 

@@ -3,7 +3,7 @@
 use patchloom_core::Failure;
 use patchloom_domain::{
     Actor, Cause, ChangeRequest, ChangeState, ChangeType, CloseCode, Command, Decision, Draft, HostOutcome, Mode, Plan,
-    Refusal, UndoWay, Window,
+    Refusal, Roster, UndoWay, Window,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -42,12 +42,14 @@ struct OpenInput {
     risk: Option<String>,
     /// The person who wants it; who then may not approve it.
     requested_by: Option<String>,
+    /// Of a campaign: who goes when.
+    roster: Option<ArtifactId>,
 }
 
 /// `change.open`: opens the change of a plan and submits it, so that it waits in Authorize (standard: in New).
 ///
 /// # Shape
-/// In: `{plan, title?, kind?, window?, correlation_id?, risk?, requested_by?}`; without `requested_by` it is Patchloom itself
+/// In: `{plan, title?, kind?, window?, correlation_id?, risk?, requested_by?, roster?}`; without `requested_by` it is Patchloom itself
 /// that asks. Out: `{number, state, digest, close_code, notes}`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Open;
@@ -61,11 +63,16 @@ impl Handler for Open {
         Box::pin(async move {
             let asked: OpenInput = input(value)?;
             let plan: Plan = context.get_json(&asked.plan).await?;
+            let roster: Option<Roster> = match &asked.roster {
+                Some(roster) => Some(context.get_json(roster).await?),
+                None => None,
+            };
             let desk = Desk::open(context)?;
             let key = context.key();
             let correlation =
                 asked.correlation_id.clone().unwrap_or_else(|| format!("{}/{}/{}", key.run, key.step, key.item));
-            let draft = draft(&asked, &plan, &desk);
+            let implementation_plan = words::implementation(&plan, roster.as_ref());
+            let draft = Draft { implementation_plan: implementation_plan.clone(), ..draft(&asked, &plan, &desk) };
             let opened =
                 desk.register().ensure_change(&correlation, draft, desk.now()).map_err(|error| failure(&error))?;
             let number = opened.number;
@@ -79,7 +86,7 @@ impl Handler for Open {
                         digest: plan.digest(),
                         hosts,
                         plan: Some(asked.plan.as_str().to_owned()),
-                        implementation_plan: words::implementation(&plan),
+                        implementation_plan,
                     },
                 )?;
             }
@@ -125,7 +132,7 @@ fn draft(asked: &OpenInput, plan: &Plan, desk: &Desk) -> Draft {
         plan: Some(asked.plan.as_str().to_owned()),
         window: asked.window.unwrap_or(Window { start: desk.now(), end: desk.now().plus(WINDOW_MS) }),
         hosts,
-        implementation_plan: words::implementation(plan),
+        implementation_plan: String::new(),
         backout_plan:
             "Reinstall the former versions from kept packages; where that is not enough, restore the snapshot; \
                        verify the package set against the one before."
