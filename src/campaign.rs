@@ -3,18 +3,20 @@
 use std::path::Path;
 
 use anyhow::anyhow;
-use patchloom_core::{RunId, UtcMs};
-use patchloom_domain::{ChangeRequest, Host as Machine, NotNow, Roster, UndoIntent, Window};
+use patchloom_core::run::Run;
+use patchloom_core::{Definition, UtcMs};
+use patchloom_domain::{ChangeRequest, Host as Machine, HostPlan, NotNow, Roster, Slot, UndoIntent, Window};
 use patchloom_engine::runtime::StartRun;
 use patchloom_workers::artifact::ArtifactId;
 use patchloom_workers::campaign::Planning;
 use patchloom_workers::register::Register;
+use patchloom_workers::runtime::DataDir;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::fault::{Exit, Fault};
 use crate::host::{Host, engine_fault};
-use crate::lifecycle::{Taken, Tree, by};
+use crate::lifecycle::{Taken, by, person, tree};
 use crate::report::Mode;
 
 /// The workflow.
@@ -67,6 +69,7 @@ pub async fn take(host: &Host, wish: &Wish) -> Result<Taken, Fault> {
         workflow: WORKFLOW.to_owned(),
         inputs: json!({
             "name": wish.name,
+            "requested_by": person(),
             "hosts": wish.hosts,
             "mode": mode,
             "undo": wish.undo,
@@ -93,6 +96,10 @@ pub struct Row {
     pub host: String,
     /// Its wave; null where it was left out.
     pub wave: Option<String>,
+    /// How many packages it is to get.
+    pub packages: usize,
+    /// When it is expected to begin, in milliseconds since 1970; null where it was left out.
+    pub starts: Option<u64>,
     /// The baseline that chose its patches.
     pub baseline: Option<String>,
     /// What it lacks and is not to get now: rejected, delayed or held, and why.
@@ -147,29 +154,28 @@ impl Account {
     }
 }
 
-/// Reads how a campaign stands off its run and its change.
+/// Reads how a campaign stands off its run and its change, from the outside: an engine may be at work on it.
 ///
 /// # Errors
-/// There is no such campaign, or what it left cannot be read.
-pub async fn account(host: &Host, id: RunId) -> Result<Account, Fault> {
-    let found = Tree::load(host, id).await?.filter(|tree| &*tree.root.definition.name == WORKFLOW);
-    let tree = found.ok_or_else(|| {
-        Fault::new("E0304", Exit::BadInput, anyhow!("no campaign has the id {id}"))
-            .hint("see `patchloom campaign list`")
-    })?;
-    let output = |step: &str| tree.output(step);
+/// The run is none of a campaign, or what it left cannot be read.
+pub fn account(data: &DataDir, run: &Run, definition: &Definition) -> Result<Account, Fault> {
+    if run.start.workflow.as_ref() != WORKFLOW {
+        let error = anyhow!("run {} is one of the workflow {}, and no campaign", run.id(), run.start.workflow);
+        return Err(Fault::new("E0304", Exit::BadInput, error)
+            .hint("see the campaigns with `patchloom run list --workflow campaign`"));
+    }
+    let output = |step: &str| tree::output(run, definition, step);
     let roster = [output("replan"), output("plan")].iter().find_map(|plan| plan["roster"].as_str().map(str::to_owned));
-    let roster = roster.map(|id| read_roster(host, &id)).transpose()?;
+    let roster = roster.map(|id| read_roster(data, &id)).transpose()?;
     let change = match output("open")["number"].as_str() {
-        Some(number) => Some(read_change(&host.data().changes(), number)?),
+        Some(number) => Some(read_change(&data.changes(), number)?),
         None => None,
     };
-    let run = &tree.root.run;
     let left_out = output("plan")["left_out"].as_array().cloned().unwrap_or_default();
     Ok(Account {
-        run: id.to_string(),
+        run: run.id().to_string(),
         name: run.inputs["name"].as_str().unwrap_or_default().to_owned(),
-        end: tree.end().map(|end| format!("{end:?}").to_lowercase()),
+        end: run.end().map(|end| format!("{end:?}").to_lowercase()),
         change: change.as_ref().map(|change| change.number.clone()),
         state: change.as_ref().map(|change| change.state.to_string()),
         close_code: change.as_ref().and_then(|change| change.closure.as_ref()).map(|closure| closure.code.to_string()),
@@ -184,7 +190,7 @@ pub async fn account(host: &Host, id: RunId) -> Result<Account, Fault> {
 
 fn rows(roster: Option<&Roster>, change: Option<&ChangeRequest>, left_out: &[Value]) -> Vec<Row> {
     let not_now = |host: &str| roster.and_then(|roster| roster.not_now.get(host).cloned()).unwrap_or_default();
-    let entry = |(roster, slot): (&Roster, &patchloom_domain::Slot)| {
+    let entry = |(roster, slot, plan): (&Roster, &Slot, &HostPlan)| {
         let outcome = change.and_then(|change| change.tasks.get(&slot.host)).and_then(|task| task.outcome.as_ref());
         let (outcome, text) = match outcome {
             Some(outcome) => {
@@ -196,23 +202,25 @@ fn rows(roster: Option<&Roster>, change: Option<&ChangeRequest>, left_out: &[Val
         };
         let baseline = roster.hosts.get(&slot.host).and_then(|entry| entry.baseline.clone());
         let (host, wave) = (slot.host.clone(), Some(roster.wave_of(slot).to_owned()));
-        Row { not_now: not_now(&host), host, wave, baseline, outcome, text }
+        let (packages, starts) = (plan.changes.len(), Some(slot.start.0));
+        Row { not_now: not_now(&host), host, wave, packages, starts, baseline, outcome, text }
     };
     let out = |row: &Value| {
         let host = row["host"].as_str().unwrap_or_default().to_owned();
         let text = format!("left out: {}", row["why"].as_str().unwrap_or_default());
-        Row { not_now: not_now(&host), host, wave: None, baseline: None, outcome: "left_out".to_owned(), text }
+        let outcome = "left_out".to_owned();
+        Row { not_now: not_now(&host), host, wave: None, packages: 0, starts: None, baseline: None, outcome, text }
     };
-    let slots = roster.into_iter().flat_map(|roster| roster.plan.slots().iter().map(move |slot| (roster, slot)));
+    let slots = roster.into_iter().flat_map(|roster| roster.plan.items().map(move |(slot, plan)| (roster, slot, plan)));
     slots.map(entry).chain(left_out.iter().map(out)).collect()
 }
 
-fn read_roster(host: &Host, id: &str) -> Result<Roster, Fault> {
+fn read_roster(data: &DataDir, id: &str) -> Result<Roster, Fault> {
     let unreadable = |error: anyhow::Error| {
         Fault::new("E0701", Exit::Internal, error.context("the roster of the campaign cannot be read"))
     };
     let id: ArtifactId = id.parse().map_err(|error| unreadable(anyhow!("{error}")))?;
-    host.data().artifacts().get_json(&id).map_err(|error| unreadable(error.into()))
+    data.artifacts().get_json(&id).map_err(|error| unreadable(error.into()))
 }
 
 fn read_change(changes: &Path, number: &str) -> Result<ChangeRequest, Fault> {

@@ -146,7 +146,7 @@ impl<W: Write> Progress<W> {
         Self { stream, screen, drawn: 0, said: BTreeMap::new() }
     }
 
-    /// Shows how things stand. Each picture has all steps, in the same order.
+    /// Shows how things stand. Each picture has the steps of the one before, in the same order; others may join them.
     ///
     /// # Errors
     /// Those of the stream. Progress is talk: a caller may well go on without it.

@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use patchloom_workers::aws::{Aws, AwsOptions, Error, Purpose, VolumeSnapshot};
 use serde_json::{Value, json};
 
-use super::Context;
+use super::{Context, explain};
 use crate::fault::{Exit, Fault};
 
 /// Who we are for AWS, and where: what is not told comes from the environment and the shared files of the aws command line.
@@ -178,8 +178,11 @@ pub(super) fn fault(error: Error) -> Fault {
         _ => Exit::Failed,
     };
     let code = error.code();
-    Fault::new(code, exit, anyhow::Error::new(error))
-        .hint(format!("`patchloom explain {code}` says what to do about it"))
+    let fault = Fault::new(code, exit, anyhow::Error::new(error));
+    match explain::remedy(code) {
+        Some(remedy) => fault.hint(remedy),
+        None => fault,
+    }
 }
 
 pub(super) fn run(command: &AwsCommand, context: &Context) -> Result<Exit, Fault> {

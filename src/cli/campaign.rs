@@ -5,16 +5,19 @@ use std::path::PathBuf;
 
 use anyhow::anyhow;
 use clap::{Args, Subcommand};
+use patchloom_core::UtcMs;
 use patchloom_domain::inventory::Selector;
 use patchloom_domain::{ChangeRequest, Host as Machine, UndoIntent};
+use patchloom_engine::runtime::{Found, Inspected};
+use patchloom_workers::runtime::DataDir;
 
 use super::patch::{CareArgs, Way};
 use super::plan::RuleArgs;
-use super::{Context, SshArgs};
+use super::{Context, SshArgs, store};
 use crate::campaign::{self, Account, Wish};
 use crate::fault::{Exit, Fault};
 use crate::host::Host;
-use crate::lifecycle::{self, Rest, Taken};
+use crate::lifecycle::{self, Rest, Taken, Tree};
 use crate::output::{Column, Table, text, time};
 use crate::progress::Progress;
 use crate::report::Mode;
@@ -94,14 +97,15 @@ pub struct CampaignRunArgs {
 #[derive(Clone, Debug, Args)]
 #[command(after_long_help = concat!(
     "Examples:\n",
-    "  patchloom campaign show 018f2a6e-7c3b-7d10-9a61-0d5f4f1c2b3a\n",
-    "  patchloom campaign show 018f2a6e-7c3b-7d10-9a61-0d5f4f1c2b3a --json | jq '.hosts[].outcome'\n\n",
+    "  patchloom campaign show\n",
+    "  patchloom campaign show 018f2a6e --json | jq '.hosts[].outcome'\n",
+    "  patchloom run list --workflow campaign\n\n",
     include_str!("exit_codes.txt")
 ))]
 pub struct CampaignShowArgs {
-    /// The id of its run
-    #[arg(value_name = "RUN")]
-    pub run: patchloom_core::RunId,
+    /// The id of its run, the first characters of one, or 'last'
+    #[arg(value_name = "RUN", default_value = "last")]
+    pub run: String,
     /// Print it as JSON
     #[arg(long)]
     pub json: bool,
@@ -112,28 +116,48 @@ pub struct CampaignShowArgs {
 /// # Errors
 /// See the fault's code; a campaign with hosts that did not come through is no fault, but [`Exit::Failed`].
 pub fn run(command: &CampaignCommand, context: &Context) -> Result<Exit, Fault> {
+    match command {
+        CampaignCommand::Run(args) => patch(args, context),
+        CampaignCommand::Show(args) => show(args, context),
+    }
+}
+
+fn patch(args: &CampaignRunArgs, context: &Context) -> Result<Exit, Fault> {
+    let wish = wish(args)?;
     let data = context.own_dir()?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(2).build().map_err(|error| {
             Fault::new("E0450", Exit::Internal, anyhow::Error::new(error).context("cannot start threads"))
         })?;
-    match command {
-        CampaignCommand::Run(args) => {
-            let wish = wish(args)?;
-            runtime.block_on(async {
-                let host = Host::open_carrying(&data, &args.ssh.carrier()).await?;
-                let result = work(&host, &wish, args, context).await;
-                host.close().await;
-                result
-            })
+    runtime.block_on(async {
+        let host = Host::open_carrying(&data, &args.ssh.carrier()).await?;
+        let result = work(&host, &wish, args, context).await;
+        host.close().await;
+        result
+    })
+}
+
+fn show(args: &CampaignShowArgs, context: &Context) -> Result<Exit, Fault> {
+    let inspected = store::look(context)?;
+    let (run, definition) = match args.run.as_str() {
+        "last" => last(&inspected)?,
+        wanted => store::find(&inspected, wanted)?,
+    };
+    let account = campaign::account(&DataDir::new(context.own_dir()?), &run, &definition)?;
+    tell(&account, args.json, context)
+}
+
+/// The campaign that was started last.
+fn last(inspected: &Inspected) -> Result<Found, Fault> {
+    let word = format!("\"workflow\":\"{}\"", campaign::WORKFLOW);
+    for id in inspected.ids().into_iter().rev().filter(|id| store::is_root(*id)) {
+        let brief = inspected.brief_where(id, |json| json.contains(&word)).map_err(store::open_fault)?;
+        if brief.is_some_and(|run| run.start.workflow.as_ref() == campaign::WORKFLOW) {
+            return store::find(inspected, &id.to_string());
         }
-        CampaignCommand::Show(args) => runtime.block_on(async {
-            let host = Host::open(&data).await?;
-            let account = campaign::account(&host, args.run).await;
-            host.close().await;
-            tell(&account?, args.json, context)
-        }),
     }
+    Err(Fault::new("E0304", Exit::BadInput, anyhow!("no campaign was ever started here"))
+        .hint("start one with `patchloom campaign run`, or name another directory with --data-dir DIR"))
 }
 
 async fn work(host: &Host, wish: &Wish, args: &CampaignRunArgs, context: &Context) -> Result<Exit, Fault> {
@@ -153,7 +177,8 @@ async fn work(host: &Host, wish: &Wish, args: &CampaignRunArgs, context: &Contex
     let mut decide = |change: &ChangeRequest| -> Result<Option<bool>, Fault> {
         let number = &change.number;
         eprintln!("\n{number} ({}) waits for approval: {}", change.draft.digest, change.draft.title);
-        eprintln!("Decide with: patchloom change show {number}; patchloom change approve|reject {number}");
+        let decide = format!("patchloom change show {number}; patchloom change approve|reject {number}");
+        eprintln!("Somebody else than {} decides, with: {decide}", text::plain(&lifecycle::person()));
         Ok(None)
     };
     match lifecycle::follow(host, id, progress, &mut decide).await? {
@@ -164,7 +189,10 @@ async fn work(host: &Host, wish: &Wish, args: &CampaignRunArgs, context: &Contex
             return Err(Fault::new("E0905", Exit::Failed, error).hint("the same command continues it"));
         }
     }
-    tell(&campaign::account(host, id).await?, args.json, context)
+    let found = Tree::load(host, id).await?.map(|tree| tree.root);
+    let root =
+        found.ok_or_else(|| Fault::new("E0304", Exit::Internal, anyhow!("the run {id} is not there any more")))?;
+    tell(&campaign::account(&host.data(), &root.run, &root.definition)?, args.json, context)
 }
 
 fn tell(account: &Account, json: bool, context: &Context) -> Result<Exit, Fault> {
@@ -189,11 +217,20 @@ fn table(account: &Account, context: &Context) -> String {
     if let Some(failure) = &account.failure {
         told.push_str(&format!("It failed: {}\n", text::plain(failure)));
     }
-    let mut table = Table::new(vec![Column::new("HOST"), Column::new("WAVE"), Column::flexible("OUTCOME", 30)]);
+    let columns = vec![
+        Column::new("HOST"),
+        Column::new("WAVE"),
+        Column::new("PACKAGES"),
+        Column::new("STARTS"),
+        Column::flexible("OUTCOME", 30),
+    ];
+    let mut table = Table::new(columns);
     for row in &account.hosts {
         table.row([
             text::plain(&row.host),
             row.wave.as_deref().map_or_else(|| "-".to_owned(), text::plain),
+            row.packages.to_string(),
+            row.starts.map_or_else(|| "-".to_owned(), |at| time::local(UtcMs(at))),
             text::plain(&row.text),
         ]);
     }

@@ -11,7 +11,7 @@ use patchloom_workers::evidence::{self, BUNDLE_BYTES_MAX, Signature, Sound};
 use patchloom_workers::runtime::DataDir;
 use serde_json::json;
 
-use super::{AwsArgs, Context, aws, change};
+use super::{AwsArgs, Context, aws, change, explain};
 use crate::fault::{Exit, Fault};
 
 /// Works with the evidence of changes.
@@ -105,7 +105,12 @@ fn export(args: &EvidenceExportArgs, context: &Context) -> Result<Exit, Fault> {
     };
     let bundle = evidence::export(&register, &dir.artifacts(), &number, sign).map_err(|error| {
         let code = error.code().to_owned();
-        Fault::new(code, Exit::Failed, anyhow!(error)).hint("`patchloom explain` says what to do about it")
+        let remedy = explain::remedy(&code);
+        let fault = Fault::new(code, Exit::Failed, anyhow!(error));
+        match remedy {
+            Some(remedy) => fault.hint(remedy),
+            None => fault,
+        }
     })?;
     let signed = if args.sign_key.is_some() { ", signed" } else { "" };
     if let Some(output) = &args.output {

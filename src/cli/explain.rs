@@ -61,6 +61,17 @@ pub(super) fn title(page: &str) -> &str {
     heading.split_once(": ").map_or(heading, |(_, title)| title)
 }
 
+/// What the page of a code says first on what to do, in one line; none where it gives a list or a program to choose from.
+pub(super) fn remedy(code: &str) -> Option<String> {
+    let (_, page) = PAGES.iter().find(|(known, _)| *known == code)?;
+    let (_, section) = page.split_once("## What to do\n")?;
+    let paragraph: Vec<&str> = section.trim_start().lines().take_while(|line| !line.is_empty()).collect();
+    let first = paragraph.first()?;
+    let choice =
+        first.starts_with("- ") || first.starts_with("```") || first.starts_with(' ') || first.starts_with("1.");
+    (!choice).then(|| paragraph.join(" "))
+}
+
 /// Markdown as a terminal shows it: headings bold, paragraphs as wide as the screen, code as it is.
 fn render(page: &str, screen: Screen) -> String {
     // Longer lines are hard to read however wide the screen is.
@@ -118,6 +129,16 @@ mod tests {
             let shown = render(page, Screen { width: Some(40), ..Screen::PLAIN });
             assert!(shown.contains("What to do"), "{shown}");
         }
+    }
+
+    #[test]
+    fn a_remedy_is_what_its_page_says_first_on_what_to_do() {
+        let region = remedy("E0951").unwrap();
+        assert!(
+            region.starts_with("Say `--aws-region eu-west-1`, set AWS_REGION") && !region.contains('\n'),
+            "{region}"
+        );
+        assert_eq!(remedy("E0000"), None);
     }
 
     #[test]

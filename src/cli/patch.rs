@@ -12,7 +12,7 @@ use crate::confirm;
 use crate::fault::{Exit, Fault};
 use crate::host::Host;
 use crate::lifecycle::{self, Rest, Taken, Wish};
-use crate::output::time;
+use crate::output::{text, time};
 use crate::progress::Progress;
 use crate::report::{End, Mode, summary};
 
@@ -193,7 +193,7 @@ async fn work(host: &Host, wish: &Wish, asks: bool, args: &PatchArgs, context: &
             return Ok(Some(true));
         }
         eprintln!("\n{} ({}): {}", change.number, change.draft.digest, change.draft.title);
-        eprintln!("{}", change.draft.implementation_plan);
+        eprintln!("{}", text::lines(&change.draft.implementation_plan));
         confirm::ask(&match &wish.target {
             Target::Ssh(ssh) => format!("Change {ssh}?"),
             Target::Ssm(ssm) => format!("Change {ssm}?"),

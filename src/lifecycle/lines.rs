@@ -28,19 +28,33 @@ pub(super) fn title(step: &str) -> &str {
         "opens" => "Window",
         "look_again" => "Look again",
         "replan" => "Compare with the approval",
+        "tell_drift" => "Tell what differs",
+        "reopen" => "Void the approval",
+        "approved_again" => "Approval of the new plan",
+        "authorize_again" => "Authorize the new plan",
         "implement" => "Begin",
-        "canary" => "Canary",
-        "pilot" => "Pilot",
-        "broad" => "Broad",
+        "waves" => "Waves",
+        "paused" => "Look for what was paused",
+        "probe" => "Ask what was paused",
+        "resumed" => "Go on with what was paused",
         "close" => "Close",
         other => other,
     }
+}
+
+/// Steps for what does not happen as a rule: nobody needs a line of theirs that says so.
+fn is_exceptional(step: &str) -> bool {
+    matches!(step, "tell_drift" | "reopen" | "approved_again" | "authorize_again" | "paused" | "probe" | "resumed")
 }
 
 /// The lines, in the order of the lifecycle.
 pub(super) fn of(tree: &Tree, tasks: &TaskProgress, now: UtcMs) -> Vec<StepLine> {
     let steps = tree.root.definition.steps.iter().zip(&tree.root.run.steps).zip(&tree.children);
     steps
+        .filter(|((step, state), _)| {
+            let begun = !matches!(state.status, Status::Pending | Status::Skipped(_));
+            begun || !is_exceptional(step.name.as_str())
+        })
         .map(|((step, state), child)| {
             let at_work = state.work.as_ref().is_some_and(|work| !work.live.is_empty());
             let undoing = matches!(state.undo, Undo::Active(_) | Undo::Owed);

@@ -3,7 +3,7 @@
 mod facts;
 mod lines;
 mod report;
-mod tree;
+pub mod tree;
 
 use std::time::Duration;
 

@@ -121,16 +121,19 @@ impl Tree {
     #[must_use]
     pub fn output(&self, path: &str) -> serde_json::Value {
         let (step, inner) = path.split_once('/').map_or((path, None), |(step, inner)| (step, Some(inner)));
-        let of = |node: &Node, name: &str| {
-            let status = node.definition.position(name).and_then(|at| node.run.steps.get(at)).map(|step| &step.status);
-            match status {
-                Some(Status::Done { output, .. }) => output.clone(),
-                _ => serde_json::Value::Null,
-            }
-        };
+        let of = |node: &Node, name: &str| output(&node.run, &node.definition, name);
         match inner {
             None => of(&self.root, step),
             Some(inner) => self.child(step).map_or(serde_json::Value::Null, |child| of(child, inner)),
         }
+    }
+}
+
+/// The output of a step of a run; null where there is none.
+#[must_use]
+pub fn output(run: &Run, definition: &Definition, step: &str) -> serde_json::Value {
+    match definition.position(step).and_then(|at| run.steps.get(at)).map(|step| &step.status) {
+        Some(Status::Done { output, .. }) => output.clone(),
+        _ => serde_json::Value::Null,
     }
 }

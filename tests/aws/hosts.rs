@@ -5,9 +5,10 @@ use std::path::PathBuf;
 
 use patchloom_bed::cloud::{BUCKET, Cloud};
 use patchloom_bed::fleet::{Fleet, FleetOptions, left_out};
+use patchloom_workers::aws::Place;
 use serde_json::Value;
 
-use crate::{patchloom, text};
+use crate::{client, patchloom, text};
 
 struct Bench {
     cloud: Cloud,
@@ -47,6 +48,29 @@ impl Bench {
         let report = fs::read(report.join("report.json")).ok();
         let report = report.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
         Said { code: output.status.code(), talk: format!("{}{}", text(&output), self.cloud.log()), report }
+    }
+}
+
+impl Bench {
+    /// The evidence of the last change, exported to S3, proves there what it proves here.
+    fn evidence_goes_to_s3(&self) {
+        let say = |arguments: &[&str]| patchloom(&self.home(), &self.cloud.env(), arguments);
+        let file = self.fleet.beside("evidence.tar.zst");
+        let to = format!("s3://{BUCKET}/proofs/");
+        let told = say(&["evidence", "export", "last", "--output", file.to_str().unwrap(), "--to", &to]);
+        assert!(told.status.success(), "{}{}", text(&told), self.cloud.log());
+        assert!(text(&told).contains(&format!("{to}CHG0000001.tar.zst")), "{}", text(&told));
+        let place = Place { bucket: BUCKET.to_owned(), key: "proofs/CHG0000001.tar.zst".to_owned() };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let kept = runtime.block_on(async { client(&self.cloud).get_object(&place).await.unwrap().unwrap() });
+        assert_eq!(kept, fs::read(&file).unwrap());
+        fs::write(&file, kept).unwrap();
+        let sound = say(&["evidence", "verify", file.to_str().unwrap()]);
+        assert!(sound.status.success() && text(&sound).contains("CHG0000001 (Closed"), "{}", text(&sound));
+        let nowhere = say(&["evidence", "export", "last", "--to", "s3://no-such-bucket/x"]);
+        assert!(nowhere.status.code() == Some(1) && text(&nowhere).contains("E0955"), "{}", text(&nowhere));
+        let wrong = say(&["evidence", "export", "last", "--to", "bucket/x"]);
+        assert!(wrong.status.code() == Some(2) && text(&wrong).contains("E0965"), "{}", text(&wrong));
     }
 }
 
@@ -95,6 +119,7 @@ fn all_real_updates_are_installed_through_systems_manager_although_a_command_is_
         bench.fleet.host("host-1").inside("grep -l host.install /var/lib/patchloom/tasks/*/task.json | wc -l");
     assert_eq!(String::from_utf8_lossy(&installs.stdout).trim(), "1", "it was carried once");
     assert_eq!(bench.cloud.tell("cloud/left/terminate"), "0", "both were lost");
+    bench.evidence_goes_to_s3();
 }
 
 #[test]

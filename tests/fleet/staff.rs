@@ -154,10 +154,18 @@ impl Staff {
         serde_json::from_slice(&output.stdout).unwrap_or(Value::Null)
     }
 
-    /// Approves the change once it waits for that; another person at another terminal.
+    /// Approves the change once it waits for that; another person at another terminal, for whoever asked may not.
     pub fn approve(&self, campaign: &mut Campaign<'_>) {
         campaign.until("the change waits for approval", |talk| talk.contains("waits for approval"));
-        let output = self.patchloom().args(["change", "approve", "CHG0000001", "--comment", "go"]).output().unwrap();
+        let approve = |who: Option<&str>| {
+            let mut command = self.patchloom();
+            command.env_remove("SUDO_USER").args(["change", "approve", "CHG0000001", "--comment", "go"]);
+            who.into_iter().fold(&mut command, |command, who| command.env("SUDO_USER", who)).output().unwrap()
+        };
+        let own = approve(None);
+        let said = String::from_utf8_lossy(&own.stderr);
+        assert!(own.status.code() == Some(1) && said.contains("E0602"), "{:?}: {said}", own.status);
+        let output = approve(Some("ann"));
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 

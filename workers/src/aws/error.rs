@@ -17,7 +17,7 @@ pub enum Error {
         text: String,
     },
     /// Nobody said which region.
-    #[error("no region of AWS is told: set AWS_REGION, or region in the profile")]
+    #[error("no region of AWS is told")]
     Region,
     /// No answer, or one that tells of trouble over there.
     #[error("{operation} has no answer from {endpoint}: {text}")]

@@ -73,7 +73,7 @@ fn open() -> Contract {
         "Opens the change of a plan and submits it.",
         json!({
             "plan": artifact(), "title?": maybe_text(), "kind?": maybe_text(), "window?": window,
-            "correlation_id?": maybe_text(), "risk?": maybe_text(),
+            "correlation_id?": maybe_text(), "risk?": maybe_text(), "requested_by?": maybe_text(),
         }),
         told(),
         &["E0508", "E0601", "E0603", "E0605", "E0606", "E0607"],

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::desk::{Desk, REQUESTER, failure};
-use super::input;
+use super::{input, words};
 use crate::artifact::ArtifactId;
 use crate::failure::permanent;
 use crate::runtime::{BoxFuture, Handler, TaskContext};
@@ -40,12 +40,15 @@ struct OpenInput {
     window: Option<Window>,
     correlation_id: Option<String>,
     risk: Option<String>,
+    /// The person who wants it; who then may not approve it.
+    requested_by: Option<String>,
 }
 
 /// `change.open`: opens the change of a plan and submits it, so that it waits in Authorize (standard: in New).
 ///
 /// # Shape
-/// In: `{plan, title?, kind?, window?, correlation_id?, risk?}`. Out: `{number, state, digest, close_code, notes}`.
+/// In: `{plan, title?, kind?, window?, correlation_id?, risk?, requested_by?}`; without `requested_by` it is Patchloom itself
+/// that asks. Out: `{number, state, digest, close_code, notes}`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Open;
 
@@ -72,7 +75,12 @@ impl Handler for Open {
             if replanned {
                 desk.order(
                     &number,
-                    Command::Replan { digest: plan.digest(), hosts, plan: Some(asked.plan.as_str().to_owned()) },
+                    Command::Replan {
+                        digest: plan.digest(),
+                        hosts,
+                        plan: Some(asked.plan.as_str().to_owned()),
+                        implementation_plan: words::implementation(&plan),
+                    },
                 )?;
             }
             let onward: &[ChangeState] = match opened.draft.kind {
@@ -108,12 +116,16 @@ fn draft(asked: &OpenInput, plan: &Plan, desk: &Desk) -> Draft {
         title: asked.title.clone().unwrap_or_else(|| format!("{verb} {packages} updates on {subject}")),
         kind: asked.kind.unwrap_or(ChangeType::Normal),
         mode: plan.mode(),
-        requester: Actor::Service(REQUESTER.to_owned()),
+        requester: asked
+            .requested_by
+            .clone()
+            .filter(|name| !name.is_empty())
+            .map_or_else(|| Actor::Service(REQUESTER.to_owned()), Actor::Person),
         digest: plan.digest(),
         plan: Some(asked.plan.as_str().to_owned()),
         window: asked.window.unwrap_or(Window { start: desk.now(), end: desk.now().plus(WINDOW_MS) }),
         hosts,
-        implementation_plan: format!("{verb} exactly the {packages} planned versions, then read the package set back."),
+        implementation_plan: words::implementation(plan),
         backout_plan:
             "Reinstall the former versions from kept packages; where that is not enough, restore the snapshot; \
                        verify the package set against the one before."

@@ -6,6 +6,7 @@ mod handlers;
 mod plan;
 #[cfg(test)]
 mod tests;
+mod words;
 
 use patchloom_core::Failure;
 use serde::de::DeserializeOwned;

@@ -124,6 +124,36 @@ async fn an_apply_run_waits_for_a_person() {
 }
 
 #[tokio::test]
+async fn whoever_asks_for_a_change_may_not_approve_it() {
+    let lab = Lab::new();
+    let plan = lab.plan("apply").await;
+    let input = json!({ "plan": plan, "requested_by": "ann" });
+    lab.twice(Open, "open", Leg::Forward, input).await.unwrap();
+    let digest = lab.change().draft.digest;
+    let approve = |by: &str| {
+        let by = Actor::Person(by.to_owned());
+        let command = Command::Approve { digest: digest.clone(), comment: None };
+        lab.register().apply("CHG0000001", &Order { by, at: Instant(5), command })
+    };
+    assert_eq!(approve("ann").unwrap_err().code(), "E0602");
+    approve("bob").unwrap();
+    assert!(lab.change().is_authorized(&digest));
+}
+
+#[tokio::test]
+async fn a_change_says_what_is_to_happen_also_once_that_is_something_else() {
+    let lab = Lab::new();
+    lab.opened("apply").await;
+    let said = lab.change().draft.implementation_plan;
+    assert!(said.starts_with("Install exactly the 1 planned versions"), "{said}");
+    assert!(said.ends_with("\n- jq:amd64 1 -> 2, security"), "{said}");
+    let other = lab.plan("observe").await;
+    lab.twice(Open, "open", Leg::Forward, json!({ "plan": other })).await.unwrap();
+    let said = lab.change().draft.implementation_plan;
+    assert!(said.starts_with("Simulate exactly"), "{said}");
+}
+
+#[tokio::test]
 async fn a_change_that_never_came_to_work_is_canceled_on_failure() {
     let lab = Lab::new();
     lab.opened("apply").await;

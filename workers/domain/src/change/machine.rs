@@ -57,6 +57,8 @@ pub enum Command {
         hosts: Vec<String>,
         /// Where it lies.
         plan: Option<String>,
+        /// What is to be done now.
+        implementation_plan: String,
     },
     /// Write a work note.
     Note {
@@ -200,7 +202,9 @@ impl ChangeRequest {
             Command::Revert { why } => next.revert(why, order)?,
             Command::Approve { digest, comment } => next.approve(digest, comment.as_ref(), order)?,
             Command::Reject { comment } => next.reject(comment, order)?,
-            Command::Replan { digest, hosts, plan } => next.replan(digest, hosts, plan.as_ref(), order)?,
+            Command::Replan { digest, hosts, plan, implementation_plan } => {
+                next.replan((digest, plan.as_ref()), hosts, implementation_plan, order)?
+            }
             Command::Note { text, key } => next.write_note(text, key, order)?,
             Command::Touch { host } => next.touch(host, order)?,
             Command::Finish { host, outcome } => next.finish(host, outcome)?,
@@ -372,9 +376,9 @@ impl ChangeRequest {
 
     fn replan(
         &mut self,
-        digest: &PlanDigest,
+        (digest, plan): (&PlanDigest, Option<&String>),
         hosts: &[String],
-        plan: Option<&String>,
+        implementation_plan: &str,
         order: &Order,
     ) -> Result<Vec<Event>, Refused> {
         if digest == &self.draft.digest {
@@ -390,6 +394,7 @@ impl ChangeRequest {
         self.draft.digest = digest.clone();
         self.draft.hosts = hosts.to_vec();
         self.draft.plan = plan.cloned();
+        self.draft.implementation_plan = implementation_plan.to_owned();
         self.tasks = hosts.iter().map(|host| (host.clone(), HostTask::default())).collect();
         let mut events = vec![Event::Replanned { voided }];
         if self.state == Scheduled {

@@ -153,7 +153,12 @@ fn a_plan_that_changes_voids_its_approval_and_leaves_scheduled() {
         Command::Advance(ChangeState::Authorize),
         approve('a'),
         Command::Advance(ChangeState::Scheduled),
-        Command::Replan { digest: digest('b'), hosts: vec!["web1".to_owned()], plan: None },
+        Command::Replan {
+            digest: digest('b'),
+            hosts: vec!["web1".to_owned()],
+            plan: None,
+            implementation_plan: "other".to_owned(),
+        },
     ] {
         change = go(&change, command);
     }
@@ -166,7 +171,8 @@ fn a_plan_that_changes_voids_its_approval_and_leaves_scheduled() {
 
 #[test]
 fn a_plan_does_not_change_under_work() {
-    let command = Command::Replan { digest: digest('b'), hosts: vec![], plan: None };
+    let command =
+        Command::Replan { digest: digest('b'), hosts: vec![], plan: None, implementation_plan: "other".to_owned() };
     refused(&at_work(Mode::Apply), ann(), command, "E0603", "cannot change");
 }
 
@@ -282,7 +288,7 @@ fn any_command() -> impl Strategy<Value = Command> {
         3 => proptest::sample::select(vec!['a', 'b']).prop_map(approve),
         1 => Just(Command::Reject { comment: "no".to_owned() }),
         1 => Just(Command::Revert { why: "w".to_owned() }),
-        1 => Just(Command::Replan { digest: digest('b'), hosts: vec!["web1".to_owned(), "web2".to_owned()], plan: None }),
+        1 => Just(Command::Replan { digest: digest('b'), hosts: vec!["web1".to_owned(), "web2".to_owned()], plan: None, implementation_plan: "other".to_owned() }),
         2 => host().prop_map(|host| Command::Touch { host }),
         3 => (host(), outcome).prop_map(|(host, outcome)| Command::Finish { host, outcome }),
         2 => code.prop_map(|code| Command::Close { code, notes: "n".to_owned() }),

@@ -2,13 +2,11 @@
 //!
 //! `PATCHLOOM_SEED=n` plays one world; `PATCHLOOM_WORLDS=n` plays that many, which is no whole simulation and says so.
 
-mod simulated;
-
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use simulated::world::{Course, play};
+use crate::simulated::world::{Course, play};
 
 /// Runs without a parent that are played where nothing else is asked for.
 const RUNS: u32 = 100_000;

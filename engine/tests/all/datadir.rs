@@ -72,7 +72,7 @@ fn a_second_opening_names_this_process_and_looking_needs_no_lock() {
 fn a_second_process_is_named_and_its_death_frees_the_directory() {
     let dir = tempfile::tempdir().unwrap();
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "the_child_that_holds_a_directory", "--nocapture"])
+        .args(["--exact", "datadir::the_child_that_holds_a_directory", "--nocapture"])
         .env(HOLD, dir.path())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -176,7 +176,7 @@ async fn killed_between_checkpoints_the_places_are_those_of_the_journal() {
     let mut random = Random::new(77);
     for round in 0..ROUNDS {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "the_victim", "--nocapture"])
+            .args(["--exact", "shared_limits::the_victim", "--nocapture"])
             .env(VICTIM, dir.path())
             .stdout(Stdio::null())
             .spawn()

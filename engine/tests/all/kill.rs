@@ -64,7 +64,7 @@ async fn what_was_acknowledged_survives_kill_9() {
 /// Runs the victim until it has said `lines_wanted` things, kills it, and returns the last record and checkpoint it acknowledged.
 fn run_and_kill(dir: &Path, lines_wanted: u64) -> (u64, u64) {
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "the_victim", "--nocapture"])
+        .args(["--exact", "kill::the_victim", "--nocapture"])
         .env(VICTIM, dir)
         .stdout(Stdio::piped())
         .spawn()
