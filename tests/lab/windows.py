@@ -6,7 +6,7 @@ that is kept in a file. What a script says beside the words known here is refuse
     powershell.exe … -EncodedCommand BASE64      with the script on standard input
 State: /var/lib/winsim/state.json; what was done: /var/lib/winsim/log; while /var/lib/winsim/shut is there, installs wait.
 """
-import base64, json, os, re, subprocess, sys, time
+import binascii, os, re, subprocess, sys, time
 
 HOME = "/var/lib/winsim"
 BOOTSTRAP = ("$ProgressPreference='SilentlyContinue'; $i=New-Object IO.StreamReader([Console]::OpenStandardInput(),"
@@ -25,14 +25,35 @@ PROGRAMS = {"dism.exe", "wusa.exe", "shutdown.exe", "powershell.exe"}
 ACCESS_DENIED = -2147024891
 
 
+class json:
+    """The hosts of the fleet have the smallest of Pythons, without this module."""
+
+    @staticmethod
+    def loads(text):
+        return eval(text, {"__builtins__": {}, "true": True, "false": False, "null": None})
+
+    @staticmethod
+    def dumps(value):
+        if value is None or isinstance(value, bool):
+            return {None: "null", True: "true", False: "false"}[value]
+        if isinstance(value, dict):
+            return "{" + ",".join(json.dumps(key) + ":" + json.dumps(of) for key, of in value.items()) + "}"
+        if isinstance(value, list):
+            return "[" + ",".join(json.dumps(of) for of in value) + "]"
+        if isinstance(value, str):
+            plain = lambda c: c if c >= " " and c not in '"\\' else f"\\u{ord(c):04x}"
+            return '"' + "".join(plain(c) for c in value) + '"'
+        return str(value)
+
+
 def load():
     with open(f"{HOME}/state.json") as file:
-        return json.load(file)
+        return json.loads(file.read())
 
 
 def save(state):
     with open(f"{HOME}/state.new", "w") as file:
-        json.dump(state, file)
+        file.write(json.dumps(state))
     os.rename(f"{HOME}/state.new", f"{HOME}/state.json")
 
 
@@ -155,7 +176,7 @@ def task(name):
     except RuntimeError as error:
         code, text = 1, f"Error: {error}"
     with open(f"{place}/outcome.new", "w") as file:
-        json.dump({"code": code, "text": text}, file)
+        file.write(json.dumps({"code": code, "text": text}))
     os.rename(f"{place}/outcome.new", f"{place}/outcome.json")
 
 
@@ -245,7 +266,7 @@ if sys.argv[1:2] == ["--task"]:
     task(sys.argv[2])
 else:
     encoded = sys.argv[-1] if sys.argv[-2] == "-EncodedCommand" else refuse("no -EncodedCommand")
-    if base64.b64decode(encoded).decode("utf-16-le") != BOOTSTRAP:
+    if binascii.a2b_base64(encoded).decode("utf-16-le") != BOOTSTRAP:
         refuse("the bootstrap is another one")
     text = sys.stdin.buffer.read().decode()
     check(text)

@@ -12,6 +12,9 @@ use super::{Error, words};
 /// One jump host is asked so long, all before it included.
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// What ssh says where it does not say why the next host was not reached.
+const UNTOLD: &str = "stdio forwarding failed";
+
 /// What a server of SSH says first.
 const GREETING: &[u8] = b"SSH-";
 
@@ -25,7 +28,9 @@ pub(super) async fn to_blame(target: &SshTarget, program: &Path, config: &Path) 
         if at > 0 {
             ssh.arg("-J").arg(target.jump[..at].join(","));
         }
-        ssh.args(["-o", "ControlMaster=no", "-o", "ControlPath=none", "-W"]).arg(format!("[{host}]:{port}"));
+        // Why a connection was not made is said at this level only.
+        ssh.args(["-o", "LogLevel=INFO", "-o", "ControlMaster=no", "-o", "ControlPath=none", "-W"])
+            .arg(format!("[{host}]:{port}"));
         let output = said(named(&mut ssh, hop)).await?;
         if output.stdout.starts_with(GREETING) {
             continue;
@@ -43,6 +48,7 @@ pub(super) async fn to_blame(target: &SshTarget, program: &Path, config: &Path) 
 /// OpenSSH channels.c: `open failed: REASON: MESSAGE`; the reasons are those of RFC 4254, section 5.1.
 fn wrong_with(hop: &SshTarget, next: &SshTarget, stderr: &str) -> Error {
     let reason = stderr.lines().find_map(|line| line.split_once("open failed: ")).map(|(_, reason)| reason.trim());
+    let reason = reason.or_else(|| stderr.contains(UNTOLD).then_some(UNTOLD));
     match reason {
         Some(text) if text.starts_with("administratively prohibited") => {
             Error::NoForwarding { next: next.clone(), text: text.to_owned() }
