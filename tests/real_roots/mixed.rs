@@ -1,4 +1,4 @@
-//! One campaign over roots of several package managers: one plan, one change, and a relay that hands nothing out.
+//! One campaign over roots of several package managers: one plan, one change.
 
 use std::fs;
 use std::path::PathBuf;
@@ -107,52 +107,28 @@ fn behind(root: &Root, relay: &Relay) {
     root.inside(&["dnf", "-q", "makecache"]);
 }
 
-/// As [`behind`], for a root of zypper.
-fn zypper_behind(root: &Root, relay: &Relay) {
-    for entry in fs::read_dir(root.path().join("etc/zypp/repos.d")).unwrap().flatten() {
-        let text = fs::read_to_string(entry.path()).unwrap();
-        fs::write(entry.path(), text.replace("file:///srv/rpm", &relay.url())).unwrap();
-    }
-    root.inside(&["zypper", "--non-interactive", "refresh", "--force"]);
-}
-
 #[test]
-fn one_campaign_patches_hosts_of_apt_and_dnf_under_one_change_and_leaves_who_gets_nothing_as_it_was() {
+fn one_campaign_patches_hosts_of_apt_and_of_dnf_under_one_change() {
     if left_out() {
         return;
     }
-    let (apt, dnf, zypper) = (Root::mini(), Root::rpm(), Root::zypper());
-    let (good, dry) = (Relay::of(&dnf.path().join("srv/rpm")), Relay::of(&zypper.path().join("srv/rpm")));
+    let (apt, dnf) = (Root::mini(), Root::rpm());
+    let relay = Relay::of(&dnf.path().join("srv/rpm"));
     // Its script fails, which is another test's matter.
     exclude(&dnf, "loom-post");
-    behind(&dnf, &good);
-    zypper_behind(&zypper, &dry);
-    dry.run_dry();
-    let (before, rpms) = (zypper.rpms(), dnf.rpms());
-    let mut campaign = Campaign::start(&[("apt-1", &apt), ("dnf-1", &dnf), ("zypper-1", &zypper)]);
+    behind(&dnf, &relay);
+    let rpms = dnf.rpms();
+    let mut campaign = Campaign::start(&[("apt-1", &apt), ("dnf-1", &dnf)]);
     campaign.approve();
     let (code, account) = campaign.finish();
 
-    assert_eq!(code, Some(1), "{account:#}");
     let rows = account["hosts"].as_array().unwrap();
-    let row = |host: &str| rows.iter().find(|row| row["host"] == host).unwrap_or_else(|| panic!("{account:#}"));
-    assert_eq!(row("apt-1")["outcome"], "installed", "{account:#}");
-    assert_eq!(row("dnf-1")["outcome"], "installed", "{account:#}");
+    for host in ["apt-1", "dnf-1"] {
+        let row = rows.iter().find(|row| row["host"] == host).unwrap_or_else(|| panic!("{account:#}"));
+        assert_eq!(row["outcome"], "installed", "{account:#}");
+    }
     assert_eq!(apt.version_of("loom-lib").as_deref(), Some("1.1"));
     assert_ne!(dnf.rpms(), rpms);
-    // Nothing came from its relay, and so nothing was touched.
-    assert_eq!(row("zypper-1")["outcome"], "not_begun", "{account:#}");
-    let why = row("zypper-1")["text"].as_str().unwrap();
-    assert!(why.contains("FETCH") && why.contains("the relay does not hand out"), "{why}");
-    assert_eq!(zypper.rpms(), before);
-    assert!(!dry.packages().is_empty(), "its relay was asked");
-    // The other relay handed out one package before the install fetched what it needed.
-    let asked: Vec<String> = good.packages().into_iter().filter(|path| path.starts_with("updates/")).collect();
-    assert!(asked.iter().any(|path| asked.iter().filter(|other| *other == path).count() > 1), "{asked:?}");
-    for root in [&apt, &dnf, &zypper] {
-        let left = fs::read_dir(root.path().join("var/cache")).unwrap().flatten().map(|entry| entry.file_name());
-        let left: Vec<_> = left.filter(|name| name.to_string_lossy().contains("patchloom-reach")).collect();
-        assert!(left.is_empty(), "what was fetched to try is gone: {left:?}");
-    }
-    assert_eq!(account["close_code"], json!("successful_issues"), "{account:#}");
+    assert!(!relay.packages().is_empty(), "its packages came from the relay");
+    assert_eq!((code, &account["close_code"]), (Some(0), &json!("successful")), "{account:#}");
 }

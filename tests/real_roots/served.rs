@@ -1,4 +1,4 @@
-//! A relay of packages for one test: files of a directory over HTTP, a log of who asked for what, and a switch.
+//! A relay of packages for one test: files of a directory over HTTP, and a log of who asked for what.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -11,7 +11,6 @@ use std::sync::{Arc, Mutex};
 struct Shared {
     dir: PathBuf,
     asked: Mutex<Vec<String>>,
-    dry: AtomicBool,
     over: AtomicBool,
 }
 
@@ -26,8 +25,8 @@ impl Relay {
     pub fn of(dir: &Path) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let at = listener.local_addr().unwrap();
-        let (asked, dry, over) = (Mutex::default(), AtomicBool::new(false), AtomicBool::new(false));
-        let shared = Arc::new(Shared { dir: dir.to_owned(), asked, dry, over });
+        let (asked, over) = (Mutex::default(), AtomicBool::new(false));
+        let shared = Arc::new(Shared { dir: dir.to_owned(), asked, over });
         let mine = Arc::clone(&shared);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -44,11 +43,6 @@ impl Relay {
 
     pub fn url(&self) -> String {
         format!("http://{}", self.at)
-    }
-
-    /// From now on no package is handed out; lists are.
-    pub fn run_dry(&self) {
-        self.shared.dry.store(true, Ordering::SeqCst);
     }
 
     /// The packages that were asked for, one entry for each time.
@@ -78,14 +72,12 @@ impl Shared {
         let mut words = first.split(' ');
         let (verb, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
         let path = path.split('?').next().unwrap_or_default().trim_start_matches('/').to_owned();
-        let is_package = path.ends_with(".rpm");
         if verb == "GET" {
             self.asked.lock().unwrap().push(path.clone());
         }
-        let dry = is_package && self.dry.load(Ordering::SeqCst);
         let (status, body) = match fs::read(self.dir.join(&path)) {
-            Ok(body) if !dry => ("200 OK", body),
-            Ok(_) | Err(_) => ("404 Not Found", Vec::new()),
+            Ok(body) => ("200 OK", body),
+            Err(_) => ("404 Not Found", Vec::new()),
         };
         write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len())?;
         if verb == "GET" { stream.write_all(&body) } else { Ok(()) }

@@ -181,7 +181,8 @@ fn windows_and_baselines_of_patch_groups_make_the_plan_and_contradictions_leave_
     assert_eq!(run_line(import.chain(policy)), Exit::Ok);
     assert_eq!(plan(&[&sound[..], &base].concat()), Exit::Failed, "one has no window");
     let windows = ["web-2 noon", "web-1 night", "db-1 joined"].map(str::to_owned);
-    let (mut slots, left) = told(&read(dir, "a.json"));
+    let (mut slots, mut left) = told(&read(dir, "a.json"));
+    left.retain(|row| !row.contains("not_in_inventory"));
     slots.sort();
     let mut expected = windows.to_vec();
     expected.sort();
