@@ -9,6 +9,7 @@ use patchloom_workers::holds::{Error, HoldStore};
 use serde_json::json;
 
 use super::Context;
+use super::store::made;
 use crate::fault::{Exit, Fault};
 use crate::lifecycle;
 use crate::output::{Column, Table, time};
@@ -135,7 +136,11 @@ fn key(args: &HeldArgs) -> HoldKey {
 }
 
 pub(super) fn run(command: &HoldCommand, context: &Context) -> Result<Exit, Fault> {
-    let store = HoldStore::new(&context.own_dir()?);
+    let home = match command {
+        HoldCommand::List(_) => context.own_dir()?,
+        HoldCommand::Add(_) | HoldCommand::Release(_) => made(context)?,
+    };
+    let store = HoldStore::new(&home);
     let (by, at) = (Actor::Person(lifecycle::person()), Instant(time::now().0));
     match command {
         HoldCommand::List(args) => list(args, &store, context),

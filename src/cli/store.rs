@@ -1,10 +1,12 @@
 //! Data directories as the commands that only read see them: errors with their exits, runs by what people call them.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::anyhow;
 use patchloom_core::run::Run;
 use patchloom_core::{Definition, RunId, nearest};
+use patchloom_engine::datadir::DataDir;
 use patchloom_engine::journal;
 use patchloom_engine::runtime::{Inspected, OpenError, inspect};
 use patchloom_engine::{datadir, journal::Error as JournalError};
@@ -83,6 +85,21 @@ pub(super) fn look(context: &Context) -> Result<Inspected, Fault> {
         eprintln!("{} {}", context.talk.style.yellow("note:"), text::plain(note));
     }
     Ok(inspected)
+}
+
+/// The data directory of this call, made where there is none, for what writes there without an engine: else the engine that
+/// comes later would take it for somebody else's.
+pub(super) fn made(context: &Context) -> Result<PathBuf, Fault> {
+    let path = context.own_dir()?;
+    match DataDir::inspect(&path) {
+        Err(datadir::Error::Missing { .. }) => match DataDir::open(&path) {
+            // Another process makes it right now.
+            Ok(_) | Err(datadir::Error::Locked { .. }) => Ok(path),
+            Err(error) => Err(dir_fault(error)),
+        },
+        Ok(_) => Ok(path),
+        Err(error) => Err(dir_fault(error)),
+    }
 }
 
 /// Runs that were started by somebody, not by another run; later ones have higher ids.

@@ -93,6 +93,8 @@ async fn live(script: &Arc<Script>, mode: Mode, yes: bool) -> Result<Ended, Stri
         reboot: "always",
         reboot_deadline_seconds: 1,
         agents: Vec::new(),
+        probes: Vec::new(),
+        outside: None,
     };
     let taken = lifecycle::take(&host, &wish).await.map_err(|fault| format!("{fault:?}"))?;
     let progress = Progress::new(std::io::sink(), Screen::PLAIN);

@@ -16,6 +16,7 @@ use patchloom_workers::inventory::{Looked, discover, gather};
 use serde_json::json;
 
 use super::page;
+use crate::cli::store::made;
 use crate::cli::{Context, SshArgs};
 use crate::fault::{Exit, Fault};
 use crate::output::text;
@@ -77,7 +78,7 @@ struct Sweep {
 pub(super) fn run(args: &InventoryDiscoverArgs, context: &Context) -> Result<Exit, Fault> {
     let (targets, named) = targets(args)?;
     let former = args.output.as_deref().map(former).transpose()?.flatten().unwrap_or_default();
-    let cache = context.own_dir()?;
+    let cache = made(context)?;
     let options = args.ssh.options();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("cannot start").map_err(unable)?;

@@ -14,6 +14,7 @@ use patchloom_workers::aws::Aws;
 use patchloom_workers::inventory::{Document, Error, InventoryStore, Prepared, Sources, prepare, read_text};
 use serde_json::json;
 
+use super::store::made;
 use super::{AwsArgs, Context, aws};
 use crate::fault::{Exit, Fault};
 use crate::output::time;
@@ -197,6 +198,9 @@ pub(super) fn run(command: &InventoryCommand, context: &Context) -> Result<Exit,
 }
 
 fn import(args: &InventoryImportArgs, store: &InventoryStore, context: &Context) -> Result<Exit, Fault> {
+    if args.aws || args.apply {
+        made(context)?;
+    }
     let mut files = args.files.clone();
     if args.aws {
         files.extend(live(&args.who, context)?);

@@ -56,7 +56,7 @@ pub enum Error {
         place: String,
         /// Why.
         #[source]
-        source: ssh::Error,
+        source: Box<ssh::Error>,
     },
     /// A Windows machine gave an answer that is none.
     #[error("{place} does not answer as it should")]

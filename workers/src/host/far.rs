@@ -96,7 +96,7 @@ impl Far {
     }
 
     fn failed(&self, source: ssh::Error) -> Error {
-        Error::Far { place: self.place().to_string(), source }
+        Error::Far { place: self.place().to_string(), source: Box::new(source) }
     }
 
     fn strange(&self, source: windows::WindowsError) -> Error {

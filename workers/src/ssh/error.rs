@@ -116,7 +116,7 @@ pub enum Error {
         /// The host that is to be reached.
         place: SshTarget,
         /// The one that stands in the way.
-        hop: SshTarget,
+        hop: Box<SshTarget>,
         /// Its place on the way, from 1.
         number: usize,
         /// So many are jumped over.

@@ -37,7 +37,13 @@ pub(super) async fn to_blame(target: &SshTarget, program: &Path, config: &Path) 
         }
         let text = String::from_utf8_lossy(&output.stderr);
         let source = Box::new(wrong_with(hop, next, &text));
-        return Some(Error::Hop { place: target.clone(), hop: hop.clone(), number: at + 1, of: hops.len(), source });
+        return Some(Error::Hop {
+            place: target.clone(),
+            hop: Box::new(hop.clone()),
+            number: at + 1,
+            of: hops.len(),
+            source,
+        });
     }
     None
 }
@@ -99,7 +105,7 @@ mod tests {
     fn check(said: &str, code: &str, passing: bool, words: &str) {
         let (hop, next): (SshTarget, SshTarget) = ("ops@gate:2222".parse().unwrap(), "web-1".parse().unwrap());
         let source = Box::new(wrong_with(&hop, &next, said));
-        let error = Error::Hop { place: next, hop, number: 1, of: 2, source };
+        let error = Error::Hop { place: next, hop: Box::new(hop), number: 1, of: 2, source };
         assert_eq!((error.code(), error.is_passing()), (code, passing), "{said}");
         let failure = error.failure();
         assert!(failure.message.starts_with("jump host ops@gate:2222 (1 of 2) on the way to web-1 does not"));

@@ -3,7 +3,7 @@
 use super::*;
 
 fn here() -> HostExec {
-    HostExec { target: Target::Local, is_root: false }
+    HostExec { target: Target::Local, is_root: false, far: None }
 }
 
 async fn sh(script: &str, change: impl FnOnce(Order) -> Order) -> Ran {
