@@ -41,7 +41,7 @@ pub struct EvidenceExportArgs {
     /// Where to
     #[arg(long, value_name = "FILE", required_unless_present = "to")]
     pub output: Option<PathBuf>,
-    /// Where to in S3: s3://BUCKET/KEY; a key that ends with / gets the number of the change
+    /// Where to in S3: s3://BUCKET/KEY; a bucket alone, or a key that ends with /, gets the number of the change
     #[arg(long, value_name = "PLACE")]
     pub to: Option<String>,
     /// Sign it with the seed in this file (ed25519)
@@ -118,8 +118,9 @@ fn export(args: &EvidenceExportArgs, context: &Context) -> Result<Exit, Fault> {
         context.print(&format!("{number}: {} bytes in {}{signed}\n", bundle.len(), output.display()))?;
     }
     if let Some(to) = &args.to {
-        let name = if to.ends_with('/') { format!("{to}{number}.tar.zst") } else { to.clone() };
-        let place = Place::parse(&name).map_err(aws::fault)?;
+        let place = Place::parse(to).map_err(aws::fault)?;
+        let is_folder = to.ends_with('/') || place.key.is_empty();
+        let place = if is_folder { place.join(&format!("{number}.tar.zst")) } else { place };
         let bytes = bundle.len();
         aws::asked(async { Aws::new(&args.aws.options())?.put_object(&place, bundle).await })?;
         context.print(&format!("{number}: {bytes} bytes in {place}{signed}\n"))?;

@@ -217,7 +217,7 @@ fn missing(tree: &Tree, left: &Left) -> Vec<Missing> {
             size_bytes: patch.size_bytes,
             undo: way_back(way, snapshot.is_some()),
             outcome: outcome.clone(),
-            note: patch.note.clone(),
+            note: patch.held.clone().or_else(|| patch.note.clone()),
         }
     };
     set.patches.iter().map(of).collect()

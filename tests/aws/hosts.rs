@@ -69,7 +69,7 @@ impl Bench {
         assert!(sound.status.success() && text(&sound).contains("CHG0000001 (Closed"), "{}", text(&sound));
         let nowhere = say(&["evidence", "export", "last", "--to", "s3://no-such-bucket/x"]);
         assert!(nowhere.status.code() == Some(1) && text(&nowhere).contains("E0955"), "{}", text(&nowhere));
-        let wrong = say(&["evidence", "export", "last", "--to", "bucket/x"]);
+        let wrong = say(&["evidence", "export", "last", "--to", "s3:///x"]);
         assert!(wrong.status.code() == Some(2) && text(&wrong).contains("E0965"), "{}", text(&wrong));
     }
 }

@@ -180,7 +180,7 @@ pub(crate) fn reject(holds: &Holds, host: &str, found: &mut Missing) {
             sources.iter().find(|(source, version, _)| (source, version) == (&patch.source, &patch.source_version));
         match of {
             Some((_, _, note)) => {
-                patch.note = Some(note.clone());
+                patch.held = Some(note.clone());
                 found.withheld.push(patch);
             }
             None => found.patches.push(patch),

@@ -111,6 +111,7 @@ pub(super) fn fault(error: Error) -> Fault {
         Error::Damaged { .. } => (Exit::Internal, "put the document back from a backup; the others stay usable"),
         Error::Busy { .. } => (Exit::Unable, "try again in a moment"),
         Error::Io { .. } => (Exit::Internal, "look at the rights and the space of the data directory"),
+        Error::Refused(_) if error.code() == "E0602" => (Exit::Failed, "let another person decide"),
         Error::Refused(_) => (Exit::Failed, "see where it stands with `patchloom change show`"),
     };
     Fault::new(code, exit, error).hint(hint)

@@ -199,6 +199,9 @@ pub struct MissingPatch {
     /// Why the CVE list may be incomplete, where it may.
     #[serde(default)]
     pub note: Option<String>,
+    /// Why the fleet holds this version, where it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<String>,
 }
 
 #[cfg(test)]

@@ -174,6 +174,7 @@ mod tests {
             cves: cves.iter().map(|&id| id.to_owned()).collect(),
             urgency: urgency.map(str::to_owned),
             note: note.map(str::to_owned),
+            held: None,
         }
     }
 

@@ -218,6 +218,7 @@ mod tests {
             cves: Vec::new(),
             urgency: None,
             note: None,
+            held: None,
         }
     }
 

@@ -163,5 +163,6 @@ fn patch(install: &Install, described: &BTreeMap<(String, String), Candidate>) -
         cves: Vec::new(),
         urgency: None,
         note: None,
+        held: None,
     }
 }

@@ -230,6 +230,7 @@ mod tests {
             cves: Vec::new(),
             urgency: None,
             note: None,
+            held: None,
         };
         let installed: BTreeSet<String> = ["a".to_owned()].into();
         let mut history = History::default();

@@ -83,5 +83,6 @@ fn patch(offer: &Offer, installed: &BTreeMap<PackageId, &str>, advisories: &Advi
         cves: told.cves,
         urgency: told.urgency,
         note: told.ids.is_empty().then(|| "no advisory of the repository names this version".to_owned()),
+        held: None,
     }
 }

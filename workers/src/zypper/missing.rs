@@ -207,6 +207,7 @@ fn told(id: &PackageId, before: Option<&String>, version: &str, origin: &str, al
         cves,
         urgency: graver.map(|(_, urgency)| (*urgency).to_owned()),
         note: of.is_empty().then(|| "no patch of the repository names this version".to_owned()),
+        held: None,
     }
 }
 

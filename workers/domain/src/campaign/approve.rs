@@ -145,8 +145,8 @@ pub fn not_now(input: &PlanInput<'_>, host: &Host, found: &Found, now: Instant) 
 
 /// Why a patch that was found is not to be installed: the hold that names it, or one that its host keeps itself.
 pub(super) fn withheld(patch: &MissingPatch) -> (WithheldReason, String) {
-    match &patch.note {
-        Some(note) => (WithheldReason::HeldVersion, note.clone()),
+    match &patch.held {
+        Some(why) => (WithheldReason::HeldVersion, why.clone()),
         None => (WithheldReason::HeldOnHost, "the package is held on the host".to_owned()),
     }
 }

@@ -156,6 +156,7 @@ pub fn windows_missing(updates: &[WindowsUpdate]) -> Vec<MissingPatch> {
             cves: update.cves.clone(),
             urgency: update.severity.as_deref().and_then(urgency).map(str::to_owned),
             note: Some(update.title.clone()),
+            held: None,
         }
     };
     let mut found: Vec<MissingPatch> = updates.iter().map(patch).collect();

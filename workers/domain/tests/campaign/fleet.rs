@@ -79,6 +79,7 @@ pub fn patch(name: &str, candidate: &str) -> Offer {
         cves: vec!["CVE-2026-1".to_owned()],
         urgency: None,
         note: None,
+        held: None,
     };
     Offer {
         patch,
