@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_nats::{Client, Message, Subscriber};
-use futures_util::StreamExt as _;
+use futures_util::{FutureExt as _, StreamExt as _};
 use patchloom_core::record::{Entry, Event};
 use patchloom_core::run::Refusal;
 use patchloom_core::wire::{
@@ -25,6 +25,8 @@ use crate::runtime::Intake;
 /// When a ticket is seen again whose task another worker has.
 const HELD_MS: u64 = 5_000;
 const SUBSCRIBE_AGAIN: Duration = Duration::from_millis(500);
+/// The most words about room that are taken in before a request is answered.
+const WANTS_AT_ONCE: usize = 1_024;
 
 /// Answers until `stop` fires.
 pub(super) async fn run<I: Intake>(
@@ -81,9 +83,13 @@ impl<I: Intake> Desk<I> {
             tokio::select! {
                 () = stop.cancelled() => return,
                 message = work.next() => match message {
-                    Some(message) if may_answer() => self.hear(message).await,
-                    // It asks again.
-                    Some(_) => {}
+                    Some(message) => {
+                        self.catch_up(&mut want);
+                        // Who is not answered asks again.
+                        if may_answer() {
+                            self.hear(message).await;
+                        }
+                    }
                     None => return,
                 },
                 message = want.next() => match message {
@@ -91,6 +97,15 @@ impl<I: Intake> Desk<I> {
                     None => return,
                 },
             }
+        }
+    }
+
+    /// What workers said before they asked counts before the answer: a worker that said that it has room and then claims
+    /// would otherwise seem to have room still, and its next task be chosen before the present one has ended.
+    fn catch_up(&self, want: &mut Subscriber) {
+        for _ in 0..WANTS_AT_ONCE {
+            let Some(Some(message)) = want.next().now_or_never() else { return };
+            self.wanted(&message);
         }
     }
 
