@@ -322,7 +322,7 @@ pub fn handlers_with(carrier: &Carrier) -> anyhow::Result<Handlers> {
     let mut handlers = Handlers::default();
     observe::register(&mut handlers, carrier).context("cannot add the handlers that look")?;
     changes::register(&mut handlers).context("cannot add the handlers of changes")?;
-    inventory::register(&mut handlers).context("cannot add the handlers of the inventory")?;
+    inventory::register(&mut handlers, carrier).context("cannot add the handlers of the inventory")?;
     patching::register(&mut handlers, None, carrier).context("cannot add the handlers that patch")?;
     campaign::register(&mut handlers, carrier).context("cannot add the handlers of campaigns")?;
     Ok(handlers)

@@ -1,12 +1,12 @@
 //! Hosts behind Systems Manager: looked at, patched, out of reach; found by the inventory.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use patchloom_bed::cloud::{BUCKET, Cloud};
 use patchloom_bed::fleet::{Fleet, FleetOptions, left_out};
 use patchloom_workers::aws::Place;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{client, patchloom, text};
 
@@ -164,4 +164,81 @@ fn the_inventory_finds_instances_and_how_they_are_reached() {
     let again = patchloom(home.path(), &[], &["inventory", "show", "--file", file.to_str().unwrap(), "--json"]);
     let read: Value = serde_json::from_slice(&again.stdout).unwrap();
     assert_eq!(read, hosts, "what is written reads back as the same: {}", text(&again));
+}
+
+/// The tags of the one instance, as EC2 was last asked for them.
+fn tags_of_ec2(home: &Path) -> Value {
+    let text = fs::read(home.join("data/inventory/aws/eu-west-1-ec2.json")).unwrap();
+    let answer: Value = serde_json::from_slice(&text).unwrap();
+    let tags = answer["Reservations"][0]["Instances"][0]["Tags"].as_array().unwrap();
+    tags.iter()
+        .map(|tag| (tag["Key"].as_str().unwrap().to_owned(), tag["Value"].clone()))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
+}
+
+#[test]
+fn instances_get_the_tags_that_people_wrote_where_that_is_asked_for_and_only_then() {
+    if patchloom_bed::left_out() {
+        return;
+    }
+    let (cloud, home) = (Cloud::alone(), tempfile::tempdir().unwrap());
+    let instance = cloud.instances()[0].clone();
+    let people = home.path().join("people.yaml");
+    let hosts =
+        format!("inventory: 1\nhosts:\n- {{id: {instance}, tags: {{Patch Group: database, CostCentre: '42'}}}}\n");
+    fs::write(&people, hosts).unwrap();
+    let import = |more: &[&str]| {
+        let words = [&["inventory", "import", people.to_str().unwrap(), "--aws"], more].concat();
+        let said = patchloom(home.path(), &cloud.env(), &words);
+        assert!(said.status.success(), "{}{}", text(&said), cloud.log());
+        text(&said)
+    };
+    let shown = import(&["--write-tags"]);
+    let change = format!("~ tag \"Patch Group\" of {instance}: \"web\" -> \"database\"");
+    let new = format!("~ tag \"CostCentre\" of {instance}: nothing -> \"42\"");
+    assert!(shown.contains(&change) && shown.contains(&new), "{shown}");
+    assert!(shown.contains("2 tags to be written with --apply"), "{shown}");
+    let not_asked = import(&["--apply"]);
+    assert!(!not_asked.contains("written"), "{not_asked}");
+    assert_eq!(tags_of_ec2(home.path())["Patch Group"], "web", "nothing was written yet");
+
+    assert!(import(&["--write-tags", "--apply"]).contains("2 tags written to EC2"));
+    let again = import(&["--write-tags", "--apply", "--json"]);
+    let again: Value = serde_json::from_str(&again).unwrap();
+    assert_eq!(
+        (&again["tags_written"], &again["instance_tags"], &again["recorded"]),
+        (&json!(0), &json!([]), &json!(false))
+    );
+    let tags = tags_of_ec2(home.path());
+    assert_eq!(
+        (&tags["Patch Group"], &tags["CostCentre"], &tags["Name"]),
+        (&json!("database"), &json!("42"), &json!("host-1"))
+    );
+}
+
+#[test]
+fn the_reconcile_job_asks_aws_and_gives_tags_back() {
+    if patchloom_bed::left_out() {
+        return;
+    }
+    let (cloud, home) = (Cloud::alone(), tempfile::tempdir().unwrap());
+    let instance = cloud.instances()[0].clone();
+    let people = home.path().join("people.yaml");
+    fs::write(&people, format!("inventory: 1\nhosts:\n- {{id: {instance}, tags: {{Patch Group: database}}}}\n"))
+        .unwrap();
+    let start = |inputs: &[&str]| {
+        let mut words = vec!["run", "start", "reconcile", "--wait", "--json"];
+        words.extend(inputs.iter().flat_map(|input| ["--input", input]));
+        let said = patchloom(home.path(), &cloud.env(), &words);
+        let run: Value = serde_json::from_slice(&said.stdout).unwrap_or_else(|_| panic!("{}", text(&said)));
+        run["output"].clone()
+    };
+    let sources = format!("sources=[\"{}\"]", people.display());
+    let first = start(&[&sources, "aws=true", "write_tags=true"]);
+    assert_eq!((&first["recorded"], &first["tags_written"]), (&json!(true), &json!(1)), "{first:#}");
+    // What is configured now, AWS among it.
+    let second = start(&["aws=true", "write_tags=true"]);
+    assert_eq!((&second["drift"], &second["tags_written"]), (&json!(false), &json!(0)), "{second:#}");
+    assert_eq!(tags_of_ec2(home.path())["Patch Group"], "database");
 }

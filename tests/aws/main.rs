@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 /// The binary, in an environment that knows nothing but the cloud.
 pub fn patchloom(home: &Path, env: &[(String, String)], arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_patchloom"));
+    let mut command = Command::new(patchloom_bed::lean(env!("CARGO_BIN_EXE_patchloom")));
     command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", home);
     command.envs(env.iter().cloned()).args(arguments).arg("--data-dir").arg(home.join("data"));
     command.stdin(Stdio::null()).output().expect("the binary starts")

@@ -124,7 +124,7 @@ impl Staff {
     }
 
     fn patchloom(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_patchloom"));
+        let mut command = Command::new(patchloom_bed::lean(env!("CARGO_BIN_EXE_patchloom")));
         command.arg("--data-dir").arg(self.fleet.beside("data")).stdin(Stdio::null()).env_remove("SUDO_USER");
         command
     }

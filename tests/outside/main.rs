@@ -3,7 +3,6 @@
 //! The machine is emulated and slow: one story tells all. What is asserted is what a user could see.
 
 use std::fs;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -57,7 +56,6 @@ const ALIVE: &str = "cat /proc/sys/kernel/random/boot_id; systemctl show -p Main
 struct Bench {
     hypervisor: Hypervisor,
     machine: Machine,
-    carry: PathBuf,
 }
 
 /// What one `patchloom` came to.
@@ -71,17 +69,13 @@ impl Bench {
     fn new() -> Self {
         let mut hypervisor = Hypervisor::start();
         let machine = hypervisor.machine("web-1");
-        // Symbols take longer to carry than the rest.
-        let carry = hypervisor.beside("patchloom");
-        let stripped = Command::new("strip").arg("-o").arg(&carry).arg(env!("CARGO_BIN_EXE_patchloom")).status();
-        assert!(stripped.is_ok_and(|status| status.success()));
-        Self { hypervisor, machine, carry }
+        Self { hypervisor, machine }
     }
 
     #[track_caller]
     fn patchloom(&self, words: &[&str]) -> Said {
         let file = |name: &str| fs::File::create(self.hypervisor.beside(name)).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_patchloom"));
+        let mut command = Command::new(patchloom_bed::lean(env!("CARGO_BIN_EXE_patchloom")));
         command.args(words).arg("--data-dir").arg(self.hypervisor.beside("data")).env_remove("SUDO_USER");
         command.stdin(Stdio::null()).stdout(file("summary")).stderr(file("talk"));
         let mut child = command.spawn().unwrap();
@@ -107,9 +101,9 @@ impl Bench {
         let snapshot = format!("libvirt:web-1@{}", self.hypervisor.uri());
         let path = |path: &std::path::Path| path.display().to_string();
         let report = self.hypervisor.beside("report");
-        let (key, known, carry) = (path(self.machine.key()), path(self.machine.known_hosts()), path(&self.carry));
+        let (key, known) = (path(self.machine.key()), path(self.machine.known_hosts()));
         let words = ["patch", "--ssh", &place, "--snapshot", &snapshot, "--apply", "--yes", "--offline"];
-        let more = ["--ssh-identity", &key, "--known-hosts", &known, "--carry", &carry, "--ssh-timeout", "60"];
+        let more = ["--ssh-identity", &key, "--known-hosts", &known, "--ssh-timeout", "60"];
         let said = self.patchloom(&[&words[..], &more, &["--report-dir", &path(&report)]].concat());
         let report = fs::read(report.join("report.json")).ok().and_then(|text| serde_json::from_slice(&text).ok());
         (said, report.unwrap_or_default())

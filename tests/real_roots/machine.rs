@@ -18,7 +18,7 @@ exec chroot "$root" /srv/patchloom "$@"
 fn patch(root: &Root, options: &[&str]) -> (Output, Value) {
     let here = root.path().join("srv/patchloom");
     if !here.exists() {
-        fs::copy(env!("CARGO_BIN_EXE_patchloom"), &here).unwrap();
+        fs::copy(patchloom_bed::lean(env!("CARGO_BIN_EXE_patchloom")), &here).unwrap();
     }
     let mut command = Command::new("unshare");
     command.args(["--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--net"]);

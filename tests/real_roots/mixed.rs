@@ -98,13 +98,29 @@ impl Campaign {
     }
 }
 
-/// Lets a root of dnf fetch from a relay.
-fn behind(root: &Root, relay: &Relay) {
-    for entry in fs::read_dir(root.path().join("etc/yum.repos.d")).unwrap().flatten() {
+/// Lets a root fetch from a relay of its own repositories, and leaves out the package whose script fails: another test's matter.
+fn behind(root: &Root, repositories: &str, refresh: &[&str]) -> Relay {
+    let relay = Relay::of(&root.path().join("srv/rpm"));
+    for entry in fs::read_dir(root.path().join(repositories)).unwrap().flatten() {
         let text = fs::read_to_string(entry.path()).unwrap();
         fs::write(entry.path(), text.replace("file:///srv/rpm", &relay.url())).unwrap();
     }
-    root.inside(&["dnf", "-q", "makecache"]);
+    root.inside(refresh);
+    relay
+}
+
+fn behind_dnf() -> (Root, Relay) {
+    let root = Root::rpm();
+    exclude(&root, "loom-post");
+    let relay = behind(&root, "etc/yum.repos.d", &["dnf", "-q", "makecache"]);
+    (root, relay)
+}
+
+fn behind_zypper() -> (Root, Relay) {
+    let root = Root::zypper();
+    root.inside(&["zypper", "--non-interactive", "addlock", "loom-post"]);
+    let relay = behind(&root, "etc/zypp/repos.d", &["zypper", "--non-interactive", "refresh", "--force"]);
+    (root, relay)
 }
 
 #[test]
@@ -112,11 +128,8 @@ fn one_campaign_patches_hosts_of_apt_and_of_dnf_under_one_change() {
     if left_out() {
         return;
     }
-    let (apt, dnf) = (Root::mini(), Root::rpm());
-    let relay = Relay::of(&dnf.path().join("srv/rpm"));
-    // Its script fails, which is another test's matter.
-    exclude(&dnf, "loom-post");
-    behind(&dnf, &relay);
+    let apt = Root::mini();
+    let (dnf, relay) = behind_dnf();
     let rpms = dnf.rpms();
     let mut campaign = Campaign::start(&[("apt-1", &apt), ("dnf-1", &dnf)]);
     campaign.approve();
@@ -131,4 +144,34 @@ fn one_campaign_patches_hosts_of_apt_and_of_dnf_under_one_change() {
     assert_ne!(dnf.rpms(), rpms);
     assert!(!relay.packages().is_empty(), "its packages came from the relay");
     assert_eq!((code, &account["close_code"]), (Some(0), &json!("successful")), "{account:#}");
+}
+
+#[test]
+fn hosts_of_dnf_and_zypper_whose_relay_hands_out_nothing_are_left_as_they_are() {
+    if left_out() {
+        return;
+    }
+    let apt = Root::mini();
+    let ((dnf, relay_of_dnf), (zypper, relay_of_zypper)) = (behind_dnf(), behind_zypper());
+    let before = (dnf.rpms(), zypper.rpms());
+    let mut campaign = Campaign::start(&[("apt-1", &apt), ("dnf-1", &dnf), ("zypper-1", &zypper)]);
+    // The plan is made of their indexes, and they fail before anybody comes for packages.
+    campaign.until("the change waits for approval", |all| all.read("talk").contains("waits for approval"));
+    relay_of_dnf.close();
+    relay_of_zypper.close();
+    campaign.approve();
+    let (code, account) = campaign.finish();
+
+    let row = |host: &str| {
+        let rows = account["hosts"].as_array().into_iter().flatten();
+        rows.clone().find(|row| row["host"] == host).unwrap_or_else(|| panic!("{account:#}"))
+    };
+    assert_eq!(row("apt-1")["outcome"], "installed", "{account:#}");
+    for (host, relay) in [("dnf-1", &relay_of_dnf), ("zypper-1", &relay_of_zypper)] {
+        assert_eq!(row(host)["outcome"], "not_begun", "{account:#}");
+        assert!(row(host).to_string().contains("the relay does not hand out loom-"), "{account:#}");
+        assert!(!relay.packages().is_empty(), "{host}: it was asked");
+    }
+    assert_eq!((dnf.rpms(), zypper.rpms()), before, "nothing of them changed");
+    assert_eq!((code, &account["close_code"]), (Some(1), &json!("successful_issues")), "{account:#}");
 }

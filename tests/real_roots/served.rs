@@ -11,6 +11,8 @@ use std::sync::{Arc, Mutex};
 struct Shared {
     dir: PathBuf,
     asked: Mutex<Vec<String>>,
+    /// Its packages are not to be had; its indexes are.
+    closed: AtomicBool,
     over: AtomicBool,
 }
 
@@ -25,8 +27,8 @@ impl Relay {
     pub fn of(dir: &Path) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let at = listener.local_addr().unwrap();
-        let (asked, over) = (Mutex::default(), AtomicBool::new(false));
-        let shared = Arc::new(Shared { dir: dir.to_owned(), asked, over });
+        let (asked, closed, over) = (Mutex::default(), AtomicBool::new(false), AtomicBool::new(false));
+        let shared = Arc::new(Shared { dir: dir.to_owned(), asked, closed, over });
         let mine = Arc::clone(&shared);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -43,6 +45,11 @@ impl Relay {
 
     pub fn url(&self) -> String {
         format!("http://{}", self.at)
+    }
+
+    /// Hands out no package any more, and indexes still.
+    pub fn close(&self) {
+        self.shared.closed.store(true, Ordering::SeqCst);
     }
 
     /// The packages that were asked for, one entry for each time.
@@ -75,7 +82,9 @@ impl Shared {
         if verb == "GET" {
             self.asked.lock().unwrap().push(path.clone());
         }
+        let closed = path.ends_with(".rpm") && self.closed.load(Ordering::SeqCst);
         let (status, body) = match fs::read(self.dir.join(&path)) {
+            Ok(_) if closed => ("503 Service Unavailable", Vec::new()),
             Ok(body) => ("200 OK", body),
             Err(_) => ("404 Not Found", Vec::new()),
         };

@@ -63,7 +63,7 @@ impl Bench {
     /// Runs another command of patchloom with the key and the known hosts of the fleet: its exit code, stdout and stderr.
     #[track_caller]
     pub fn run(&self, words: &[&str]) -> (Option<i32>, String, String) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_patchloom"));
+        let mut command = Command::new(patchloom_bed::lean(env!("CARGO_BIN_EXE_patchloom")));
         command.args(words).arg("--data-dir").arg(self.fleet.beside("data"));
         command.env("PATCHLOOM_SSH_IDENTITY", self.fleet.client_key()).env("PATCHLOOM_SSH_TIMEOUT", "5");
         command.env("PATCHLOOM_KNOWN_HOSTS", self.fleet.known_hosts()).env_remove("SUDO_USER").stdin(Stdio::null());
@@ -96,7 +96,7 @@ impl Bench {
     #[track_caller]
     pub fn start_on(&self, address: &str, options: &[&str]) -> Running<'_> {
         drop(fs::remove_dir_all(self.fleet.beside("report")));
-        let mut command = Command::new(env!("CARGO_BIN_EXE_patchloom"));
+        let mut command = Command::new(patchloom_bed::lean(env!("CARGO_BIN_EXE_patchloom")));
         let host = format!("{}@{address}", self.user);
         command.args(["patch", "--ssh", &host]).arg("--data-dir").arg(self.fleet.beside("data"));
         command.arg("--report-dir").arg(self.fleet.beside("report"));

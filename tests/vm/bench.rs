@@ -39,7 +39,6 @@ impl std::fmt::Display for Said {
 /// A machine and the data directory of whoever patches it.
 pub struct Bench {
     pub vm: Vm,
-    /// Our binary without what only a debugger reads: a quarter of the bytes to carry.
     pub binary: PathBuf,
 }
 
@@ -52,19 +51,16 @@ pub struct Running<'a> {
 impl Bench {
     pub fn new(spare_mib: u64) -> Self {
         let vm = Vm::start(spare_mib);
-        let binary = vm.beside("patchloom");
-        let stripped = Command::new("strip").arg("-o").arg(&binary).arg(env!("CARGO_BIN_EXE_patchloom")).status();
-        assert!(stripped.is_ok_and(|status| status.success()), "binutils are there where Rust links");
-        Self { vm, binary }
+        Self { vm, binary: patchloom_bed::lean(env!("CARGO_BIN_EXE_patchloom")) }
     }
 
     #[track_caller]
     pub fn start(&self, options: &[&str]) -> Running<'_> {
         drop(fs::remove_dir_all(self.vm.beside("report")));
-        let mut command = Command::new(env!("CARGO_BIN_EXE_patchloom"));
+        let mut command = Command::new(&self.binary);
         let host = format!("root@127.0.0.1:{}", self.vm.port());
-        command.args(["patch", "--ssh", &host, "--ssh-timeout", "120", "--apply", "--yes", "--carry"]);
-        command.arg(&self.binary).arg("--data-dir").arg(self.vm.beside("data"));
+        command.args(["patch", "--ssh", &host, "--ssh-timeout", "120", "--apply", "--yes"]);
+        command.arg("--data-dir").arg(self.vm.beside("data"));
         command.arg("--report-dir").arg(self.vm.beside("report"));
         command.arg("--ssh-identity").arg(self.vm.client_key()).arg("--known-hosts").arg(self.vm.known_hosts());
         let file = |name: &str| fs::File::create(self.vm.beside(name)).unwrap();

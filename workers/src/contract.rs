@@ -97,7 +97,7 @@ mod tests {
         let mut handlers = Handlers::default();
         crate::observe::register(&mut handlers, &crate::carry::Carrier::default()).unwrap();
         crate::changes::register(&mut handlers).unwrap();
-        crate::inventory::register(&mut handlers).unwrap();
+        crate::inventory::register(&mut handlers, &crate::carry::Carrier::default()).unwrap();
         crate::patching::register(&mut handlers, None, &crate::carry::Carrier::default()).unwrap();
         crate::campaign::register(&mut handlers, &crate::carry::Carrier::default()).unwrap();
         let contracts = contracts();

@@ -10,8 +10,10 @@ use clap::{Args, Subcommand};
 use patchloom_core::calendar::Calendars;
 use patchloom_domain::Host;
 use patchloom_domain::inventory::{Field, Level, Mistakes, Selector, to_yaml};
-use patchloom_workers::aws::Aws;
-use patchloom_workers::inventory::{Document, Error, InventoryStore, Prepared, Sources, prepare, read_text};
+use patchloom_workers::aws::{Aws, InstanceTag};
+use patchloom_workers::inventory::{
+    Document, Error, InventoryStore, Prepared, Sources, instance_tags, keep_answers, prepare, read_text,
+};
 use serde_json::json;
 
 use super::store::made;
@@ -59,6 +61,7 @@ pub struct InventorySources {
     "  patchloom inventory import hosts.yaml\n",
     "  patchloom inventory import hosts.yaml ansible/hosts.ini ssm.json --policy groups.yaml --apply\n",
     "  patchloom inventory import --aws --aws-region eu-west-1 --apply\n",
+    "  patchloom inventory import people.yaml --aws --write-tags --apply\n",
     "  patchloom inventory import cmdb.csv --tag CostCentre=business_unit --json\n\n",
     "Formats are found by content: our own YAML, CSV, Ansible inventories in INI and YAML (a\n",
     "directory is one of them), and what the aws command line prints; see docs/inventory.md. Nothing\n",
@@ -85,6 +88,9 @@ pub struct InventoryImportArgs {
     /// Record them although more than a tenth of the recorded hosts would be gone
     #[arg(long)]
     pub allow_gone: bool,
+    /// Give instances of EC2 the tags that the inventory holds for true, with --apply; without it they are only shown
+    #[arg(long, requires = "aws")]
+    pub write_tags: bool,
     /// Write the tags that sources should have otherwise to a file, as JSON
     #[arg(long, value_name = "FILE")]
     pub tag_patches: Option<PathBuf>,
@@ -191,7 +197,7 @@ pub(super) fn run(command: &InventoryCommand, context: &Context) -> Result<Exit,
         InventoryCommand::Diff(args) => {
             let (prepared, recorded) = prepared(&args.files, &args.sources, &store)?;
             passable(&prepared.mistakes, context)?;
-            told(&prepared, recorded.as_ref(), (args.json, false), context)?;
+            told(&prepared, recorded.as_ref(), &Tell { as_json: args.json, ..Tell::default() }, context)?;
             Ok(if prepared.diff.is_empty() { Exit::Ok } else { Exit::Failed })
         }
     }
@@ -201,10 +207,8 @@ fn import(args: &InventoryImportArgs, store: &InventoryStore, context: &Context)
     if args.aws || args.apply {
         made(context)?;
     }
-    let mut files = args.files.clone();
-    if args.aws {
-        files.extend(live(&args.who, context)?);
-    }
+    let asked = if args.aws { live(&args.who, context)? } else { Vec::new() };
+    let files: Vec<PathBuf> = args.files.iter().chain(&asked).cloned().collect();
     let sources = sources(&files, &args.sources, Sources::default())?;
     let recorded = store.load().map_err(fault)?;
     let prepared = prepare(&sources, recorded.as_ref(), &windows(&args.sources)?).map_err(fault)?;
@@ -214,29 +218,27 @@ fn import(args: &InventoryImportArgs, store: &InventoryStore, context: &Context)
         std::fs::write(path, text)
             .map_err(|source| fault(Error::Io { action: "write", path: path.clone(), source }))?;
     }
+    let tags = if args.write_tags { instance_tags(&prepared.tag_patches, &asked) } else { Vec::new() };
     if !args.apply {
-        told(&prepared, recorded.as_ref(), (args.json, false), context)?;
+        let tell = Tell { as_json: args.json, tags: &tags, ..Tell::default() };
+        told(&prepared, recorded.as_ref(), &tell, context)?;
         return Ok(Exit::Ok);
     }
     let record = (time::now(), args.allow_gone);
     let (document, changed) = store.record(sources, prepared.desired.clone(), record).map_err(fault)?;
-    told(&prepared, Some(&document), (args.json, changed), context)?;
+    if !tags.is_empty() {
+        let written = aws::asked(async { Aws::new(&args.who.options())?.write_tags(&tags).await });
+        written.inspect_err(|_| eprintln!("recorded as version {}; not all tags are written", document.version))?;
+    }
+    let tell = Tell { as_json: args.json, changed, tags: &tags, written: true };
+    told(&prepared, Some(&document), &tell, context)?;
     Ok(Exit::Ok)
 }
 
 /// Asks AWS, and keeps what it answers where later reads find it.
 fn live(who: &AwsArgs, context: &Context) -> Result<Vec<PathBuf>, Fault> {
     let answers = aws::asked(async { Aws::new(&who.options())?.inventory().await })?;
-    let dir = context.own_dir()?.join("inventory/aws");
-    let io = |action, path: PathBuf| move |source| fault(Error::Io { action, path, source });
-    std::fs::create_dir_all(&dir).map_err(io("create", dir.clone()))?;
-    let mut files = Vec::new();
-    for (name, text) in answers {
-        let path = dir.join(name);
-        std::fs::write(&path, text).map_err(io("write", path.clone()))?;
-        files.push(path);
-    }
-    Ok(files)
+    keep_answers(&context.own_dir()?, answers).map_err(fault)
 }
 
 fn show(args: &InventoryShowArgs, store: &InventoryStore, context: &Context) -> Result<Exit, Fault> {
@@ -335,12 +337,18 @@ fn passable(mistakes: &Mistakes, context: &Context) -> Result<(), Fault> {
     Err(Fault::new("E0822", Exit::BadInput, error).hint("mend them at the places named; nothing was recorded"))
 }
 
-fn told(
-    prepared: &Prepared,
-    recorded: Option<&Document>,
-    (as_json, changed): (bool, bool),
-    context: &Context,
-) -> Result<(), Fault> {
+/// How a difference is told, and what came of it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tell<'a> {
+    as_json: bool,
+    changed: bool,
+    /// The tags that instances are to have otherwise, where that was asked for.
+    tags: &'a [InstanceTag],
+    written: bool,
+}
+
+fn told(prepared: &Prepared, recorded: Option<&Document>, tell: &Tell<'_>, context: &Context) -> Result<(), Fault> {
+    let Tell { as_json, changed, tags, written } = *tell;
     if as_json {
         return context.print_json(&json!({
             "version": recorded.map_or(0, |document| document.version),
@@ -350,11 +358,14 @@ fn told(
             "hosts": prepared.desired.hosts.len(),
             "diff": prepared.diff,
             "tag_patches": prepared.tag_patches,
+            "instance_tags": tags,
+            "tags_written": if written { tags.len() } else { 0 },
             "mistakes": prepared.mistakes.list(),
         }));
     }
     context.print(&page::diff(&prepared.diff, context.out.style))?;
     context.print(&page::counts(prepared))?;
+    context.print(&page::tags(tags, written, context.out.style))?;
     if changed {
         let version = recorded.map_or(0, |document| document.version);
         context.print(&format!("recorded as version {version}\n"))?;

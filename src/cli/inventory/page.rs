@@ -2,6 +2,7 @@
 
 use patchloom_domain::inventory::{Difference, InventoryDiff, Level, Mistakes, What};
 use patchloom_domain::{Criticality, Host, Target};
+use patchloom_workers::aws::InstanceTag;
 use patchloom_workers::inventory::Prepared;
 use serde_json::{Value, json};
 
@@ -113,6 +114,25 @@ fn value(value: &Value) -> String {
         Value::Array(items) if items.len() > 5 => text::count(items.len(), "entry", "entries"),
         other => text::plain(&other.to_string()),
     }
+}
+
+/// The tags that instances get: `~` changes one.
+pub(super) fn tags(tags: &[InstanceTag], written: bool, style: Style) -> String {
+    let mut out = String::new();
+    for tag in tags.iter().take(SHOWN_MAX) {
+        let was = tag.was.as_deref().map_or_else(|| "nothing".to_owned(), |was| format!("{was:?}"));
+        let line = format!("~ tag {:?} of {}: {was} -> {:?}", tag.key, tag.instance, tag.value);
+        out.push_str(&(style.yellow(&text::plain(&line)) + "\n"));
+    }
+    if tags.len() > SHOWN_MAX {
+        out.push_str(&format!("... and {} more tags; --json has all of them\n", tags.len() - SHOWN_MAX));
+    }
+    match (tags.len(), written) {
+        (0, _) => {}
+        (some, true) => out.push_str(&format!("{} written to EC2\n", text::count(some, "tag", "tags"))),
+        (some, false) => out.push_str(&format!("{} to be written with --apply\n", text::count(some, "tag", "tags"))),
+    }
+    out
 }
 
 /// The last line.

@@ -14,6 +14,7 @@ mod disk;
 pub mod fleet;
 mod hardship;
 pub mod hypervisor;
+mod lean;
 pub mod nats;
 mod process;
 mod root;
@@ -22,6 +23,7 @@ mod tree;
 mod vm;
 
 pub use hardship::{HeldLock, Repository};
+pub use lean::lean;
 pub use process::Process;
 pub use root::{Pair, Root};
 pub use small::SmallDisk;

@@ -16,6 +16,7 @@ mod ec2;
 mod hosts;
 mod s3;
 mod ssm;
+mod tags;
 mod volumes;
 
 mod shell;
@@ -26,5 +27,6 @@ pub use error::Error;
 pub use settings::{AwsOptions, Environment, Place};
 pub(crate) use shell::Shell;
 pub use ssm::{Invocation, Standing};
+pub use tags::InstanceTag;
 pub(crate) use volumes::order_key;
 pub use volumes::{AttachedVolume, Replacement};

@@ -1,5 +1,6 @@
 //! The inventory on disk: sources are read, what is recorded is kept, and a task reconciles the two.
 
+mod cloud;
 mod discover;
 mod gather;
 mod handler;
@@ -8,6 +9,7 @@ mod store;
 
 use std::path::PathBuf;
 
+pub use cloud::{instance_tags, keep_answers};
 pub use discover::{Looked, discover};
 pub use gather::{gather, read_text};
 pub(crate) use handler::contracts;

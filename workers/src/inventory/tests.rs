@@ -37,7 +37,7 @@ impl Lab {
             TaskKey { run: RunId(uuid::Uuid::from_u128(1)), step: "r".into(), item: 0, attempt: 1, leg: Leg::Forward };
         let data = DataDir::new(self.0.path().join("data"));
         let (context, _heard) = TaskContext::new(key, 0, CancellationToken::new(), data);
-        let answer = InventoryReconcile.run(&context, input).await;
+        let answer = InventoryReconcile::default().run(&context, input).await;
         if let Ok(answer) = &answer {
             let contracts = crate::contracts();
             assert_eq!(contracts.get("inventory.reconcile").unwrap().gives(answer), Ok(()));
