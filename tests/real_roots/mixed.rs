@@ -102,8 +102,10 @@ impl Campaign {
 fn behind(root: &Root, repositories: &str, refresh: &[&str]) -> Relay {
     let relay = Relay::of(&root.path().join("srv/rpm"));
     for entry in fs::read_dir(root.path().join(repositories)).unwrap().flatten() {
-        let text = fs::read_to_string(entry.path()).unwrap();
-        fs::write(entry.path(), text.replace("file:///srv/rpm", &relay.url())).unwrap();
+        // zypper writes a path with one slash.
+        let text = fs::read_to_string(entry.path()).unwrap().replace("file:///", "file:/");
+        assert!(text.contains("file:/srv/rpm"), "{text}");
+        fs::write(entry.path(), text.replace("file:/srv/rpm", &relay.url())).unwrap();
     }
     root.inside(refresh);
     relay

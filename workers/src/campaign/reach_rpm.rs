@@ -2,6 +2,7 @@
 //! again. No package of the host changes.
 
 use std::fs;
+use std::time::Duration;
 
 use patchloom_core::Failure;
 use patchloom_domain::{FailureKind, HostPlan, Manager, Observed, PlannedChange, diagnose};
@@ -9,8 +10,8 @@ use serde_json::{Value, json};
 
 use super::reach::{FETCH_TIMEOUT, SILENT_SECONDS, run};
 use crate::dnf::{Generation, offers};
-use crate::failure::transient;
-use crate::host::{HostExec, Order, Ran};
+use crate::failure::{chain, permanent, transient};
+use crate::host::{HostExec, Order};
 use crate::runtime::TaskContext;
 use crate::zypper::ZYPPER;
 
@@ -35,17 +36,17 @@ pub(super) async fn reach(
     };
     // Not below /tmp, where anybody could have put a link of that name.
     let place = format!("/var/cache/.patchloom-reach-{}", std::process::id());
-    let ran = run(host, order(family, change, &place), context).await;
+    let fetched = fetch(host, family, order(family, change, &place), context).await;
     let came = files(host, &place);
     // Nothing of it stays, however it ended.
     let _ = fs::remove_dir_all(host.path(&place));
-    let ran = ran?;
+    let fetched = fetched?;
     let what = format!("{} {}", change.id.name, change.candidate);
-    if let Some(why) = refused(family, &ran) {
+    if let Some(why) = refused(family, &fetched) {
         return Err(transient("FETCH", format!("the relay does not hand out {what}: {why}")));
     }
     let why = match came {
-        0 if ran.ok() => format!("{what} lies on the host already, or in a repository that does"),
+        0 if fetched.ok => format!("{what} lies on the host already, or in a repository that does"),
         // What the package manager would not do is the installer's to say, with all that it knows.
         0 => format!("not asked: {} does not take {what} by itself", manager(family).0),
         1 => format!("{what} was fetched and thrown away"),
@@ -93,7 +94,9 @@ fn order(family: Rpm, change: &PlannedChange, place: &str) -> Order {
             let cache = ["--pkg-cache-dir", place];
             let words = ["install", "--download-only", "--no-recommends", "--no-force-resolution"];
             let spec = format!("{}.{}={candidate}", id.name, id.arch);
-            let all = ZYPPER.iter().chain(&cache).chain(&words).chain(&["--auto-agree-with-licenses"]);
+            // Each line of it is read as it comes.
+            let told = ["sh", "-c", r#"exec "$@" >&3 2>&3"#, "fetch"];
+            let all = told.iter().chain(&ZYPPER).chain(&cache).chain(&words).chain(&["--auto-agree-with-licenses"]);
             all.map(|word| (*word).to_owned()).chain([spec]).collect()
         }
         Rpm::Dnf(dnf) => {
@@ -106,16 +109,46 @@ fn order(family: Rpm, change: &PlannedChange, place: &str) -> Order {
             argv
         }
     };
-    Order::changing(argv).timeout(FETCH_TIMEOUT).merged()
+    Order::changing(argv).timeout(FETCH_TIMEOUT).grace(GRACE).merged()
+}
+
+/// What zypper says before it waits for half a minute and asks again, three times.
+const WAITS: &str = "is temporarily unaccessible";
+
+/// Whoever waits to ask once more does not listen, and has nothing to lose.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// What a package manager that was to fetch came to.
+struct Fetched {
+    ok: bool,
+    text: String,
+}
+
+async fn fetch(host: &HostExec, family: Rpm, order: Order, context: &TaskContext) -> Result<Fetched, Failure> {
+    if family != Rpm::Zypper {
+        let ran = run(host, order, context).await?;
+        return Ok(Fetched { ok: ran.ok(), text: ran.text() });
+    }
+    // The campaign asks again by itself, and pauses the relay meanwhile.
+    let (enough, mut text) = (context.cancel().child_token(), String::new());
+    let mut line = |line: &str| {
+        text.push_str(line);
+        text.push('\n');
+        if line.contains(WAITS) {
+            enough.cancel();
+        }
+    };
+    let ran = host.run_reporting(&order, &enough, &mut line).await;
+    let ran = ran.map_err(|error| permanent(error.code(), chain(&error)))?;
+    Ok(Fetched { ok: ran.ok(), text })
 }
 
 /// Why a package did not come, where that is the relay's doing.
-fn refused(family: Rpm, ran: &Ran) -> Option<String> {
-    if ran.ok() {
+fn refused(family: Rpm, fetched: &Fetched) -> Option<String> {
+    if fetched.ok {
         return None;
     }
-    let text = ran.text();
-    let observed = Observed { manager: manager(family).1, code: None, text: text.as_bytes(), states: None };
+    let observed = Observed { manager: manager(family).1, code: None, text: fetched.text.as_bytes(), states: None };
     let found = diagnose(&observed).primary?;
     let relay = [FailureKind::Fetch, FailureKind::Gone].contains(&found.cause.kind);
     relay.then_some(found.evidence.text)
